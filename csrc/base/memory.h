@@ -1,0 +1,22 @@
+/* Aligned memory and arithmetic that cannot wrap. */
+#ifndef FD_BASE_MEMORY_H
+#define FD_BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Cache line, and the widest vector. */
+#define FD_ALIGN 64
+
+/* `size` zeroed bytes aligned to FD_ALIGN, or NULL; large blocks ask for huge pages. Freed with fd_free. */
+void *fd_alloc(size_t size);
+void fd_free(void *memory);
+
+/* True and *out set, or false if the result does not fit. */
+static inline bool fd_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
+static inline bool fd_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+
+static inline size_t fd_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static inline size_t fd_min(size_t a, size_t b) { return a < b ? a : b; }
+
+#endif

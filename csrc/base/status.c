@@ -1,0 +1,37 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#ifndef FD_VERSION
+#error "FD_VERSION is given by the build: -DFD_VERSION=\"x.y.z\""
+#endif
+
+const char *fd_version(void) { return FD_VERSION; }
+
+const char *fd_status_name(fd_status status) {
+    switch (status) {
+    case FD_OK: return "FD_OK";
+    case FD_ERR_ARGUMENT: return "FD_ERR_ARGUMENT";
+    case FD_ERR_MEMORY: return "FD_ERR_MEMORY";
+    case FD_ERR_IO: return "FD_ERR_IO";
+    case FD_ERR_FORMAT: return "FD_ERR_FORMAT";
+    case FD_ERR_VERSION: return "FD_ERR_VERSION";
+    case FD_ERR_UNSUPPORTED: return "FD_ERR_UNSUPPORTED";
+    case FD_ERR_ISA: return "FD_ERR_ISA";
+    case FD_ERR_INPUT: return "FD_ERR_INPUT";
+    case FD_ERR_THREAD: return "FD_ERR_THREAD";
+    }
+    return "FD_ERR_?";
+}
+
+fd_status fd_fail(fd_error *error, fd_status status, const char *format, ...) {
+    if (error) {
+        error->status = status;
+        va_list args;
+        va_start(args, format);
+        vsnprintf(error->message, sizeof error->message, format, args);
+        va_end(args);
+    }
+    return status;
+}

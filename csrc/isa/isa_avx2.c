@@ -1,0 +1,13 @@
+/* AVX2 and FMA: 16 registers of 8 floats; 4 x 3 accumulators, 3 weights and an input fill them. */
+#define FD_ISA avx2
+#include "simd/simd_avx2.h"
+
+/* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
+#define FD_CONV_COLS 2
+#define FD_CONV_NV 3
+#define FD_DENSE_MR 4
+#define FD_DENSE_NV 3
+#define FD_NARROW_MR 1
+#define FD_NARROW_NV 2
+
+#include "kernels/all.inl.h"

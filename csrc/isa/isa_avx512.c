@@ -1,0 +1,13 @@
+/* AVX-512: 32 registers of 16 floats; 8 x 3 or 4 x 6 accumulators. */
+#define FD_ISA avx512
+#include "simd/simd_avx512.h"
+
+/* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
+#define FD_CONV_COLS 4
+#define FD_CONV_NV 3
+#define FD_DENSE_MR 4
+#define FD_DENSE_NV 6
+#define FD_NARROW_MR 4
+#define FD_NARROW_NV 1
+
+#include "kernels/all.inl.h"

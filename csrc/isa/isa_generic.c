@@ -1,0 +1,13 @@
+/* Any CPU: SSE2 on x86-64, whatever the compiler makes of 16-byte vectors elsewhere. */
+#define FD_ISA generic
+#include "simd/simd_generic.h"
+
+/* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
+#define FD_CONV_COLS 2
+#define FD_CONV_NV 2
+#define FD_DENSE_MR 4
+#define FD_DENSE_NV 3
+#define FD_NARROW_MR 1
+#define FD_NARROW_NV 2
+
+#include "kernels/all.inl.h"

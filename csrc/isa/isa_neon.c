@@ -1,0 +1,13 @@
+/* AArch64 Advanced SIMD: 32 registers of 4 floats; 8 x 3 or 4 x 6 accumulators. */
+#define FD_ISA neon
+#include "simd/simd_neon.h"
+
+/* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
+#define FD_CONV_COLS 4
+#define FD_CONV_NV 3
+#define FD_DENSE_MR 4
+#define FD_DENSE_NV 6
+#define FD_NARROW_MR 2
+#define FD_NARROW_NV 2
+
+#include "kernels/all.inl.h"

@@ -1,0 +1,41 @@
+/* Every kernel once, for the ISA whose simd_*.h came before, and its table. Included by isa/isa_*.c only. */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+#include "kernels/kernels.h"
+#include "model/format.h"
+
+#define FD_CONCAT_(a, b) fd_##a##_##b
+#define FD_CONCAT(a, b) FD_CONCAT_(a, b)
+#define FD_FN(name) FD_CONCAT(name, FD_ISA)
+#define FD_STRING_(x) #x
+#define FD_STRING(x) FD_STRING_(x)
+
+/* Everything is static: were two ISA files to share a symbol, the linker would keep one of them, and the generic
+ * kernels might call code for a CPU that is not there. */
+#define FD_LOCAL static
+#define FD_INLINE static inline __attribute__((always_inline))
+#define FD_UNROLL _Pragma("GCC unroll 64")
+
+#define FD_TILE_MAX_NV (FD_CONV_NV > FD_DENSE_NV ? FD_CONV_NV : FD_DENSE_NV)
+
+#include "kernels/math.inl.h"
+#include "kernels/tile.inl.h"
+
+#include "kernels/input.inl.h"
+#include "kernels/eltwise.inl.h"
+#include "kernels/pool2d.inl.h"
+#include "kernels/conv2d.inl.h"
+#include "kernels/dense.inl.h"
+#include "kernels/softmax.inl.h"
+
+const fd_kernels FD_FN(kernels);
+const fd_kernels FD_FN(kernels) = {
+    .isa = FD_STRING(FD_ISA),
+    .vector_floats = FD_VL,
+#define FD_KERNEL(name, type, params) .name = FD_FN(name),
+#include "kernels/kernels.def"
+#undef FD_KERNEL
+};

@@ -1,0 +1,154 @@
+/* Convolution + bias + relu + scale and shift + 2x2 max pooling in one loop over register tiles.
+ *
+ * A tile is two groups of `cols` pixels by nv vectors of channels. With pooling the groups are two image rows, and
+ * cols / 2 pooled pixels leave the registers; without, they are neighbours in one row.
+ */
+
+/* Where a tile is: convolution row and column of its first pixel, first channel. */
+typedef struct FD_FN(place) {
+    size_t row, col, channel;
+} FD_FN(place);
+
+FD_INLINE fd_v FD_FN(conv2d_affine)(const fd_epilogue *e, fd_v x, size_t row, size_t col, size_t channel) {
+    switch (e->axis) {
+    case FD_AXIS_HEIGHT: return v_fma(x, v_set1(e->scale[row]), v_set1(e->shift[row]));
+    case FD_AXIS_WIDTH: return v_fma(x, v_set1(e->scale[col]), v_set1(e->shift[col]));
+    case FD_AXIS_CHANNEL: return v_fma(x, v_load(e->scale + channel), v_load(e->shift + channel));
+    default: return x;
+    }
+}
+
+FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
+                                  const int groups, const int cols, const int nv, const int pooled) {
+    const float *x[2 * FD_CONV_COLS];
+    fd_v acc[2 * FD_CONV_COLS * FD_CONV_NV];
+    const size_t group_step = pooled ? a->in_row_step : (size_t)cols * a->in_col_step;
+    const float *const first = a->in + at.row * a->in_row_step + at.col * a->in_col_step;
+    FD_UNROLL for (int g = 0; g < groups; g++) {
+        FD_UNROLL for (int c = 0; c < cols; c++) {
+            x[g * cols + c] = first + (size_t)g * group_step + (size_t)c * a->in_col_step;
+            FD_UNROLL for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
+        }
+    }
+    FD_FN(tile)(acc, x, a->taps, a->depth, w, w_row, groups * cols, nv);
+
+    const int relu = a->epilogue.activation == FD_ACT_RELU;
+    const int px = groups * cols, outputs = pooled ? cols / 2 : px;
+    const fd_v zero = v_set1(0.0f);
+    FD_UNROLL for (int v = 0; v < nv; v++) {
+        const size_t channel = at.channel + (size_t)v * FD_VL;
+        const size_t n = a->channels - channel;
+        FD_UNROLL for (int p = 0; p < px; p++) {
+            fd_v *const value = &acc[p * nv + v];
+            if (relu) *value = v_max(*value, zero);
+            const size_t row = at.row + (size_t)(pooled ? p / cols : 0);
+            const size_t col = at.col + (size_t)(pooled ? p % cols : p);
+            *value = FD_FN(conv2d_affine)(&a->epilogue, *value, row, col, channel);
+        }
+        FD_UNROLL for (int o = 0; o < outputs; o++) {
+            fd_v result;
+            if (pooled) {
+                const fd_v *const top = &acc[2 * o * nv + v], *const bottom = top + cols * nv;
+                result = v_max(v_max(top[0], top[nv]), v_max(bottom[0], bottom[nv]));
+            } else {
+                result = acc[o * nv + v];
+            }
+            float *const p = out + (size_t)o * a->channels + channel;
+            if (n >= FD_VL)
+                v_store(p, result);
+            else
+                v_store_n(p, result, n);
+        }
+    }
+}
+
+/* Convolution rows `row` and, if pooled, row + 1, to one output row, for nv vectors of channels. */
+FD_INLINE void FD_FN(conv2d_row)(const fd_conv2d_args *a, const float *w, size_t w_row, size_t row, size_t channel,
+                                 float *out, const int nv, const int pooled) {
+    const size_t cols = a->cols;
+    FD_FN(place) at = {row, 0, channel};
+#define FD_TILES(groups, tile_cols)                                                                                    \
+    for (; cols - at.col >= (pooled ? (tile_cols) : (groups) * (tile_cols));                                           \
+         at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                    \
+        FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->channels, groups, tile_cols, nv, \
+                           pooled);
+    FD_TILES(2, FD_CONV_COLS)
+#if FD_CONV_COLS > 2
+    FD_TILES(2, 2)
+#endif
+    if (!pooled) {
+        FD_TILES(2, 1)
+        FD_TILES(1, 1)
+    }
+#undef FD_TILES
+}
+
+/* Convolution rows [row, end) to out; two give one output row if pooled. */
+FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t end, float *out, const int pooled) {
+    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
+        const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
+        /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. */
+        const size_t shares = (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
+        for (size_t s = 0; s < shares; s++) {
+            const size_t begin = vectors * s / shares * FD_VL;
+            const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
+            const float *const w = a->weights + first * a->depth + begin;
+            float *to = out;
+            for (size_t r = row; r < end; r += pooled ? 2 : 1, to += a->out_row) {
+                if (nv == 1) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 1, pooled);
+                if (nv == 2) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 2, pooled);
+#if FD_CONV_NV > 2
+                if (nv == 3) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 3, pooled);
+#endif
+            }
+        }
+    }
+}
+
+/* Any activation, any pooling: rows of the convolution go through a ring just large enough for one pooling window, or
+ * straight to the output if there is no pooling. */
+FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
+    fd_conv2d_args conv = *a;
+    fd_pool2d_args pool = a->pool;
+    const int simple = FD_FN(is_simple)(&a->epilogue);
+    if (!simple) conv.epilogue = (fd_epilogue){.activation = FD_ACT_LINEAR};
+    const size_t outputs = a->pool_mode == FD_POOL_NONE ? a->rows : a->pool.out_count;
+    size_t done = 0; /* convolution rows computed */
+    for (size_t o = 0; o < outputs; o++) {
+        const size_t need =
+            a->pool_mode == FD_POOL_NONE ? o + 1 : fd_min(o * pool.stride[0] + pool.size[0] - pool.pad[0], a->rows);
+        for (; done < need; done++) {
+            float *const row =
+                a->pool_mode == FD_POOL_NONE ? a->out + done * a->out_row : a->ring + done % pool.in_ring * pool.in_row;
+            FD_FN(conv2d_rows)(&conv, done, done + 1, row, 0);
+            if (!simple)
+                FD_FN(eltwise)(&(fd_eltwise_args){.in = row,
+                                                  .out = row,
+                                                  .rows = 1,
+                                                  .cols = a->cols,
+                                                  .channels = a->channels,
+                                                  .row_index = done,
+                                                  .epilogue = a->epilogue});
+        }
+        if (a->pool_mode != FD_POOL_NONE) {
+            pool.in = a->ring;
+            pool.out = a->out + o * a->out_row;
+            pool.out_first = o;
+            pool.out_count = 1;
+            FD_FN(pool2d)(&pool);
+        }
+    }
+}
+
+FD_LOCAL void FD_FN(conv2d)(const fd_conv2d_args *a) {
+    const fd_pool2d_args *const p = &a->pool;
+    const int halving = a->pool_mode == FD_POOL_MAX && p->size[0] == 2 && p->size[1] == 2 && p->stride[0] == 2 &&
+                        p->stride[1] == 2 && p->pad[0] == 0 && p->pad[1] == 0 && a->rows % 2 == 0 && a->cols % 2 == 0;
+    if (FD_FN(is_simple)(&a->epilogue) && a->pool_mode == FD_POOL_NONE)
+        FD_FN(conv2d_rows)(a, 0, a->rows, a->out, 0);
+    else if (FD_FN(is_simple)(&a->epilogue) && halving)
+        FD_FN(conv2d_rows)(a, 0, a->rows, a->out, 1);
+    else
+        FD_FN(conv2d_ring)(a);
+}

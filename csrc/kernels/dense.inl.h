@@ -1,0 +1,165 @@
+/* Dense layers: many rows at once, one row that skips its zeros, and few outputs. */
+
+FD_INLINE fd_v FD_FN(dense_finish)(fd_v x, int relu) {
+    const fd_v zero = v_set1(0.0f);
+    if (relu) return v_max(x, zero);
+    return x + zero; /* like the relu, this leaves no -0 */
+}
+
+FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
+    float *const p = a->out + row * a->out_row + channel;
+    const size_t n = a->channels - channel;
+    x = FD_FN(dense_finish)(x, a->epilogue.activation == FD_ACT_RELU);
+    if (n >= FD_VL)
+        v_store(p, x);
+    else
+        v_store_n(p, x, n);
+}
+
+/* Rows row to row + mr - 1, nv vectors of columns. */
+FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
+                                 const int mr, const int nv) {
+    const float *x[FD_DENSE_MR];
+    fd_v acc[FD_DENSE_MR * FD_DENSE_NV];
+    FD_UNROLL for (int m = 0; m < mr; m++) {
+        x[m] = a->in + (row + (size_t)m) * a->in_row;
+        FD_UNROLL for (int v = 0; v < nv; v++) acc[m * nv + v] = v_load(a->bias + channel + v * FD_VL);
+    }
+    FD_FN(tile)(acc, x, NULL, a->depth, w, w_row, mr, nv);
+    FD_UNROLL for (int m = 0; m < mr; m++) {
+        FD_UNROLL for (int v = 0; v < nv; v++)
+            FD_FN(dense_store)(a, row + (size_t)m, channel + (size_t)v * FD_VL, acc[m * nv + v]);
+    }
+}
+
+FD_INLINE void FD_FN(dense_columns)(const fd_dense_args *a, const float *w, size_t w_row, size_t channel,
+                                    const int nv) {
+    size_t row = 0;
+    for (; a->m - row >= FD_DENSE_MR; row += FD_DENSE_MR) FD_FN(dense_tile)(a, w, w_row, row, channel, FD_DENSE_MR, nv);
+    for (; a->m - row >= 2; row += 2) FD_FN(dense_tile)(a, w, w_row, row, channel, 2, nv);
+    for (; a->m - row >= 1; row += 1) FD_FN(dense_tile)(a, w, w_row, row, channel, 1, nv);
+}
+
+FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a) {
+    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
+        const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
+        const size_t shares = (vectors + FD_DENSE_NV - 1) / FD_DENSE_NV;
+        for (size_t s = 0; s < shares; s++) {
+            const size_t begin = vectors * s / shares * FD_VL;
+            const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
+            const float *const w = a->weights + first * a->depth + begin;
+            if (nv == 1) FD_FN(dense_columns)(a, w, panel, first + begin, 1);
+            if (nv == 2) FD_FN(dense_columns)(a, w, panel, first + begin, 2);
+            if (nv == 3) FD_FN(dense_columns)(a, w, panel, first + begin, 3);
+#if FD_DENSE_NV > 3
+            if (nv == 4) FD_FN(dense_columns)(a, w, panel, first + begin, 4);
+            if (nv == 5) FD_FN(dense_columns)(a, w, panel, first + begin, 5);
+            if (nv == 6) FD_FN(dense_columns)(a, w, panel, first + begin, 6);
+#endif
+        }
+    }
+}
+
+/* One row: its nonzero inputs are listed once, and only their weights are read. Half of what comes out of a relu and
+ * most of a digit's border is zero, and a single row waits for nothing but its weights. */
+FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, const float *w, size_t w_row, size_t channel,
+                                        const float *value, const uint32_t *index, size_t count, const int nv) {
+    fd_v acc[FD_PANEL / FD_VL];
+    FD_UNROLL for (int v = 0; v < nv; v++) acc[v] = v_load(a->bias + channel + v * FD_VL);
+    for (size_t i = 0; i < count; i++) {
+        const fd_v input = v_set1(value[i]);
+        const float *const weight = w + index[i] * w_row;
+        FD_UNROLL for (int v = 0; v < nv; v++) acc[v] = v_fma(input, v_load(weight + v * FD_VL), acc[v]);
+    }
+    FD_UNROLL for (int v = 0; v < nv; v++)
+        if (channel + (size_t)v * FD_VL < a->channels) FD_FN(dense_store)(a, 0, channel + (size_t)v * FD_VL, acc[v]);
+}
+
+FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a) {
+    float *const value = a->nonzero;
+    uint32_t *const index = (uint32_t *)(void *)(a->nonzero + a->depth);
+    size_t count = 0;
+    for (size_t k = 0; k < a->depth; k++) {
+        value[count] = a->in[k];
+        index[count] = (uint32_t)k;
+        count += a->in[k] != 0.0f;
+    }
+    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
+        const float *const w = a->weights + first * a->depth;
+        size_t c = 0;
+        if (panel == FD_PANEL && FD_VREGS * FD_VL > FD_PANEL) {
+            FD_FN(dense_row_columns)(a, w, panel, first, value, index, count, FD_PANEL / FD_VL);
+            continue;
+        }
+        for (; panel - c >= FD_PANEL / 2; c += FD_PANEL / 2)
+            FD_FN(dense_row_columns)(a, w + c, panel, first + c, value, index, count, FD_PANEL / 2 / FD_VL);
+        for (; c < panel; c += FD_PANEL_ALIGN)
+            FD_FN(dense_row_columns)(a, w + c, panel, first + c, value, index, count, FD_PANEL_ALIGN / FD_VL);
+    }
+}
+
+/* Activations that do not fit the tile, in a second pass over the finished rows. */
+FD_INLINE void FD_FN(dense_activate)(const fd_dense_args *a) {
+    if (FD_FN(is_simple)(&a->epilogue)) return;
+    FD_FN(eltwise)(&(fd_eltwise_args){.in = a->out,
+                                      .out = a->out,
+                                      .in_row = a->out_row,
+                                      .out_row = a->out_row,
+                                      .rows = a->m,
+                                      .cols = 1,
+                                      .channels = a->channels,
+                                      .epilogue = a->epilogue});
+}
+
+FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
+    if (a->m == 1)
+        FD_FN(dense_row)(a);
+    else
+        FD_FN(dense_many)(a);
+    FD_FN(dense_activate)(a);
+}
+
+FD_INLINE void FD_FN(dense_narrow_tile)(const fd_dense_args *a, size_t w_row, size_t row, size_t channel, const int mr,
+                                        const int nv) {
+    fd_v acc[FD_NARROW_CHAINS * FD_NARROW_MR * FD_NARROW_NV];
+    FD_UNROLL for (int i = 0; i < FD_NARROW_CHAINS * mr * nv; i++) acc[i] = v_set1(0.0f);
+    for (size_t k = 0; k < a->depth; k += FD_NARROW_CHAINS) {
+        const size_t chains = fd_min(FD_NARROW_CHAINS, a->depth - k);
+        FD_UNROLL for (int s = 0; s < FD_NARROW_CHAINS; s++) {
+            if ((size_t)s >= chains) break;
+            const float *const w = a->weights + (k + (size_t)s) * w_row + channel;
+            FD_UNROLL for (int v = 0; v < nv; v++) {
+                fd_v weight = v_load(w + v * FD_VL);
+                FD_KEEP(weight);
+                FD_UNROLL for (int m = 0; m < mr; m++) {
+                    fd_v *const sum = &acc[(s * mr + m) * nv + v];
+                    *sum = v_fma(v_set1(a->in[(row + (size_t)m) * a->in_row + k + (size_t)s]), weight, *sum);
+                }
+            }
+        }
+    }
+    FD_UNROLL for (int m = 0; m < mr; m++) {
+        FD_UNROLL for (int v = 0; v < nv; v++) {
+            const size_t c = channel + (size_t)v * FD_VL;
+            if (c >= a->channels) break;
+            const fd_v *const sum = &acc[m * nv + v];
+            const fd_v total = (sum[0] + sum[mr * nv]) + (sum[2 * mr * nv] + sum[3 * mr * nv]);
+            FD_FN(dense_store)(a, row + (size_t)m, c, total + v_load(a->bias + c));
+        }
+    }
+}
+
+_Static_assert(FD_NARROW_CHAINS == 4, "dense_narrow_tile adds four chains");
+
+FD_LOCAL void FD_FN(dense_narrow)(const fd_dense_args *a) {
+    const size_t panel = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    for (size_t c = 0; c < a->channels; c += FD_NARROW_NV * FD_VL) {
+        size_t row = 0;
+        for (; a->m - row >= FD_NARROW_MR; row += FD_NARROW_MR)
+            FD_FN(dense_narrow_tile)(a, panel, row, c, FD_NARROW_MR, FD_NARROW_NV);
+        for (; row < a->m; row++) FD_FN(dense_narrow_tile)(a, panel, row, c, 1, FD_NARROW_NV);
+    }
+    FD_FN(dense_activate)(a);
+}

@@ -1,0 +1,92 @@
+/* The kernels: what each takes, and the table of one ISA.
+ *
+ * A kernel checks nothing and allocates nothing: plan.c hands it pointers and sizes that load.c has validated.
+ * Strides and offsets count floats. Images are NHWC; "row" is the distance between image rows, a pixel's channels
+ * are adjacent and pixels are adjacent within a row, so a pixel's stride is the number of channels.
+ */
+#ifndef FD_KERNELS_KERNELS_H
+#define FD_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Activation, then x * scale + shift along an axis (FD_ACT_*, FD_AXIS_* of model/format.h). */
+typedef struct fd_epilogue {
+    uint32_t activation;
+    float alpha;
+    uint32_t axis;
+    const float *scale; /* one value per index of the axis; for FD_AXIS_CHANNEL padded to FD_PANEL_ALIGN */
+    const float *shift;
+} fd_epilogue;
+
+/* Pooling windows over rows x cols pixels. Row r of the input, which is any of its rows, lies at
+ * in + (r % in_ring) * in_row, so that a ring of the last few rows serves as well as a whole image. */
+typedef struct fd_pool2d_args {
+    const float *in;
+    float *out;
+    size_t in_row, in_ring, out_row;
+    size_t rows, cols, channels;
+    size_t out_first, out_count, out_cols; /* output rows to compute: the first, how many; columns */
+    uint32_t mode;                         /* FD_POOL_* */
+    uint32_t size[2], stride[2], pad[2];   /* vertical, horizontal; pad: top, left */
+} fd_pool2d_args;
+
+typedef struct fd_eltwise_args {
+    const float *in;
+    float *out; /* may be in */
+    size_t in_row, out_row;
+    size_t rows, cols, channels;
+    size_t row_index; /* index of the first row along FD_AXIS_HEIGHT */
+    fd_epilogue epilogue;
+} fd_eltwise_args;
+
+/* Convolution, bias, epilogue, pooling: the output is never larger than what pooling leaves of it.
+ *
+ * The sum of an output starts at the bias and takes taps in the order of the weight rows, one accumulator an output:
+ * tiles may change, its bits do not. */
+typedef struct fd_conv2d_args {
+    const float *in; /* padded image: the first tap of output (0, 0) */
+    float *out;
+    const float *weights;     /* panels, FORMAT.md */
+    const float *bias;        /* padded to FD_PANEL_ALIGN */
+    const uint32_t *taps;     /* offset of each of the `depth` weight rows' inputs from an output's first tap */
+    size_t depth;             /* kernel height * kernel width * input channels */
+    size_t in_row_step;       /* between the first taps of vertically adjacent outputs */
+    size_t in_col_step;       /* and of horizontally adjacent ones */
+    size_t rows, cols;        /* convolution outputs, those that pooling reads */
+    size_t channels;          /* output channels */
+    size_t out_row;
+    fd_epilogue epilogue;
+    uint32_t pool_mode;
+    /* Any other pooling or activation than those the fused loop has goes through a ring of convolution rows. */
+    float *ring; /* pool.in_ring rows of cols * channels, or NULL: the fused loop will do */
+    fd_pool2d_args pool;
+} fd_conv2d_args;
+
+/* y = activation(x W + bias) for m rows. The sum of an output starts at the bias and takes inputs in order; an input
+ * that is zero may be left out, which changes no bit, for the result is normalised to have no -0. dense_narrow is for
+ * a single panel of at most FD_NARROW columns: it sums in FD_NARROW_CHAINS interleaved chains, ((0 + 1) + (2 + 3)) +
+ * bias, because one chain for each of so few outputs would wait for the latency of every addition. */
+typedef struct fd_dense_args {
+    const float *in;
+    float *out; /* m rows of `channels` */
+    const float *weights;
+    const float *bias; /* padded to FD_PANEL_ALIGN */
+    size_t m, depth, channels;
+    size_t in_row, out_row;
+    fd_epilogue epilogue; /* axis is FD_AXIS_NONE */
+    float *nonzero;       /* scratch: 2 * depth floats */
+} fd_dense_args;
+
+#define FD_NARROW 32
+#define FD_NARROW_CHAINS 4
+
+typedef struct fd_kernels {
+    const char *isa;
+    size_t vector_floats;
+#define FD_KERNEL(name, type, params) type(*name) params;
+#include "kernels/kernels.def"
+#undef FD_KERNEL
+} fd_kernels;
+
+#endif

@@ -1,0 +1,33 @@
+/* The register tile that every multiply-accumulate loop is made of: px inputs by nv vectors of weights.
+ *
+ * px and nv are constants wherever this is inlined, so that the accumulators live in registers: px * nv of them, nv
+ * weights and one broadcast input.
+ */
+
+/* An empty asm that "changes" a weight keeps it in its register. Otherwise gcc folds the load into each multiply-add
+ * that uses it, and the loop waits for load ports instead of multipliers. */
+#if defined(__x86_64__)
+#define FD_KEEP(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define FD_KEEP(v) __asm__("" : "+w"(v))
+#else
+#define FD_KEEP(v) ((void)(v))
+#endif
+
+/* acc[p][v] += sum over k < depth of x[p][taps[k]] * w[k * w_row + v * FD_VL], k ascending. Without taps, taps[k] is
+ * k. */
+FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *taps, size_t depth, const float *w,
+                           size_t w_row, const int px, const int nv) {
+    for (size_t k = 0; k < depth; k++, w += w_row) {
+        const size_t tap = taps ? taps[k] : k;
+        fd_v weight[FD_TILE_MAX_NV];
+        FD_UNROLL for (int v = 0; v < nv; v++) {
+            weight[v] = v_load(w + v * FD_VL);
+            FD_KEEP(weight[v]);
+        }
+        FD_UNROLL for (int p = 0; p < px; p++) {
+            const fd_v input = v_set1(x[p][tap]);
+            FD_UNROLL for (int v = 0; v < nv; v++) acc[p * nv + v] = v_fma(input, weight[v], acc[p * nv + v]);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+/* The bytes of a .fdm file, version 1. Explained in csrc/FORMAT.md. */
+#ifndef FD_MODEL_FORMAT_H
+#define FD_MODEL_FORMAT_H
+
+#include <stdint.h>
+
+#define FD_FILE_MAGIC "\x89" "FDM\r\n\x1a\n"
+#define FD_FILE_VERSION_MAJOR 1
+#define FD_FILE_VERSION_MINOR 0
+#define FD_FILE_ALIGN 64
+#define FD_FILE_SECTIONS 4
+
+#define FD_FILE_MAX_META (1u << 20)
+#define FD_FILE_MAX_RECORDS 4096u
+#define FD_FILE_MAX_DIM (1u << 24)
+#define FD_FILE_MAX_SMALL 255u
+
+#define FD_FILE_NONE 0xFFFFFFFFu
+
+/* Columns of one weight panel, and the multiple to which columns are padded. */
+#define FD_PANEL 96
+#define FD_PANEL_ALIGN 16
+
+enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS };
+enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
+enum { FD_DTYPE_F32 = 0 };
+enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
+
+enum {
+    FD_OP_INPUT = 1,
+    FD_OP_CONV2D,
+    FD_OP_DENSE,
+    FD_OP_POOL2D,
+    FD_OP_ELTWISE,
+    FD_OP_SOFTMAX,
+    FD_OP_END
+};
+
+enum {
+    FD_ACT_LINEAR = 0,
+    FD_ACT_RELU,
+    FD_ACT_LEAKY_RELU,
+    FD_ACT_ELU,
+    FD_ACT_SELU,
+    FD_ACT_SIGMOID,
+    FD_ACT_TANH,
+    FD_ACT_END
+};
+
+enum { FD_AXIS_NONE = 0, FD_AXIS_HEIGHT, FD_AXIS_WIDTH, FD_AXIS_CHANNEL, FD_AXIS_END };
+enum { FD_POOL_NONE = 0, FD_POOL_MAX, FD_POOL_AVERAGE, FD_POOL_END };
+
+typedef struct fd_file_header {
+    uint8_t magic[8];
+    uint16_t version_major;
+    uint16_t version_minor;
+    uint32_t header_size;
+    uint64_t file_size;
+    uint64_t checksum;
+    uint32_t section_count;
+    uint8_t reserved[28];
+} fd_file_header;
+
+typedef struct fd_file_section {
+    uint32_t kind;
+    uint32_t record_size;
+    uint64_t offset;
+    uint64_t size;
+    uint64_t reserved;
+} fd_file_section;
+
+typedef struct fd_file_tensor {
+    uint32_t kind;
+    uint32_t dtype;
+    uint32_t layout;
+    uint32_t rank;
+    uint32_t dims[4];
+    uint64_t offset;
+    uint64_t size;
+    uint8_t reserved[16];
+} fd_file_tensor;
+
+typedef struct fd_file_op {
+    uint32_t opcode;
+    uint32_t input;
+    uint32_t input2;
+    uint32_t output;
+    uint32_t weights;
+    uint32_t bias;
+    uint32_t scale;
+    uint32_t shift;
+    uint32_t kernel[2];
+    uint32_t stride[2];
+    uint32_t dilation[2];
+    uint32_t pad[4];
+    uint32_t groups;
+    uint32_t activation;
+    float alpha;
+    uint32_t affine_axis;
+    uint32_t pool_mode;
+    uint32_t pool[2];
+    uint32_t pool_stride[2];
+    uint32_t pool_pad[4];
+    float range_lo;
+    float range_hi;
+    uint32_t u8_divisor;
+    uint8_t reserved[24];
+} fd_file_op;
+
+_Static_assert(sizeof(fd_file_header) == 64, "header is 64 bytes");
+_Static_assert(sizeof(fd_file_section) == 32, "section entry is 32 bytes");
+_Static_assert(sizeof(fd_file_tensor) == 64, "tensor record is 64 bytes");
+_Static_assert(sizeof(fd_file_op) == 160, "op record is 160 bytes");
+
+#endif

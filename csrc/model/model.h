@@ -1,0 +1,76 @@
+/* A loaded model: the validated file, and the plan to run it on this CPU. */
+#ifndef FD_MODEL_MODEL_H
+#define FD_MODEL_MODEL_H
+
+#include "base/status.h"
+#include "cpu/cpu.h"
+#include "kernels/kernels.h"
+#include "model/format.h"
+
+/* Rows that go through the dense layers together: enough to read each weight rarely, few enough that their
+ * activations stay in cache. */
+#define FD_CHUNK_ROWS 32
+
+/* Where an activation lives in a worker's arena. */
+typedef struct fd_value {
+    size_t rows, cols, channels; /* rank 1 is 1 x 1 x features */
+    size_t elements;
+    size_t base;     /* of its storage, margins included */
+    size_t interior; /* of its first element */
+    size_t row;      /* between image rows */
+    size_t image;    /* between images of a chunk; 0: there is room for one image only */
+} fd_value;
+
+/* One op, ready to run: everything but the addresses that depend on the worker and the image. */
+typedef struct fd_step {
+    uint32_t opcode;
+    uint32_t in, out; /* values */
+    union {
+        fd_conv2d_args conv2d;
+        fd_dense_args dense;
+        fd_pool2d_args pool2d;
+        fd_eltwise_args eltwise;
+    } args;
+    void (*dense)(const fd_dense_args *); /* dense or dense_narrow */
+} fd_step;
+
+struct fd_model {
+    /* The file. */
+    unsigned char *file;
+    size_t file_bytes;
+    const char *meta;
+    size_t meta_bytes;
+    const fd_file_tensor *tensors;
+    size_t tensor_count;
+    const fd_file_op *ops;
+    size_t op_count;
+    const unsigned char *weights;
+    size_t weight_bytes;
+
+    /* The plan. */
+    const fd_kernels *kernels;
+    fd_value *values; /* by tensor index; unused for weights */
+    fd_step *steps;   /* by op index; steps[0] is INPUT */
+    size_t batched;   /* steps from here on take a whole chunk, those before one image at a time */
+    size_t chunk;     /* rows in a chunk */
+    uint32_t *taps;   /* of all convolutions */
+    float *zeros;     /* a bias for layers without one */
+    size_t ring, nonzero;   /* offsets of scratch in the arena */
+    size_t arena;           /* floats a worker needs */
+    uint64_t multiply_adds; /* per image */
+};
+
+/* load.c: fills the file part from model->file, or says what is wrong with it. */
+fd_status fd_load(fd_model *model, fd_error *error);
+
+/* plan.c: fills the plan of a loaded model. */
+fd_status fd_plan(fd_model *model, fd_error *error);
+
+/* The output size of a window that slides over `size` pixels, 0 if it does not fit. Shared by load.c, which checks
+ * what a file says, and plan.c. */
+static inline size_t fd_window_count(size_t size, size_t pads, size_t window, size_t dilation, size_t stride) {
+    const size_t extent = dilation * (window - 1) + 1;
+    return size + pads < extent ? 0 : (size + pads - extent) / stride + 1;
+}
+
+#endif

@@ -1,0 +1,98 @@
+#include "model/pool.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+typedef struct fd_job {
+    void (*run)(void *arg, unsigned worker);
+    void *arg;
+    unsigned started; /* calls begun, the caller's included */
+    unsigned wanted;  /* calls that may still begin */
+    unsigned active;  /* helpers inside run */
+    struct fd_job *next;
+} fd_job;
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* a job was queued */
+    pthread_cond_t done; /* a job's last helper has left */
+    fd_job *queue;       /* jobs with wanted > 0 */
+    unsigned threads, idle;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* A child process has none of the threads: it begins with an empty pool. */
+static void before_fork(void) { pthread_mutex_lock(&pool.lock); }
+static void after_fork_parent(void) { pthread_mutex_unlock(&pool.lock); }
+static void after_fork_child(void) {
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.work, NULL);
+    pthread_cond_init(&pool.done, NULL);
+    pool.queue = NULL;
+    pool.threads = pool.idle = 0;
+}
+static void install_fork_handlers(void) { pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
+
+static void unqueue(fd_job *job) {
+    for (fd_job **at = &pool.queue; *at; at = &(*at)->next) {
+        if (*at != job) continue;
+        *at = job->next;
+        return;
+    }
+}
+
+static void *worker(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&pool.lock);
+    for (;;) {
+        while (!pool.queue) {
+            pool.idle++;
+            pthread_cond_wait(&pool.work, &pool.lock);
+            pool.idle--;
+        }
+        fd_job *const job = pool.queue;
+        const unsigned index = job->started++;
+        job->active++;
+        if (--job->wanted == 0) unqueue(job);
+        pthread_mutex_unlock(&pool.lock);
+        job->run(job->arg, index);
+        pthread_mutex_lock(&pool.lock);
+        if (--job->active == 0) pthread_cond_broadcast(&pool.done);
+    }
+    return NULL;
+}
+
+static int start_thread(void) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return 0;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    const int failed = pthread_create(&thread, &attributes, worker, NULL);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+
+void fd_pool_run(void (*run)(void *arg, unsigned worker), void *arg, unsigned threads) {
+    if (threads <= 1) {
+        run(arg, 0);
+        return;
+    }
+    pthread_once(&once, install_fork_handlers);
+
+    fd_job job = {.run = run, .arg = arg, .started = 1, .wanted = threads - 1};
+    pthread_mutex_lock(&pool.lock);
+    for (unsigned idle = pool.idle; idle < job.wanted && pool.threads < FD_MAX_THREADS - 1 && start_thread(); idle++)
+        pool.threads++;
+    job.next = pool.queue;
+    pool.queue = &job;
+    for (unsigned i = 0; i < job.wanted; i++) pthread_cond_signal(&pool.work);
+    pthread_mutex_unlock(&pool.lock);
+
+    run(arg, 0);
+
+    pthread_mutex_lock(&pool.lock);
+    if (job.wanted) unqueue(&job);
+    while (job.active) pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+}

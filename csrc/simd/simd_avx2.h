@@ -1,0 +1,43 @@
+/* Vector vocabulary: AVX2 + FMA. See simd_generic.h for what each word means. */
+#ifndef FD_SIMD_H
+#define FD_SIMD_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FD_VL 8
+#define FD_VREGS 16
+
+typedef __m256 fd_v;
+
+static inline fd_v v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, fd_v v) { _mm256_storeu_ps(p, v); }
+static inline fd_v v_set1(float x) { return _mm256_set1_ps(x); }
+
+/* Lanes 0 to n-1 on. */
+static inline __m256i v_mask_n(size_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+}
+static inline fd_v v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
+static inline void v_store_n(float *p, fd_v v, size_t n) { _mm256_maskstore_ps(p, v_mask_n(n), v); }
+
+static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return _mm256_fmadd_ps(a, b, c); }
+static inline fd_v v_max(fd_v a, fd_v b) { return _mm256_max_ps(a, b); }
+static inline fd_v v_min(fd_v a, fd_v b) { return _mm256_min_ps(a, b); }
+
+static inline fd_v v_if_positive(fd_v x, fd_v a, fd_v b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
+    const fd_v in = _mm256_and_ps(_mm256_cmp_ps(x, lo, _CMP_GE_OQ), _mm256_cmp_ps(x, hi, _CMP_LE_OQ));
+    return _mm256_movemask_ps(in) == 0xFF;
+}
+static inline fd_v v_round(fd_v x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline fd_v v_scale2(fd_v x, fd_v n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* Vector vocabulary: any CPU, through the vector types of GNU C, which the compiler lowers to what there is.
+ *
+ * This is the definition of the vocabulary; the other simd_*.h say the same words with intrinsics. +, -, * and / work
+ * on fd_v everywhere.
+ *
+ *   FD_VL, FD_VREGS      floats in a vector; vector registers that a kernel may count on
+ *   v_load, v_store      any alignment
+ *   v_load_n, v_store_n  the first n lanes, 0 <= n < FD_VL; nothing beyond is touched; the other lanes load as 0
+ *   v_set1               one value in all lanes
+ *   v_fma(a, b, c)       a * b + c; rounded once where the ISA has a fused multiply-add
+ *   v_max, v_min         a > b ? a : b and a < b ? a : b: the second operand for equals and for NaN, so that
+ *                        v_max(x, +0) is never -0
+ *   v_if_positive        x > 0 ? a : b
+ *   v_all_within         1 if every lane is in [lo, hi], 0 if one is not or is NaN
+ *   v_round              to the nearest integer, ties to even; |x| < 2^22
+ *   v_scale2(x, n)       x * 2^n for an integral n in [-126, 127]
+ */
+#ifndef FD_SIMD_H
+#define FD_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define FD_VL 4
+#define FD_VREGS 16
+
+typedef float fd_v __attribute__((vector_size(16)));
+typedef int32_t fd_vi __attribute__((vector_size(16)));
+
+static inline fd_v v_load(const float *p) {
+    fd_v v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void v_store(float *p, fd_v v) { memcpy(p, &v, sizeof v); }
+static inline fd_v v_set1(float x) { return (fd_v){x, x, x, x}; }
+
+static inline fd_v v_load_n(const float *p, size_t n) {
+    fd_v v = v_set1(0.0f);
+    memcpy(&v, p, n * sizeof(float));
+    return v;
+}
+static inline void v_store_n(float *p, fd_v v, size_t n) { memcpy(p, &v, n * sizeof(float)); }
+
+static inline fd_v v_select(fd_vi mask, fd_v a, fd_v b) { return (fd_v)((mask & (fd_vi)a) | (~mask & (fd_vi)b)); }
+
+static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return a * b + c; }
+static inline fd_v v_max(fd_v a, fd_v b) { return v_select(a > b, a, b); }
+static inline fd_v v_min(fd_v a, fd_v b) { return v_select(a < b, a, b); }
+
+static inline fd_v v_if_positive(fd_v x, fd_v a, fd_v b) { return v_select(x > v_set1(0.0f), a, b); }
+static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
+    const fd_vi in = (x >= lo) & (x <= hi);
+    return (in[0] & in[1] & in[2] & in[3]) != 0;
+}
+/* Adding and subtracting 1.5 * 2^23 leaves the nearest integer: the spacing of floats there is 1. */
+static inline fd_v v_round(fd_v x) { return (x + v_set1(12582912.0f)) - v_set1(12582912.0f); }
+static inline fd_v v_scale2(fd_v x, fd_v n) {
+    const fd_vi exponent = __builtin_convertvector(n, fd_vi) + 127;
+    return x * (fd_v)(exponent << 23);
+}
+
+#endif

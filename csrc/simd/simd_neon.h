@@ -1,0 +1,44 @@
+/* Vector vocabulary: AArch64 Advanced SIMD. See simd_generic.h for what each word means. */
+#ifndef FD_SIMD_H
+#define FD_SIMD_H
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <string.h>
+
+#define FD_VL 4
+#define FD_VREGS 32
+
+typedef float32x4_t fd_v;
+
+static inline fd_v v_load(const float *p) { return vld1q_f32(p); }
+static inline void v_store(float *p, fd_v v) { vst1q_f32(p, v); }
+static inline fd_v v_set1(float x) { return vdupq_n_f32(x); }
+
+static inline fd_v v_load_n(const float *p, size_t n) {
+    float lanes[FD_VL] = {0};
+    memcpy(lanes, p, n * sizeof(float));
+    return vld1q_f32(lanes);
+}
+static inline void v_store_n(float *p, fd_v v, size_t n) {
+    float lanes[FD_VL];
+    vst1q_f32(lanes, v);
+    memcpy(p, lanes, n * sizeof(float));
+}
+
+static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return vfmaq_f32(c, a, b); }
+/* Not vmaxq: x86 returns the second operand if either is a NaN, and so do we. */
+static inline fd_v v_max(fd_v a, fd_v b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline fd_v v_min(fd_v a, fd_v b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+
+static inline fd_v v_if_positive(fd_v x, fd_v a, fd_v b) { return vbslq_f32(vcgtzq_f32(x), a, b); }
+static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
+    return vminvq_u32(vandq_u32(vcgeq_f32(x, lo), vcleq_f32(x, hi))) != 0;
+}
+static inline fd_v v_round(fd_v x) { return vrndnq_f32(x); }
+static inline fd_v v_scale2(fd_v x, fd_v n) {
+    const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
+}
+
+#endif

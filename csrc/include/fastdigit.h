@@ -51,21 +51,21 @@ typedef enum fd_input_type {
 } fd_input_type;
 
 typedef struct fd_model_info {
-    const char *isa;         /* ISA whose kernels run this model, such as "avx2" */
-    size_t input_rank;       /* 1 or 3 */
-    size_t input_dims[3];    /* of one image: (height, width, channels), or (features) */
-    size_t input_elements;   /* product of input_dims */
-    size_t output_elements;  /* values per image */
-    int has_softmax;         /* the output is probabilities */
-    float range_lo;          /* least and greatest input value accepted; +-FLT_MAX: any finite value */
+    const char *isa;        /* ISA whose kernels run this model, such as "avx2" */
+    size_t input_rank;      /* 1 or 3 */
+    size_t input_dims[3];   /* of one image: (height, width, channels), or (features) */
+    size_t input_elements;  /* product of input_dims */
+    size_t output_elements; /* values per image */
+    int has_softmax;        /* the output is probabilities */
+    float range_lo;         /* least and greatest input value accepted; +-FLT_MAX: any finite value */
     float range_hi;
-    unsigned u8_divisor;     /* 0: bytes are not accepted */
-    uint64_t multiply_adds;  /* per image, as executed */
-    size_t weight_bytes;     /* of the WEIGHTS section */
-    const void *file;        /* the whole file, as it was read: what fd_model_open_memory takes */
+    unsigned u8_divisor;    /* 0: bytes are not accepted */
+    uint64_t multiply_adds; /* per image, as executed */
+    size_t weight_bytes;    /* of the WEIGHTS section */
+    const void *file;       /* the whole file, as it was read: what fd_model_open_memory takes */
     size_t file_bytes;
-    size_t context_bytes;    /* scratch memory of a context, for each of its threads */
-    const char *meta;        /* the META section: UTF-8 JSON, meta_bytes long, not zero terminated */
+    size_t context_bytes; /* scratch memory of a context, for each of its threads */
+    const char *meta;     /* the META section: UTF-8 JSON, meta_bytes long, not zero terminated */
     size_t meta_bytes;
 } fd_model_info;
 

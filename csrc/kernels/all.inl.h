@@ -24,9 +24,10 @@
 #include "kernels/math.inl.h"
 #include "kernels/tile.inl.h"
 
-#include "kernels/input.inl.h"
 #include "kernels/eltwise.inl.h"
+#include "kernels/input.inl.h"
 #include "kernels/pool2d.inl.h"
+
 #include "kernels/conv2d.inl.h"
 #include "kernels/dense.inl.h"
 #include "kernels/softmax.inl.h"

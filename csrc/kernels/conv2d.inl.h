@@ -24,10 +24,13 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     fd_v acc[2 * FD_CONV_COLS * FD_CONV_NV];
     const size_t group_step = pooled ? a->in_row_step : (size_t)cols * a->in_col_step;
     const float *const first = a->in + at.row * a->in_row_step + at.col * a->in_col_step;
-    FD_UNROLL for (int g = 0; g < groups; g++) {
-        FD_UNROLL for (int c = 0; c < cols; c++) {
+    FD_UNROLL
+    for (int g = 0; g < groups; g++) {
+        FD_UNROLL
+        for (int c = 0; c < cols; c++) {
             x[g * cols + c] = first + (size_t)g * group_step + (size_t)c * a->in_col_step;
-            FD_UNROLL for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
         }
     }
     FD_FN(tile)(acc, x, a->taps, a->depth, w, w_row, groups * cols, nv);
@@ -35,17 +38,20 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     const int relu = a->epilogue.activation == FD_ACT_RELU;
     const int px = groups * cols, outputs = pooled ? cols / 2 : px;
     const fd_v zero = v_set1(0.0f);
-    FD_UNROLL for (int v = 0; v < nv; v++) {
+    FD_UNROLL
+    for (int v = 0; v < nv; v++) {
         const size_t channel = at.channel + (size_t)v * FD_VL;
         const size_t n = a->channels - channel;
-        FD_UNROLL for (int p = 0; p < px; p++) {
+        FD_UNROLL
+        for (int p = 0; p < px; p++) {
             fd_v *const value = &acc[p * nv + v];
             if (relu) *value = v_max(*value, zero);
             const size_t row = at.row + (size_t)(pooled ? p / cols : 0);
             const size_t col = at.col + (size_t)(pooled ? p % cols : p);
             *value = FD_FN(conv2d_affine)(&a->epilogue, *value, row, col, channel);
         }
-        FD_UNROLL for (int o = 0; o < outputs; o++) {
+        FD_UNROLL
+        for (int o = 0; o < outputs; o++) {
             fd_v result;
             if (pooled) {
                 const fd_v *const top = &acc[2 * o * nv + v], *const bottom = top + cols * nv;

@@ -21,13 +21,17 @@ FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t 
                                  const int mr, const int nv) {
     const float *x[FD_DENSE_MR];
     fd_v acc[FD_DENSE_MR * FD_DENSE_NV];
-    FD_UNROLL for (int m = 0; m < mr; m++) {
+    FD_UNROLL
+    for (int m = 0; m < mr; m++) {
         x[m] = a->in + (row + (size_t)m) * a->in_row;
-        FD_UNROLL for (int v = 0; v < nv; v++) acc[m * nv + v] = v_load(a->bias + channel + v * FD_VL);
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) acc[m * nv + v] = v_load(a->bias + channel + v * FD_VL);
     }
     FD_FN(tile)(acc, x, NULL, a->depth, w, w_row, mr, nv);
-    FD_UNROLL for (int m = 0; m < mr; m++) {
-        FD_UNROLL for (int v = 0; v < nv; v++)
+    FD_UNROLL
+    for (int m = 0; m < mr; m++) {
+        FD_UNROLL
+        for (int v = 0; v < nv; v++)
             FD_FN(dense_store)(a, row + (size_t)m, channel + (size_t)v * FD_VL, acc[m * nv + v]);
     }
 }
@@ -66,13 +70,16 @@ FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a) {
 FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, const float *w, size_t w_row, size_t channel,
                                         const float *value, const uint32_t *index, size_t count, const int nv) {
     fd_v acc[FD_PANEL / FD_VL];
-    FD_UNROLL for (int v = 0; v < nv; v++) acc[v] = v_load(a->bias + channel + v * FD_VL);
+    FD_UNROLL
+    for (int v = 0; v < nv; v++) acc[v] = v_load(a->bias + channel + v * FD_VL);
     for (size_t i = 0; i < count; i++) {
         const fd_v input = v_set1(value[i]);
         const float *const weight = w + index[i] * w_row;
-        FD_UNROLL for (int v = 0; v < nv; v++) acc[v] = v_fma(input, v_load(weight + v * FD_VL), acc[v]);
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) acc[v] = v_fma(input, v_load(weight + v * FD_VL), acc[v]);
     }
-    FD_UNROLL for (int v = 0; v < nv; v++)
+    FD_UNROLL
+    for (int v = 0; v < nv; v++)
         if (channel + (size_t)v * FD_VL < a->channels) FD_FN(dense_store)(a, 0, channel + (size_t)v * FD_VL, acc[v]);
 }
 
@@ -124,24 +131,30 @@ FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
 FD_INLINE void FD_FN(dense_narrow_tile)(const fd_dense_args *a, size_t w_row, size_t row, size_t channel, const int mr,
                                         const int nv) {
     fd_v acc[FD_NARROW_CHAINS * FD_NARROW_MR * FD_NARROW_NV];
-    FD_UNROLL for (int i = 0; i < FD_NARROW_CHAINS * mr * nv; i++) acc[i] = v_set1(0.0f);
+    FD_UNROLL
+    for (int i = 0; i < FD_NARROW_CHAINS * mr * nv; i++) acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < a->depth; k += FD_NARROW_CHAINS) {
         const size_t chains = fd_min(FD_NARROW_CHAINS, a->depth - k);
-        FD_UNROLL for (int s = 0; s < FD_NARROW_CHAINS; s++) {
+        FD_UNROLL
+        for (int s = 0; s < FD_NARROW_CHAINS; s++) {
             if ((size_t)s >= chains) break;
             const float *const w = a->weights + (k + (size_t)s) * w_row + channel;
-            FD_UNROLL for (int v = 0; v < nv; v++) {
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) {
                 fd_v weight = v_load(w + v * FD_VL);
                 FD_KEEP(weight);
-                FD_UNROLL for (int m = 0; m < mr; m++) {
+                FD_UNROLL
+                for (int m = 0; m < mr; m++) {
                     fd_v *const sum = &acc[(s * mr + m) * nv + v];
                     *sum = v_fma(v_set1(a->in[(row + (size_t)m) * a->in_row + k + (size_t)s]), weight, *sum);
                 }
             }
         }
     }
-    FD_UNROLL for (int m = 0; m < mr; m++) {
-        FD_UNROLL for (int v = 0; v < nv; v++) {
+    FD_UNROLL
+    for (int m = 0; m < mr; m++) {
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) {
             const size_t c = channel + (size_t)v * FD_VL;
             if (c >= a->channels) break;
             const fd_v *const sum = &acc[m * nv + v];

@@ -47,14 +47,14 @@ typedef struct fd_eltwise_args {
 typedef struct fd_conv2d_args {
     const float *in; /* padded image: the first tap of output (0, 0) */
     float *out;
-    const float *weights;     /* panels, FORMAT.md */
-    const float *bias;        /* padded to FD_PANEL_ALIGN */
-    const uint32_t *taps;     /* offset of each of the `depth` weight rows' inputs from an output's first tap */
-    size_t depth;             /* kernel height * kernel width * input channels */
-    size_t in_row_step;       /* between the first taps of vertically adjacent outputs */
-    size_t in_col_step;       /* and of horizontally adjacent ones */
-    size_t rows, cols;        /* convolution outputs, those that pooling reads */
-    size_t channels;          /* output channels */
+    const float *weights; /* panels, FORMAT.md */
+    const float *bias;    /* padded to FD_PANEL_ALIGN */
+    const uint32_t *taps; /* offset of each of the `depth` weight rows' inputs from an output's first tap */
+    size_t depth;         /* kernel height * kernel width * input channels */
+    size_t in_row_step;   /* between the first taps of vertically adjacent outputs */
+    size_t in_col_step;   /* and of horizontally adjacent ones */
+    size_t rows, cols;    /* convolution outputs, those that pooling reads */
+    size_t channels;      /* output channels */
     size_t out_row;
     fd_epilogue epilogue;
     uint32_t pool_mode;

@@ -30,9 +30,8 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
     switch (activation) {
     case FD_ACT_RELU: return v_max(x, zero);
     case FD_ACT_LEAKY_RELU: return v_if_positive(x, x, x * v_set1(alpha));
-    case FD_ACT_ELU: return v_if_positive(x, x, v_set1(alpha) * (FD_FN(exp)(x)-one));
-    case FD_ACT_SELU:
-        return v_set1(FD_SELU_SCALE) * v_if_positive(x, x, v_set1(FD_SELU_ALPHA) * (FD_FN(exp)(x)-one));
+    case FD_ACT_ELU: return v_if_positive(x, x, v_set1(alpha) * (FD_FN(exp)(x) - one));
+    case FD_ACT_SELU: return v_set1(FD_SELU_SCALE) * v_if_positive(x, x, v_set1(FD_SELU_ALPHA) * (FD_FN(exp)(x) - one));
     case FD_ACT_SIGMOID: return one / (one + FD_FN(exp)(zero - x));
     case FD_ACT_TANH: return one - v_set1(2.0f) / (one + FD_FN(exp)(x + x));
     default: return x;

@@ -21,13 +21,16 @@ FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *tap
     for (size_t k = 0; k < depth; k++, w += w_row) {
         const size_t tap = taps ? taps[k] : k;
         fd_v weight[FD_TILE_MAX_NV];
-        FD_UNROLL for (int v = 0; v < nv; v++) {
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) {
             weight[v] = v_load(w + v * FD_VL);
             FD_KEEP(weight[v]);
         }
-        FD_UNROLL for (int p = 0; p < px; p++) {
+        FD_UNROLL
+        for (int p = 0; p < px; p++) {
             const fd_v input = v_set1(x[p][tap]);
-            FD_UNROLL for (int v = 0; v < nv; v++) acc[p * nv + v] = v_fma(input, weight[v], acc[p * nv + v]);
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) acc[p * nv + v] = v_fma(input, weight[v], acc[p * nv + v]);
         }
     }
 }

@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-#define FD_FILE_MAGIC "\x89" "FDM\r\n\x1a\n"
+#define FD_FILE_MAGIC \
+    "\x89"            \
+    "FDM\r\n\x1a\n"
 #define FD_FILE_VERSION_MAJOR 1
 #define FD_FILE_VERSION_MINOR 0
 #define FD_FILE_ALIGN 64
@@ -26,15 +28,7 @@ enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
 enum { FD_DTYPE_F32 = 0 };
 enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
 
-enum {
-    FD_OP_INPUT = 1,
-    FD_OP_CONV2D,
-    FD_OP_DENSE,
-    FD_OP_POOL2D,
-    FD_OP_ELTWISE,
-    FD_OP_SOFTMAX,
-    FD_OP_END
-};
+enum { FD_OP_INPUT = 1, FD_OP_CONV2D, FD_OP_DENSE, FD_OP_POOL2D, FD_OP_ELTWISE, FD_OP_SOFTMAX, FD_OP_END };
 
 enum {
     FD_ACT_LINEAR = 0,

@@ -1,4 +1,5 @@
-/* From untrusted bytes to a model whose every index, size and dimension has been checked: csrc/FORMAT.md is the list. */
+/* From untrusted bytes to a model whose every index, size and dimension has been checked: csrc/FORMAT.md is the list.
+ */
 #include "model/model.h"
 
 #include <math.h>
@@ -7,9 +8,9 @@
 #include "base/memory.h"
 #include "base/xxhash64.h"
 
-#define REQUIRE(condition, ...)                                                                                        \
-    do {                                                                                                               \
-        if (!(condition)) return fd_fail(error, FD_ERR_FORMAT, __VA_ARGS__);                                           \
+#define REQUIRE(condition, ...)                                              \
+    do {                                                                     \
+        if (!(condition)) return fd_fail(error, FD_ERR_FORMAT, __VA_ARGS__); \
     } while (0)
 
 static int all_zero(const unsigned char *p, size_t n) {
@@ -85,7 +86,8 @@ static fd_status load_sections(fd_model *m, fd_error *error) {
         const unsigned char *const data = m->file + end;
         const size_t size = (size_t)s.size, count = size / s.record_size;
         end = fd_round_up(end + size, FD_FILE_ALIGN); /* cannot pass file_bytes, which is a multiple too */
-        REQUIRE(all_zero(data + size, end - (size_t)(data - m->file) - size), "padding after section %u is not zero", i);
+        REQUIRE(all_zero(data + size, end - (size_t)(data - m->file) - size), "padding after section %u is not zero",
+                i);
         switch (s.kind) {
         case FD_SECTION_META:
             REQUIRE(size <= FD_FILE_MAX_META && is_utf8(data, size), "META is not UTF-8 of at most 1 MiB");
@@ -121,8 +123,8 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     size_t elements = 1;
     for (uint32_t d = 0; d < 4; d++) {
         if (d < t->rank) {
-            REQUIRE(t->dims[d] >= 1 && t->dims[d] <= FD_FILE_MAX_DIM, "dimension %u of tensor %zu is %u, expected 1 to %u",
-                    d, i, t->dims[d], FD_FILE_MAX_DIM);
+            REQUIRE(t->dims[d] >= 1 && t->dims[d] <= FD_FILE_MAX_DIM,
+                    "dimension %u of tensor %zu is %u, expected 1 to %u", d, i, t->dims[d], FD_FILE_MAX_DIM);
             REQUIRE(fd_mul(elements, t->dims[d], &elements), "tensor %zu is too large", i);
         } else {
             REQUIRE(t->dims[d] == 0, "tensor %zu has rank %u but dimension %u is %u", i, t->rank, d, t->dims[d]);
@@ -146,8 +148,8 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     REQUIRE(t->size == elements * sizeof(float), "tensor %zu has size %llu, its dimensions make %zu", i,
             (unsigned long long)t->size, elements * sizeof(float));
     REQUIRE(t->offset % FD_FILE_ALIGN == 0, "tensor %zu is not aligned to %d bytes", i, FD_FILE_ALIGN);
-    REQUIRE(t->offset <= m->weight_bytes && t->size <= m->weight_bytes - t->offset,
-            "tensor %zu lies outside WEIGHTS", i);
+    REQUIRE(t->offset <= m->weight_bytes && t->size <= m->weight_bytes - t->offset, "tensor %zu lies outside WEIGHTS",
+            i);
     REQUIRE(all_finite((const float *)(const void *)(m->weights + t->offset), elements),
             "tensor %zu holds a NaN or an infinity", i);
     return FD_OK;
@@ -231,7 +233,8 @@ typedef struct fd_dims {
 
 static fd_dims dims_of(const fd_file_tensor *t) {
     fd_dims d = {t->rank, 1, 1, t->dims[0], t->dims[0]};
-    if (t->rank == 3) d = (fd_dims){3, t->dims[0], t->dims[1], t->dims[2], (size_t)t->dims[0] * t->dims[1] * t->dims[2]};
+    if (t->rank == 3)
+        d = (fd_dims){3, t->dims[0], t->dims[1], t->dims[2], (size_t)t->dims[0] * t->dims[1] * t->dims[2]};
     return d;
 }
 
@@ -257,8 +260,8 @@ static fd_status check_pool(const fd_file_op *op, size_t i, fd_dims *d, fd_error
 static fd_status check_affine(const fd_model *m, const fd_file_op *op, size_t i, const fd_dims *d, fd_error *error) {
     REQUIRE(op->affine_axis < FD_AXIS_END, "op %zu has unknown affine_axis %u", i, op->affine_axis);
     if (op->affine_axis == FD_AXIS_NONE) {
-        REQUIRE(op->scale == FD_FILE_NONE && op->shift == FD_FILE_NONE, "op %zu has a scale or a shift but no affine_axis",
-                i);
+        REQUIRE(op->scale == FD_FILE_NONE && op->shift == FD_FILE_NONE,
+                "op %zu has a scale or a shift but no affine_axis", i);
         return FD_OK;
     }
     REQUIRE(d->rank == 3 || op->affine_axis == FD_AXIS_CHANNEL, "op %zu has affine_axis %u on a rank-1 tensor", i,
@@ -314,7 +317,8 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         if ((status = check_weights(m, op, i, in->elements, &out->channels, error))) return status;
         return check_activation(op, i, error);
     case FD_OP_POOL2D:
-        REQUIRE(in->rank == 3 && op->pool_mode != FD_POOL_NONE, "op %zu is a POOL2D of a rank-1 tensor or of no mode", i);
+        REQUIRE(in->rank == 3 && op->pool_mode != FD_POOL_NONE, "op %zu is a POOL2D of a rank-1 tensor or of no mode",
+                i);
         return check_pool(op, i, out, error);
     case FD_OP_ELTWISE:
         if ((status = check_activation(op, i, error))) return status;
@@ -334,8 +338,8 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
         REQUIRE(all_zero(op->reserved, sizeof op->reserved), "reserved bytes of op %zu are not zero", i);
         const fd_file_op rest = without_fields(op, fields_of(op->opcode));
         static const fd_file_op zero = {0};
-        REQUIRE(memcmp(&rest, &zero, sizeof zero) == 0, "op %zu (opcode %u) has a field that its opcode does not use", i,
-                op->opcode);
+        REQUIRE(memcmp(&rest, &zero, sizeof zero) == 0, "op %zu (opcode %u) has a field that its opcode does not use",
+                i, op->opcode);
 
         REQUIRE(op->output < m->tensor_count && m->tensors[op->output].kind == FD_TENSOR_ACTIVATION &&
                     !written[op->output],
@@ -344,7 +348,8 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
         if (i == 0) {
             REQUIRE(op->input == FD_FILE_NONE, "op 0 is INPUT and has an input");
         } else {
-            REQUIRE(op->input < m->tensor_count && written[op->input], "the input of op %zu was not written before it", i);
+            REQUIRE(op->input < m->tensor_count && written[op->input], "the input of op %zu was not written before it",
+                    i);
             REQUIRE(!reads[op->input], "activation %u is read twice", op->input);
             reads[op->input] = 1;
             in = dims_of(&m->tensors[op->input]);
@@ -354,8 +359,8 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
         out.elements = out.rows * out.cols * out.channels;
         const fd_dims said = dims_of(&m->tensors[op->output]);
         REQUIRE(memcmp(&out, &said, sizeof out) == 0,
-                "the output of op %zu is (%zu, %zu, %zu) by its fields, (%zu, %zu, %zu) in TENSORS", i, out.rows, out.cols,
-                out.channels, said.rows, said.cols, said.channels);
+                "the output of op %zu is (%zu, %zu, %zu) by its fields, (%zu, %zu, %zu) in TENSORS", i, out.rows,
+                out.cols, out.channels, said.rows, said.cols, said.channels);
         written[op->output] = 1;
     }
     for (size_t t = 0; t < m->tensor_count; t++)

@@ -49,12 +49,12 @@ struct fd_model {
 
     /* The plan. */
     const fd_kernels *kernels;
-    fd_value *values; /* by tensor index; unused for weights */
-    fd_step *steps;   /* by op index; steps[0] is INPUT */
-    size_t batched;   /* steps from here on take a whole chunk, those before one image at a time */
-    size_t chunk;     /* rows in a chunk */
-    uint32_t *taps;   /* of all convolutions */
-    float *zeros;     /* a bias for layers without one */
+    fd_value *values;       /* by tensor index; unused for weights */
+    fd_step *steps;         /* by op index; steps[0] is INPUT */
+    size_t batched;         /* steps from here on take a whole chunk, those before one image at a time */
+    size_t chunk;           /* rows in a chunk */
+    uint32_t *taps;         /* of all convolutions */
+    float *zeros;           /* a bias for layers without one */
     size_t ring, nonzero;   /* offsets of scratch in the arena */
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */

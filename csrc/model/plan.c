@@ -233,7 +233,8 @@ fd_status fd_plan(fd_model *m, fd_error *error) {
         return fd_fail(error, FD_ERR_UNSUPPORTED, "a call would need %zu MiB of scratch memory",
                        m->arena * sizeof(float) >> 20);
     if (m->multiply_adds > MAX_MULTIPLY_ADDS)
-        return fd_fail(error, FD_ERR_UNSUPPORTED, "the network takes %llu multiply-adds an image, at most %llu are allowed",
+        return fd_fail(error, FD_ERR_UNSUPPORTED,
+                       "the network takes %llu multiply-adds an image, at most %llu are allowed",
                        (unsigned long long)m->multiply_adds, (unsigned long long)MAX_MULTIPLY_ADDS);
     return FD_OK;
 }

@@ -157,8 +157,7 @@ static float *value_data(const fd_work *w, uint32_t value, size_t i) {
 }
 
 static const float *input_data(const fd_work *w, const fd_step *step, size_t i) {
-    if (step->in == w->model->steps[0].out && w->input)
-        return w->input + i * w->model->values[step->in].elements;
+    if (step->in == w->model->steps[0].out && w->input) return w->input + i * w->model->values[step->in].elements;
     return value_data(w, step->in, i);
 }
 
@@ -225,8 +224,8 @@ static int take_input(fd_call *call, const fd_work *w, size_t i, size_t slot) {
         return 1;
     }
     const float *const from = (const float *)call->input + i * v->elements;
-    const size_t outside = m->kernels->find_outside(from, v->elements, finite_bound(m->ops[0].range_lo),
-                                                    finite_bound(m->ops[0].range_hi));
+    const size_t outside =
+        m->kernels->find_outside(from, v->elements, finite_bound(m->ops[0].range_lo), finite_bound(m->ops[0].range_hi));
     if (outside < v->elements) {
         const size_t index = i * v->elements + outside;
         size_t least = atomic_load(&call->bad);
@@ -290,7 +289,8 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
     if (type != FD_INPUT_F32 && type != FD_INPUT_U8)
         return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: unknown input type %d", (int)type);
     if (type == FD_INPUT_U8 && !model->ops[0].u8_divisor)
-        return fd_fail(error, FD_ERR_ARGUMENT, "this model does not accept bytes: its input range is not that of an image");
+        return fd_fail(error, FD_ERR_ARGUMENT,
+                       "this model does not accept bytes: its input range is not that of an image");
     const size_t elements = model->values[model->steps[0].out].elements;
     size_t total, limit;
     /* Leaves room for `next` to run past n by a chunk a worker. */

@@ -14,9 +14,7 @@ static inline fd_v v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, fd_v v) { _mm512_storeu_ps(p, v); }
 static inline fd_v v_set1(float x) { return _mm512_set1_ps(x); }
 
-static inline fd_v v_load_n(const float *p, size_t n) {
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
+static inline fd_v v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 static inline void v_store_n(float *p, fd_v v, size_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
 
 static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return _mm512_fmadd_ps(a, b, c); }
@@ -29,9 +27,7 @@ static inline fd_v v_if_positive(fd_v x, fd_v a, fd_v b) {
 static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
     return (_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_ps_mask(x, hi, _CMP_LE_OQ)) == 0xFFFF;
 }
-static inline fd_v v_round(fd_v x) {
-    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+static inline fd_v v_round(fd_v x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline fd_v v_scale2(fd_v x, fd_v n) { return _mm512_scalef_ps(x, n); }
 
 #endif

@@ -1,0 +1,150 @@
+"""Recognise digits, or run any small convolutional network, on a CPU.
+
+>>> import fastdigit
+>>> fastdigit.predict(images)  # uint8 (N, 28, 28), or floats in 0..1
+array([7, 2, 1, 0, 4])
+
+:func:`predict` and :func:`predict_proba` use the digit classifier that ships with the package;
+:func:`load` opens a compiled model of your own, and :func:`compile` makes one from Keras or ONNX.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit import _core
+from fastdigit.model import DEFAULT_MODEL, Model, load
+
+if TYPE_CHECKING:
+    from fastdigit.compiler.driver import Compiled
+
+__all__ = [
+    "Model",
+    "__version__",
+    "compile",
+    "config",
+    "load",
+    "predict",
+    "predict_proba",
+    "show_config",
+]
+
+__version__: str = _core.version()
+
+_default: Model | None = None
+_default_lock = threading.Lock()
+
+
+def _default_model() -> Model:
+    """The model that ships with the package, opened by the first call that needs it."""
+    global _default
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = load()
+    return _default
+
+
+def predict(batch: NDArray[Any], *, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Which digit each image shows; see :meth:`fastdigit.Model.predict`."""
+    return _default_model().predict(batch, out=out)
+
+
+def predict_proba(
+    batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Probability of each digit for each image; see :meth:`fastdigit.Model.predict_proba`."""
+    return _default_model().predict_proba(batch, out=out)
+
+
+def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Compiled:
+    """Compile a Keras model or an ONNX file to a ``.fdm`` file, verified against its source.
+
+    Parameters
+    ----------
+    source
+        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
+    output
+        Where to write the compiled model. It is written only if its results agree with the
+        source's.
+    **options
+        ``name``, ``classes``, ``input_range``, ``samples``, ``tolerance``: see
+        :func:`fastdigit.compiler.driver.compile_model`.
+
+    Returns
+    -------
+    Compiled
+        The bytes, META, listing and verification of the compiled model.
+
+    Raises
+    ------
+    UnsupportedError
+        The network has a layer that the compiler does not know.
+    VerificationError
+        The compiled network does not reproduce its source.
+    MissingExtraError
+        A library that reads the source is not installed.
+    """
+    from fastdigit.compiler.driver import compile_model
+
+    def engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        model = Model(data)
+        return model.predict_proba(batch) if model.info()["has_softmax"] else model.logits(batch)
+
+    return compile_model(source, output, engine=engine, **options)
+
+
+def config() -> dict[str, Any]:
+    """What is running.
+
+    Returns
+    -------
+    dict
+        ``version``; ``isa`` (chosen), ``isas`` (those of this build: name and whether this CPU has
+        it), ``isa_override`` (``FASTDIGIT_ISA`` or None); ``threads`` (default of a call), ``cpus``
+        (this process may use); ``model`` (the default one); ``python``, ``numpy``, ``platform``.
+
+    Raises
+    ------
+    IsaError
+        ``FASTDIGIT_ISA`` asks for an ISA that is unknown or missing here.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "version": __version__,
+        "isa": _core.selected_isa(),
+        "isas": dict(_core.isas()),
+        "isa_override": os.environ.get("FASTDIGIT_ISA"),
+        "threads": 1,
+        "cpus": len(affinity(0)) if affinity else os.cpu_count(),
+        "model": DEFAULT_MODEL,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+
+
+def show_config() -> None:
+    """Print :func:`config`, for bug reports and for knowing which kernels run."""
+    facts = config()
+    override = facts["isa_override"]
+    chosen = "the best this CPU has" if override is None else f"FASTDIGIT_ISA={override}"
+    print(
+        f"fastdigit {facts['version']}, Python {facts['python']}, NumPy {facts['numpy']}, "
+        f"{facts['platform']}"
+    )
+    print(f"  ISA      {facts['isa']} ({chosen})")
+    for name, usable in facts["isas"].items():
+        print(f"           {name}: {'usable' if usable else 'not on this CPU'}")
+    print(
+        f"  threads  {facts['threads']} a call unless a model is loaded with more; "
+        f"{facts['cpus']} CPUs usable"
+    )
+    print(f"  model    {facts['model']}")

@@ -1,0 +1,26 @@
+from typing import Any, TypedDict
+
+class Facts(TypedDict):
+    isa: str
+    input_shape: tuple[int, ...]
+    outputs: int
+    has_softmax: bool
+    range: tuple[float, float]
+    accepts_u8: bool
+    multiply_adds: int
+    weight_bytes: int
+    file_bytes: int
+    context_bytes: int
+    meta: str
+
+def version() -> str: ...
+def isas() -> list[tuple[str, bool]]: ...
+def selected_isa() -> str: ...
+
+class Core:
+    def __init__(self, source: bytes | str, threads: int) -> None: ...
+    def facts(self) -> Facts: ...
+    def to_bytes(self) -> bytes: ...
+    def run(
+        self, input: Any, u8: bool, n: int, values: Any | None, logits: Any | None, labels: Any | None
+    ) -> None: ...

@@ -1,0 +1,234 @@
+"""Binding to csrc/include/fastdigit.h: buffer to pointer, nogil, status to exception. No logic lives here."""
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize, PyBytes_Size
+from libc cimport errno as c_errno
+from libc.stdint cimport int64_t, uint64_t
+
+from fastdigit.errors import InputError, IsaError, ModelFormatError, UnsupportedError
+
+
+cdef extern from "fastdigit.h":
+    ctypedef enum fd_status:
+        FD_OK
+        FD_ERR_ARGUMENT
+        FD_ERR_MEMORY
+        FD_ERR_IO
+        FD_ERR_FORMAT
+        FD_ERR_VERSION
+        FD_ERR_UNSUPPORTED
+        FD_ERR_ISA
+        FD_ERR_INPUT
+
+    ctypedef struct fd_error:
+        fd_status status
+        char message[248]
+
+    ctypedef struct fd_model:
+        pass
+
+    ctypedef struct fd_context:
+        pass
+
+    ctypedef enum fd_input_type:
+        FD_INPUT_F32
+        FD_INPUT_U8
+
+    ctypedef struct fd_model_info:
+        const char *isa
+        size_t input_rank
+        size_t input_dims[3]
+        size_t input_elements
+        size_t output_elements
+        int has_softmax
+        float range_lo
+        float range_hi
+        unsigned u8_divisor
+        uint64_t multiply_adds
+        size_t weight_bytes
+        const void *file
+        size_t file_bytes
+        size_t context_bytes
+        const char *meta
+        size_t meta_bytes
+
+    ctypedef struct fd_outputs:
+        float *values
+        float *logits
+        int64_t *labels
+
+    const char *fd_version()
+    const char *fd_isa_name(size_t i, int *usable)
+    fd_status fd_isa_selected(const char **name, fd_error *error)
+    fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) nogil
+    fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) nogil
+    void fd_model_close(fd_model *model)
+    void fd_model_get_info(const fd_model *model, fd_model_info *info)
+    fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error)
+    void fd_context_free(fd_context *context)
+    fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
+                     const fd_outputs *outputs, size_t *bad, fd_error *error) nogil
+
+
+cdef object EXCEPTIONS = {
+    FD_ERR_ARGUMENT: ValueError,
+    FD_ERR_MEMORY: MemoryError,
+    FD_ERR_IO: OSError,
+    FD_ERR_FORMAT: ModelFormatError,
+    FD_ERR_VERSION: ModelFormatError,
+    FD_ERR_UNSUPPORTED: UnsupportedError,
+    FD_ERR_ISA: IsaError,
+    FD_ERR_INPUT: InputError,
+}
+
+
+cdef int check(fd_status status, const fd_error *error) except -1:
+    if status != FD_OK:
+        raise EXCEPTIONS[status]((<bytes>error.message).decode("utf-8", "replace"))
+    return 0
+
+
+def version():
+    """The version of the C library."""
+    return fd_version().decode()
+
+
+def isas():
+    """Names of the ISAs of this build, best first, each with whether this CPU can run it."""
+    cdef int usable
+    cdef size_t i = 0
+    names = []
+    while fd_isa_name(i, &usable) != NULL:
+        names.append((fd_isa_name(i, NULL).decode(), bool(usable)))
+        i += 1
+    return names
+
+
+def selected_isa():
+    """The ISA that a model opened now would use."""
+    cdef fd_error error
+    cdef const char *name
+    check(fd_isa_selected(&name, &error), &error)
+    return name.decode()
+
+
+cdef class _Context:
+    cdef fd_context *context
+
+    def __dealloc__(self):
+        fd_context_free(self.context)
+
+
+cdef class Core:
+    """One open model and the contexts that its calls have left for the next ones."""
+
+    cdef fd_model *model
+    cdef unsigned threads
+    cdef list contexts
+    cdef fd_model_info info
+
+    def __cinit__(self, source, unsigned threads):
+        """Opens `source`: bytes of a model, or a str path."""
+        cdef fd_error error
+        cdef fd_status status
+        cdef const char *data
+        cdef char *path
+        cdef size_t size
+        self.threads = threads
+        self.contexts = []
+        if isinstance(source, bytes):
+            data = PyBytes_AsString(source)
+            size = <size_t>PyBytes_Size(source)
+            with nogil:
+                status = fd_model_open_memory(data, size, &self.model, &error)
+        else:
+            encoded = source.encode("utf-8", "surrogateescape")
+            PyBytes_AsStringAndSize(encoded, &path, NULL)  # refuses an embedded null
+            with nogil:
+                c_errno.errno = 0
+                status = fd_model_open(path, &self.model, &error)
+            if status == FD_ERR_IO and c_errno.errno:
+                raise OSError(c_errno.errno, (<bytes>error.message).decode("utf-8", "replace"))
+        check(status, &error)
+        fd_model_get_info(self.model, &self.info)
+        # Finds out now, and not in the first call, that there is no memory for it.
+        self.contexts.append(self.new_context())
+
+    def __dealloc__(self):
+        self.contexts = None
+        fd_model_close(self.model)
+
+    cdef _Context new_context(self):
+        cdef fd_error error
+        cdef _Context context = _Context.__new__(_Context)
+        check(fd_context_create(self.model, self.threads, &context.context, &error), &error)
+        return context
+
+    def facts(self):
+        """fd_model_info as a dict."""
+        return {
+            "isa": self.info.isa.decode(),
+            "input_shape": tuple(self.info.input_dims[i] for i in range(self.info.input_rank)),
+            "outputs": self.info.output_elements,
+            "has_softmax": bool(self.info.has_softmax),
+            "range": (self.info.range_lo, self.info.range_hi),
+            "accepts_u8": self.info.u8_divisor != 0,
+            "multiply_adds": self.info.multiply_adds,
+            "weight_bytes": self.info.weight_bytes,
+            "file_bytes": self.info.file_bytes,
+            "context_bytes": self.info.context_bytes,
+            "meta": PyBytes_FromStringAndSize(self.info.meta, <Py_ssize_t>self.info.meta_bytes).decode(),
+        }
+
+    def to_bytes(self):
+        """The model file."""
+        return PyBytes_FromStringAndSize(<const char *>self.info.file, <Py_ssize_t>self.info.file_bytes)
+
+    def run(self, input, bint u8, Py_ssize_t n, values, logits, labels):
+        """Runs n images.
+
+        All arguments are C-contiguous buffers: `input` of n * input_elements bytes if `u8`, else floats; `values` and
+        `logits` of n * output_elements floats or None; `labels` of n int64 or None.
+        """
+        cdef fd_error error
+        cdef fd_status status
+        cdef fd_outputs outputs
+        cdef Py_buffer views[4]
+        cdef int taken = 0
+        cdef size_t elements = <size_t>n * self.info.output_elements
+        cdef _Context context
+        try:
+            context = self.contexts.pop()
+        except IndexError:
+            context = self.new_context()
+        try:
+            acquire(input, &views[0], <size_t>n * self.info.input_elements * (1 if u8 else sizeof(float)), False)
+            taken = 1
+            outputs.values = <float *>acquire_output(values, views, &taken, elements * sizeof(float))
+            outputs.logits = <float *>acquire_output(logits, views, &taken, elements * sizeof(float))
+            outputs.labels = <int64_t *>acquire_output(labels, views, &taken, <size_t>n * sizeof(int64_t))
+            with nogil:
+                status = fd_run(self.model, context.context, views[0].buf, FD_INPUT_U8 if u8 else FD_INPUT_F32,
+                                <size_t>n, &outputs, NULL, &error)
+            check(status, &error)
+        finally:
+            for i in range(taken):
+                PyBuffer_Release(&views[i])
+            self.contexts.append(context)
+
+
+cdef int acquire(object buffer, Py_buffer *view, size_t size, bint writable) except -1:
+    PyObject_GetBuffer(buffer, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
+    if <size_t>view.len != size:
+        length = view.len
+        PyBuffer_Release(view)
+        raise ValueError(f"a buffer of {length} bytes, expected {size}")
+    return 0
+
+
+cdef void *acquire_output(object buffer, Py_buffer *views, int *taken, size_t size) except? NULL:
+    if buffer is None:
+        return NULL
+    acquire(buffer, &views[taken[0]], size, True)
+    taken[0] += 1
+    return views[taken[0] - 1].buf

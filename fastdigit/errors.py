@@ -1,0 +1,51 @@
+"""Every exception that fastdigit raises on purpose.
+
+All derive from :class:`FastDigitError`, so a service can catch one class; those that
+correspond to a built-in category derive from it too, so idiomatic ``except ValueError``
+keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DatasetError",
+    "FastDigitError",
+    "InputError",
+    "IsaError",
+    "MissingExtraError",
+    "ModelFormatError",
+    "UnsupportedError",
+    "VerificationError",
+]
+
+
+class FastDigitError(Exception):
+    """Base class of all errors raised by fastdigit."""
+
+
+class ModelFormatError(FastDigitError, ValueError):
+    """A model file is damaged, truncated, hostile or of another version."""
+
+
+class UnsupportedError(FastDigitError, NotImplementedError):
+    """A network uses a layer, operator or option that the compiler does not support."""
+
+
+class InputError(FastDigitError, ValueError):
+    """A batch has the wrong type, shape or values; the message says what is expected."""
+
+
+class VerificationError(FastDigitError):
+    """A compiled model does not reproduce its source within tolerance."""
+
+
+class DatasetError(FastDigitError):
+    """A data set could not be found, downloaded or verified."""
+
+
+class IsaError(FastDigitError, RuntimeError):
+    """``FASTDIGIT_ISA`` names an ISA that is unknown or that this CPU lacks."""
+
+
+class MissingExtraError(FastDigitError, ImportError):
+    """An optional dependency is needed; the message names the extra to install."""

@@ -1,0 +1,306 @@
+"""Loaded models: batches of images in, labels or probabilities out."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdigit._core import Core
+from fastdigit.errors import InputError, UnsupportedError
+
+__all__ = ["DEFAULT_MODEL", "Model", "load"]
+
+DEFAULT_MODEL: Final = "seed"
+"""Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
+
+_MAX_THREADS: Final = 256
+
+
+def load(path: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Model:
+    """Open a compiled model.
+
+    Parameters
+    ----------
+    path
+        A ``.fdm`` file. None: the digit classifier that ships with the package.
+    threads
+        How many threads a call may use, the calling one included: 1 to 256. Results do not depend
+        on it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ModelFormatError
+        It is not a model file, is damaged, or has another version of the format.
+    UnsupportedError
+        The network is larger than this engine runs.
+    IsaError
+        ``FASTDIGIT_ISA`` asks for an ISA that is unknown or missing here.
+    """
+    source = files("fastdigit") / "models" / f"{DEFAULT_MODEL}.fdm" if path is None else path
+    return Model(os.fspath(source), threads=threads)  # type: ignore[arg-type]
+
+
+class Model:
+    """A compiled network, immutable once open and shared freely between threads.
+
+    Parameters
+    ----------
+    source
+        Path of a ``.fdm`` file, or the bytes of one.
+    threads
+        How many threads a call may use, the calling one included: 1 to 256.
+
+    Notes
+    -----
+    A row's result is the same to the last bit whatever the batch, the row's place in it, and the
+    number of threads, on one ISA. Calls release the GIL. Models pickle: the file travels with them.
+
+    Batches are NumPy arrays, for the digit classifier ``uint8`` in 0..255 or floats in 0..1 (white
+    on black), of shape ``(N, 28, 28)``, ``(N, 28, 28, 1)``, ``(N, 784)``, or ``(28, 28)`` for one
+    image; N may be 0. C-contiguous ``float32`` and ``uint8`` arrays are used where they lie,
+    everything else is converted first.
+    """
+
+    def __init__(self, source: str | bytes, *, threads: int = 1) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int):
+            raise TypeError(f"threads is {threads!r}, expected an int")
+        if not 1 <= threads <= _MAX_THREADS:
+            raise ValueError(f"threads is {threads}, expected 1 to {_MAX_THREADS}")
+        self._core = Core(source, threads)
+        self._threads = threads
+        facts = self._core.facts()
+        self._facts = facts
+        self._shape = facts["input_shape"]
+        self._outputs = facts["outputs"]
+        self._run = self._core.run
+        self._meta = _parse_meta(facts["meta"])
+        self._batch_shapes = _batch_shapes(self._shape)
+
+    # ---- What it is ----
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image: (height, width, channels), or (features,)."""
+        return self._shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What each output stands for, in order."""
+        classes = self._meta.get("classes")
+        if isinstance(classes, list) and len(classes) == self._outputs:
+            return tuple(str(name) for name in classes)
+        return tuple(str(i) for i in range(self._outputs))
+
+    @property
+    def threads(self) -> int:
+        """How many threads a call may use."""
+        return self._threads
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the model.
+
+        Returns
+        -------
+        dict
+            ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``outputs``,
+            ``has_softmax``, ``range`` (least and greatest input value), ``accepts_u8``,
+            ``multiply_adds`` (per image, as executed), ``weight_bytes``, ``file_bytes``,
+            ``context_bytes`` (scratch of one call, per thread), ``meta`` (a dict: what the compiler
+            recorded, such as name, classes and verification).
+        """
+        return {**self._facts, "threads": self._threads, "meta": json.loads(json.dumps(self._meta))}
+
+    def __repr__(self) -> str:
+        name = self._meta.get("name", "unnamed")
+        return (
+            f"<fastdigit.Model {name!r} {self._shape} -> {self._outputs}, isa {self._facts['isa']}>"
+        )
+
+    # ---- What it does ----
+
+    def predict(
+        self, batch: NDArray[Any], *, out: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Label of each image: the index of its greatest output, the first of equals.
+
+        Parameters
+        ----------
+        batch
+            N images; see the class.
+        out
+            Where to put the result: C-contiguous int64 of shape (N,).
+
+        Returns
+        -------
+        ndarray
+            int64 of shape (N,); ``out`` if given.
+
+        Raises
+        ------
+        InputError
+            The batch, or ``out``, has the wrong type, shape or values.
+        """
+        images, n = self._images(batch)
+        labels = (
+            np.empty(n, np.int64) if out is None else _checked_out(out, (n,), np.dtype(np.int64))
+        )
+        self._run(images, images.dtype == np.uint8, n, None, None, labels)
+        return labels
+
+    def predict_proba(
+        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Probability of each class for each image.
+
+        Parameters
+        ----------
+        batch
+            N images; see the class.
+        out
+            Where to put the result: C-contiguous float32 of shape (N, classes).
+
+        Returns
+        -------
+        ndarray
+            float32 of shape (N, classes), rows adding up to 1; ``out`` if given.
+
+        Raises
+        ------
+        InputError
+            The batch, or ``out``, has the wrong type, shape or values.
+        UnsupportedError
+            The network does not end in a softmax.
+        """
+        if not self._facts["has_softmax"]:
+            raise UnsupportedError(
+                "this network does not end in a softmax: it has logits, but no probabilities"
+            )
+        images, n = self._images(batch)
+        values = self._floats(n, out)
+        self._run(images, images.dtype == np.uint8, n, values, None, None)
+        return values
+
+    def logits(
+        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Outputs before the final softmax; the outputs themselves if there is none.
+
+        Parameters
+        ----------
+        batch
+            N images; see the class.
+        out
+            Where to put the result: C-contiguous float32 of shape (N, classes).
+
+        Returns
+        -------
+        ndarray
+            float32 of shape (N, classes); ``out`` if given.
+
+        Raises
+        ------
+        InputError
+            The batch, or ``out``, has the wrong type, shape or values.
+        """
+        images, n = self._images(batch)
+        values = self._floats(n, out)
+        self._run(images, images.dtype == np.uint8, n, None, values, None)
+        return values
+
+    # ---- How ----
+
+    def _floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        shape = (n, self._outputs)
+        return (
+            np.empty(shape, np.float32)
+            if out is None
+            else _checked_out(out, shape, np.dtype(np.float32))
+        )
+
+    def _images(self, batch: ArrayLike) -> tuple[NDArray[Any], int]:
+        """The batch as a C-contiguous uint8 or float32 array, and how many images it has."""
+        if not isinstance(batch, np.ndarray):
+            raise InputError(
+                f"the batch is a {type(batch).__name__}, expected a NumPy array "
+                f"{self._expected()}; convert it with numpy.asarray"
+            )
+        shape = batch.shape
+        if shape[1:] in self._batch_shapes:
+            n = shape[0]
+        elif shape in self._single_shapes():
+            n = 1
+        else:
+            raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
+        dtype = batch.dtype
+        if dtype == np.uint8:
+            if not self._facts["accepts_u8"]:
+                raise InputError(
+                    "the batch is uint8, but this network does not take images: expected float32"
+                )
+            return np.ascontiguousarray(batch), n
+        if dtype.kind != "f":
+            raise InputError(
+                f"the batch has dtype {dtype}, expected uint8 in 0..255 or floats in 0..1; "
+                "convert it with .astype"
+            )
+        if dtype == np.float32 and batch.flags.c_contiguous and batch.flags.aligned:
+            return batch, n
+        with np.errstate(
+            over="ignore"
+        ):  # what overflows to infinity is out of range, and said to be
+            return np.require(batch, np.float32, ["C", "A"]), n
+
+    def _single_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes that stand for one image; not (784,), which is more likely a mistake."""
+        return tuple(shape for shape in self._batch_shapes if len(shape) > 1)
+
+    def _expected(self) -> str:
+        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self._batch_shapes]
+        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes()[:1]]
+        return f"of shape {' or '.join(shapes)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self._core.to_bytes(), self._threads)
+
+
+def _unpickle(data: bytes, threads: int) -> Model:
+    return Model(data, threads=threads)
+
+
+def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Shapes of one image of a batch: with channels, without if there is one, and flat."""
+    if len(shape) == 1:
+        return (shape,)
+    height, width, channels = shape
+    flat = (height * width * channels,)
+    return ((height, width), shape, flat) if channels == 1 else (shape, flat)
+
+
+def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    if not isinstance(out, np.ndarray):
+        raise InputError(
+            f"out is a {type(out).__name__}, expected a NumPy array of {dtype} and shape {shape}"
+        )
+    if out.shape != shape or out.dtype != dtype:
+        raise InputError(
+            f"out is {out.dtype} of shape {out.shape}, expected {dtype} of shape {shape}"
+        )
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise InputError("out is not C-contiguous, aligned and writeable")
+    return out
+
+
+def _parse_meta(text: str) -> dict[str, Any]:
+    """META is for people: what is not a JSON object is no reason to refuse a model that runs."""
+    try:
+        meta = json.loads(text)
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}

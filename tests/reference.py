@@ -1,0 +1,184 @@
+"""The oracle: every operator in float64 NumPy, written for clearness and for nothing else.
+
+It shares no code with the compiler or the engine. Activations have a leading batch dimension and
+are NHWC: (N, H, W, C) or (N, features). Each function converts its arguments to float64 first, so
+float32 weights keep the values they have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+F64 = NDArray[np.float64]
+
+# Klambauer et al., "Self-Normalizing Neural Networks" (2017); the values are those of Keras and of
+# ONNX.
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
+
+
+def _f64(x: ArrayLike) -> F64:
+    return np.asarray(x, dtype=np.float64)
+
+
+def _out_size(size: int, before: int, after: int, extent: int, stride: int) -> int:
+    """Number of windows of ``extent`` that fit, rounded down."""
+    return (size + before + after - extent) // stride + 1
+
+
+def conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> F64:
+    """Cross-correlation of ``x`` (N, H, W, C) with ``w`` (KH, KW, C, O); ``pad`` is (top, left,
+    bottom, right)."""
+    x, w = _f64(x), _f64(w)
+    kh, kw, in_channels, out_channels = w.shape
+    assert x.shape[3] == in_channels
+    top, left, bottom, right = pad
+    out_h = _out_size(x.shape[1], top, bottom, dilation[0] * (kh - 1) + 1, stride[0])
+    out_w = _out_size(x.shape[2], left, right, dilation[1] * (kw - 1) + 1, stride[1])
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    out = np.zeros((x.shape[0], out_h, out_w, out_channels))
+    for ky in range(kh):
+        for kx in range(kw):
+            y0, x0 = ky * dilation[0], kx * dilation[1]
+            tap = x[:, y0 :: stride[0], x0 :: stride[1], :][:, :out_h, :out_w, :]
+            out += tap @ w[ky, kx]
+    return out if bias is None else out + _f64(bias)
+
+
+def activate(x: ArrayLike, name: str = "linear", alpha: float = 0.0) -> F64:
+    """Apply an activation; ``alpha`` is the slope (leaky_relu) or the scale (elu) below zero."""
+    x = _f64(x)
+    negative = np.minimum(x, 0.0)
+    match name:
+        case "linear":
+            return x
+        case "relu":
+            return np.maximum(x, 0.0)
+        case "leaky_relu":
+            return np.where(x < 0.0, alpha * x, x)
+        case "elu":
+            return np.where(x < 0.0, alpha * np.expm1(negative), x)
+        case "selu":
+            return SELU_SCALE * np.where(x < 0.0, SELU_ALPHA * np.expm1(negative), x)
+        case "sigmoid":
+            e = np.exp(-np.abs(x))
+            return np.where(x < 0.0, e, 1.0) / (1.0 + e)
+        case "tanh":
+            return np.tanh(x)
+    raise ValueError(f"unknown activation {name!r}")
+
+
+def affine(x: ArrayLike, scale: ArrayLike, shift: ArrayLike, axis: str) -> F64:
+    """``x * scale + shift``, one pair for each row ("height"), column ("width") or "channel"."""
+    x = _f64(x)
+    index = {"height": 1, "width": 2, "channel": x.ndim - 1}[axis]
+    return _affine(x, scale, shift, index)
+
+
+def _affine(x: F64, scale: ArrayLike, shift: ArrayLike, index: int) -> F64:
+    shape = [1] * x.ndim
+    shape[index] = x.shape[index]
+    return x * _f64(scale).reshape(shape) + _f64(shift).reshape(shape)
+
+
+def pool2d(
+    x: ArrayLike,
+    mode: str,
+    size: tuple[int, int],
+    stride: tuple[int, int] | None = None,
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> F64:
+    """Pool (N, H, W, C); "max" ignores padding, "average" does not count it. Output sizes round
+    down."""
+    x = _f64(x)
+    stride = stride or size
+    top, left, bottom, right = pad
+    out_h = _out_size(x.shape[1], top, bottom, size[0], stride[0])
+    out_w = _out_size(x.shape[2], left, right, size[1], stride[1])
+    widths = ((0, 0), (top, bottom), (left, right), (0, 0))
+    fill = {"max": -np.inf, "average": 0.0}[mode]
+    padded = np.pad(x, widths, constant_values=fill)
+    inside = np.pad(np.ones_like(x), widths)
+
+    def windows(values: F64) -> F64:
+        return np.stack(
+            [
+                values[:, ky :: stride[0], kx :: stride[1], :][:, :out_h, :out_w, :]
+                for ky in range(size[0])
+                for kx in range(size[1])
+            ]
+        )
+
+    if mode == "max":
+        return windows(padded).max(axis=0)
+    return windows(padded).sum(axis=0) / windows(inside).sum(axis=0)
+
+
+def dense(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None) -> F64:
+    """``x @ w + bias``; an input of more than two dimensions is read in row-major order."""
+    x = _f64(x)
+    out = x.reshape(x.shape[0], -1) @ _f64(w)
+    return out if bias is None else out + _f64(bias)
+
+
+def softmax(x: ArrayLike) -> F64:
+    """Softmax over the last axis."""
+    x = _f64(x)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def run_op(op: Any, x: F64) -> F64:
+    """Run one operator of the compiler's IR (a dataclass of ``fastdigit.compiler.ir``) on a
+    batch."""
+    match type(op).__name__:
+        case "Conv2D":
+            x = conv2d(x, op.weights, op.bias, op.stride, op.dilation, op.pad)
+            return _epilogue(op, x)
+        case "Dense":
+            return _epilogue(op, dense(x, op.weights, op.bias))
+        case "Eltwise":
+            return _epilogue(op, x)
+        case "Pool2D":
+            return pool2d(x, op.pool.mode, op.pool.size, op.pool.stride, op.pool.pad)
+        case "Softmax":
+            return softmax(x)
+        case "Pad":
+            return np.pad(x, ((0, 0), *op.widths), constant_values=op.value)
+        case "Transpose":
+            return x.transpose(0, *(axis + 1 for axis in op.perm))
+        case "Reshape":
+            return x.reshape(x.shape[0], *op.shape)
+    raise ValueError(f"unknown operator {type(op).__name__}")
+
+
+def _epilogue(op: Any, x: F64) -> F64:
+    """Activation, affine, pooling: in this order, each of them optional."""
+    x = activate(x, op.activation.name, op.activation.alpha)
+    if getattr(op, "affine", None) is not None:
+        x = _affine(x, op.affine.scale, op.affine.shift, op.affine.axis + 1)
+    if getattr(op, "pool", None) is not None:
+        x = pool2d(x, op.pool.mode, op.pool.size, op.pool.stride, op.pool.pad)
+    return x
+
+
+def run_graph(graph: Any, x: ArrayLike) -> F64:
+    """Run a graph of the compiler's IR on ``x`` (N, *graph input shape); every shape on the way
+    is checked."""
+    values = {graph.input: _f64(x)}
+    for node in graph.nodes:
+        (source,) = node.inputs
+        out = run_op(node.op, values[source])
+        assert out.shape[1:] == tuple(graph.shapes[node.output]), (node.name, out.shape)
+        values[node.output] = out
+    return values[graph.output]

@@ -1,0 +1,445 @@
+"""Every kernel of every ISA against the float64 reference, between canaries.
+
+An ISA that this machine lacks is skipped with its reason. ``generic`` shares its source with the
+others and is no oracle: the oracle is tests/reference.py.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import reference
+from cases import CONVS, DENSES, LENGTHS, SEED_CONVS, Conv, Dense, Guarded
+from fastdigit import _core, _testing
+
+ACTIVATIONS = (
+    "linear",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "sigmoid",
+    "tanh",
+)  # in the order of model/format.h
+AXES = (None, "height", "width", "channel")
+POOLS = (None, "max", "average")
+NARROW, PANEL = 32, 96
+
+EPSILON = float(np.finfo(np.float32).eps)
+
+#: ISAs of this build; those this CPU lacks are skipped, not passed over.
+ISAS = [
+    pytest.param(
+        name, marks=[] if usable else pytest.mark.skip(reason=f"this CPU does not have {name}")
+    )
+    for name, usable in _core.isas()
+]
+
+isa_matrix = pytest.mark.parametrize("isa", ISAS)
+
+
+def rng_of(case: Any) -> np.random.Generator:
+    """A generator seeded by the case, the same in every process."""
+    return np.random.default_rng(zlib.crc32(str(case).encode()))
+
+
+def panels(w: np.ndarray) -> np.ndarray:
+    """FORMAT.md's panels of a (K, N) matrix, the padding poisoned by nothing: it is zero."""
+    k, n = w.shape
+    padded = np.zeros((k, -(-n // 16) * 16), np.float32)
+    padded[:, :n] = w
+    cuts = range(0, padded.shape[1], PANEL)
+    return np.concatenate([padded[:, c : c + PANEL].ravel() for c in cuts])
+
+
+def padded(x: np.ndarray) -> np.ndarray:
+    """A vector rounded up to 16 with zeros, as the file has it."""
+    return np.concatenate([x, np.zeros(-x.size % 16, np.float32)])
+
+
+def epilogue(
+    activation: str,
+    alpha: float = 0.0,
+    axis: str | None = None,
+    scale: Any = None,
+    shift: Any = None,
+):
+    return {
+        "activation": ACTIVATIONS.index(activation),
+        "alpha": alpha,
+        "axis": AXES.index(axis),
+        "scale": None if scale is None else padded(scale),
+        "shift": None if shift is None else padded(shift),
+    }
+
+
+def tolerance(depth: int, magnitude: float) -> float:
+    """Rounding of a sum of ``depth`` products: like its square root, with room for bad luck."""
+    return 8 * EPSILON * np.sqrt(depth) * max(magnitude, 1.0)
+
+
+def test_every_kernel_is_tested() -> None:
+    covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert set(_testing.kernels()) <= covered | {"dense_narrow"}
+    assert any(case.channels <= NARROW for case in DENSES), (
+        "dense_narrow is the dense kernel of few outputs"
+    )
+
+
+@isa_matrix
+@pytest.mark.parametrize("n", LENGTHS)
+def test_find_outside(isa: str, n: int) -> None:
+    kernels = _testing.Kernels(isa)
+    x = np.random.default_rng(n).random(n, np.float32)
+    x[0], x[-1] = 0.0, 1.0
+    assert kernels.find_outside(x, 0.0, 1.0) == n
+    for bad in (np.nan, np.inf, -np.inf, -1e-7, np.nextafter(np.float32(1), np.float32(2))):
+        for i in range(n) if n < 40 else (0, 1, n // 2, n - 2, n - 1):
+            y = x.copy()
+            y[i:] = bad
+            assert kernels.find_outside(y, 0.0, 1.0) == i
+    big = np.finfo(np.float32).max
+    assert kernels.find_outside(np.array([big, -big, np.inf], np.float32), -big, big) == 2
+
+
+@isa_matrix
+@pytest.mark.parametrize("n", LENGTHS)
+def test_from_u8(isa: str, n: int) -> None:
+    x = np.resize(np.arange(256, dtype=np.uint8), n)
+    y = Guarded(n)
+    _testing.Kernels(isa).from_u8(x, y.data, 255.0)
+    np.testing.assert_array_equal(y.check(), x.astype(np.float32) / np.float32(255))
+
+
+@isa_matrix
+@pytest.mark.parametrize("n", [n for n in LENGTHS if n < 100])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 10.0, 300.0])
+def test_softmax(isa: str, n: int, spread: float) -> None:
+    x = (np.random.default_rng(n).normal(size=n) * spread).astype(np.float32)
+    y = Guarded(n)
+    _testing.Kernels(isa).softmax(x, y.data)
+    got = y.check()
+    np.testing.assert_allclose(got, reference.softmax(x[None])[0], rtol=0, atol=3e-7)
+    assert abs(float(got.sum(dtype=np.float64)) - 1) < 1e-6
+
+
+@isa_matrix
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@given(x=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-200, 200, width=32)))
+@settings(max_examples=60, deadline=None)
+def test_activation(isa: str, activation: str, x: np.ndarray) -> None:
+    alpha = 0.3 if activation in ("leaky_relu", "elu") else 0.0
+    y = Guarded(x.size)
+    _testing.Kernels(isa).eltwise(x, y.data, 0, 0, 1, 1, x.size, 0, epilogue(activation, alpha))
+    want = reference.activate(x, activation, alpha)
+    np.testing.assert_allclose(y.check(), want, rtol=4e-7, atol=4e-7)
+
+
+@isa_matrix
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9, 16, 17, 48])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_eltwise(isa: str, axis: str | None, channels: int, in_place: bool) -> None:
+    rows, cols, gap, first = 4, 3, 5, 2
+    rng = np.random.default_rng(channels)
+    x = rng.normal(size=(rows, cols * channels + gap)).astype(np.float32)
+    length = {None: 0, "height": first + rows, "width": cols, "channel": channels}[axis]
+    scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
+    y = Guarded(x) if in_place else Guarded(x.size)
+    row = cols * channels + gap
+    source = y.data if in_place else x.ravel()
+    affine = (axis, scale, shift) if axis else ()
+    _testing.Kernels(isa).eltwise(
+        source, y.data, row, row, rows, cols, channels, first, epilogue("relu", 0.0, *affine)
+    )
+    image = reference.activate(x[:, : cols * channels].reshape(1, rows, cols, channels), "relu")
+    if axis:
+        image = reference.affine(
+            image,
+            scale[first:] if axis == "height" else scale,
+            shift[first:] if axis == "height" else shift,
+            axis,
+        )
+    got = y.check().reshape(rows, row)
+    np.testing.assert_allclose(
+        got[:, : cols * channels].reshape(image[0].shape), image[0], rtol=1e-6, atol=1e-6
+    )
+    untouched = got[:, cols * channels :]
+    assert (
+        np.array_equal(untouched, x[:, cols * channels :])
+        if in_place
+        else np.isnan(untouched).all()
+    )
+
+
+def pool_args(
+    mode: str | None,
+    size,
+    stride,
+    pad,
+    rows,
+    cols,
+    channels,
+    out,
+    *,
+    in_row,
+    ring,
+    out_row,
+    first=0,
+):
+    return {
+        "in_row": in_row,
+        "in_ring": ring,
+        "out_row": out_row,
+        "rows": rows,
+        "cols": cols,
+        "channels": channels,
+        "out_first": first,
+        "out_count": out[0],
+        "out_cols": out[1],
+        "mode": POOLS.index(mode),
+        "size": size,
+        "stride": stride,
+        "pad": pad[:2],
+    }
+
+
+@isa_matrix
+@pytest.mark.parametrize("mode", ["max", "average"])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 8, 9, 16, 17, 40])
+@pytest.mark.parametrize(
+    ("size", "stride", "pad"),
+    [
+        ((2, 2), (2, 2), (0, 0, 0, 0)),
+        ((3, 3), (2, 2), (1, 1, 1, 1)),
+        ((3, 2), (1, 3), (2, 0, 1, 1)),
+        ((7, 6), (1, 1), (0, 0, 0, 0)),
+    ],
+)
+def test_pool2d(isa: str, mode: str, channels: int, size, stride, pad) -> None:
+    rows, cols = 7, 6
+    x = np.random.default_rng(channels).normal(size=(1, rows, cols, channels)).astype(np.float32)
+    want = reference.pool2d(x, mode, size, stride, pad)[0]
+    y = Guarded(want.size)
+    args = pool_args(
+        mode,
+        size,
+        stride,
+        pad,
+        rows,
+        cols,
+        channels,
+        want.shape[:2],
+        in_row=cols * channels,
+        ring=rows,
+        out_row=want.shape[1] * channels,
+    )
+    _testing.Kernels(isa).pool2d(x.ravel(), y.data, args)
+    np.testing.assert_allclose(y.check().reshape(want.shape), want, rtol=1e-6, atol=1e-6)
+
+
+def run_conv(
+    kernels: Any, case: Conv, x: np.ndarray, w: np.ndarray, bias: np.ndarray, scale: Any, shift: Any
+) -> np.ndarray:
+    """Calls conv2d as plan.c does: padded input, taps, only the outputs that pooling reads."""
+    top, left, bottom, right = case.pad
+    image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
+    in_row = image.shape[1] * case.in_channels
+    ky, kx, c = np.meshgrid(
+        *(np.arange(n) for n in (*case.kernel, case.in_channels)), indexing="ij"
+    )
+    taps = (
+        (ky * case.dilation[0] * in_row + kx * case.dilation[1] * case.in_channels + c)
+        .ravel()
+        .astype(np.uint32)
+    )
+    rows, cols = (
+        (image.shape[d] - case.dilation[d] * (case.kernel[d] - 1) - 1) // case.stride[d] + 1
+        for d in range(2)
+    )
+    out = (rows, cols)
+    if case.pool_mode:
+        out = tuple(
+            (n + case.pool_pad[d] + case.pool_pad[d + 2] - case.pool[d]) // case.pool_stride[d] + 1
+            for d, n in enumerate((rows, cols))
+        )
+        rows, cols = (
+            min((out[d] - 1) * case.pool_stride[d] + case.pool[d] - case.pool_pad[d], n)
+            for d, n in enumerate((rows, cols))
+        )
+    gap = 3  # an output row may have a margin
+    out_row = out[1] * case.channels + gap
+    y = Guarded(out[0] * out_row)
+    ring = Guarded(case.pool[0] * cols * case.channels)
+    pool = pool_args(
+        case.pool_mode,
+        case.pool,
+        case.pool_stride,
+        case.pool_pad,
+        rows,
+        cols,
+        case.channels,
+        out,
+        in_row=cols * case.channels,
+        ring=case.pool[0],
+        out_row=out_row,
+    )
+    affine = (case.axis, scale, shift) if case.axis else ()
+    kernels.conv2d(
+        image.ravel(),
+        y.data,
+        panels(w.reshape(-1, case.channels)),
+        padded(bias),
+        taps,
+        case.stride[0] * in_row,
+        case.stride[1] * case.in_channels,
+        rows,
+        cols,
+        case.channels,
+        out_row,
+        epilogue(case.activation, case.alpha, *affine),
+        pool,
+        ring.data,
+    )
+    ring.check()
+    got = y.check().reshape(out[0], out_row)
+    assert np.isnan(got[:, out[1] * case.channels :]).all(), "wrote into the margin of a row"
+    return got[:, : out[1] * case.channels].reshape(*out, case.channels)
+
+
+def conv_data(case: Conv):
+    rng = rng_of(case)
+    x = rng.random((case.height, case.width, case.in_channels), np.float32)
+    depth = case.kernel[0] * case.kernel[1] * case.in_channels
+    w = (rng.normal(size=(*case.kernel, case.in_channels, case.channels)) / np.sqrt(depth)).astype(
+        np.float32
+    )
+    bias = rng.normal(size=case.channels).astype(np.float32) * np.float32(0.1)
+    full = reference.conv2d(x[None], w, bias, case.stride, case.dilation, case.pad)
+    length = {None: 0, "height": full.shape[1], "width": full.shape[2], "channel": case.channels}[
+        case.axis
+    ]
+    # Scales of both signs: under a negative one the maximum becomes a minimum.
+    scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
+    want = reference.activate(full, case.activation, case.alpha)
+    if case.axis:
+        want = reference.affine(want, scale, shift, case.axis)
+    if case.pool_mode:
+        want = reference.pool2d(want, case.pool_mode, case.pool, case.pool_stride, case.pool_pad)
+    return x, w, bias, scale, shift, want[0], depth
+
+
+@isa_matrix
+@pytest.mark.parametrize("case", CONVS, ids=str)
+def test_conv2d(isa: str, case: Conv) -> None:
+    x, w, bias, scale, shift, want, depth = conv_data(case)
+    got = run_conv(_testing.Kernels(isa), case, x, w, bias, scale, shift)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max())))
+
+
+@isa_matrix
+@pytest.mark.parametrize("case", SEED_CONVS, ids=str)
+def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
+    _, w, bias, scale, shift, _, depth = conv_data(case)
+    for value in (0.0, 1.0):
+        x = np.full((case.height, case.width, case.in_channels), value, np.float32)
+        full = reference.activate(reference.conv2d(x[None], w, bias, pad=case.pad), case.activation)
+        if case.axis:
+            full = reference.affine(full, scale, shift, case.axis)
+        want = reference.pool2d(full, "max", (2, 2), (2, 2), (0, 0, 0, 0))[0]
+        got = run_conv(_testing.Kernels(isa), case, x, w, bias, scale, shift)
+        np.testing.assert_allclose(
+            got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max()))
+        )
+
+
+def run_dense(
+    kernels: Any, case: Dense, x: np.ndarray, w: np.ndarray, bias: np.ndarray, gap: int = 2
+) -> np.ndarray:
+    m = x.shape[0]
+    rows = np.full((m, case.depth + gap), np.nan, np.float32)
+    rows[:, : case.depth] = x
+    y = Guarded(m * (case.channels + gap))
+    scratch = Guarded(2 * case.depth)
+    kernels.dense(
+        "dense_narrow" if case.channels <= NARROW else "dense",
+        rows.ravel(),
+        y.data,
+        panels(w),
+        padded(bias),
+        m,
+        case.depth,
+        case.channels,
+        case.depth + gap,
+        case.channels + gap,
+        epilogue(case.activation, case.alpha),
+        scratch.data,
+    )
+    scratch.check()
+    got = y.check().reshape(m, -1)
+    assert np.isnan(got[:, case.channels :]).all(), "wrote past the end of a row"
+    return got[:, : case.channels]
+
+
+def dense_data(case: Dense):
+    rng = rng_of(case)
+    x = rng.random((case.m, case.depth), np.float32)
+    x[rng.random(x.shape) < case.zeros] = 0.0
+    w = (rng.normal(size=(case.depth, case.channels)) / np.sqrt(case.depth)).astype(np.float32)
+    return x, w, rng.normal(size=case.channels).astype(np.float32)
+
+
+@isa_matrix
+@pytest.mark.parametrize("case", DENSES, ids=str)
+def test_dense(isa: str, case: Dense) -> None:
+    x, w, bias = dense_data(case)
+    got = run_dense(_testing.Kernels(isa), case, x, w, bias)
+    want = reference.activate(reference.dense(x, w, bias), case.activation, case.alpha)
+    np.testing.assert_allclose(
+        got, want, rtol=0, atol=tolerance(case.depth, float(np.abs(want).max()))
+    )
+
+
+@isa_matrix
+@pytest.mark.parametrize("channels", [10, 16, 32, 33, 96, 100, 200])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_dense_rows_do_not_depend_on_the_batch(
+    isa: str, channels: int, data: st.DataObject
+) -> None:
+    """Bit for bit, whatever the tile a row falls into, and whether its zeros were skipped."""
+    m = data.draw(st.integers(2, 13), "m")
+    depth = data.draw(st.integers(1, 70), "depth")
+    seed = data.draw(st.integers(0, 2**32 - 1), "seed")
+    rng = np.random.default_rng(seed)
+    case = Dense(m, depth, channels, data.draw(st.sampled_from(["linear", "relu"])))
+    x = rng.normal(size=(m, depth)).astype(np.float32)
+    x[rng.random(x.shape) < 0.6] = data.draw(st.sampled_from([0.0, -0.0]))
+    w = rng.normal(size=(depth, channels)).astype(np.float32)
+    w[rng.random(w.shape) < 0.3] = 0.0
+    bias = rng.choice(np.array([0.0, -0.0, 0.5], np.float32), channels)
+    kernels = _testing.Kernels(isa)
+    together = run_dense(kernels, case, x, w, bias)
+    for i in range(m):
+        alone = run_dense(kernels, case, x[i : i + 1], w, bias)
+        assert alone.tobytes() == together[i : i + 1].tobytes()
+
+
+def test_unknown_isa_is_an_error() -> None:
+    with pytest.raises(ValueError, match="does not have"):
+        _testing.Kernels("mmx")
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**64 - 1))
+def test_xxhash64(data: bytes, seed: int) -> None:
+    import xxhash
+
+    assert _testing.xxhash64(data, seed) == xxhash.xxh64_intdigest(data, seed)

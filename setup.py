@@ -66,6 +66,7 @@ CORE_SOURCES = [
     "csrc/base/status.c",
     "csrc/base/xxhash64.c",
     "csrc/cpu/cpu.c",
+    "csrc/model/algorithm.c",
     "csrc/model/load.c",
     "csrc/model/plan.c",
     "csrc/model/pool.c",

@@ -46,6 +46,20 @@ cdef extern from "kernels/kernels.h":
         float *ring
         fd_pool2d_args pool
 
+    ctypedef struct fd_winograd_args:
+        const float *in_ "in"
+        float *out
+        const float *weights
+        const float *bias
+        size_t in_row, in_channels
+        size_t rows, cols, channels
+        size_t out_row
+        fd_epilogue epilogue
+        int pooled
+        size_t patch_rows, patch_cols
+        float *v
+        float *products
+
     ctypedef struct fd_dense_args:
         const float *in_ "in"
         float *out
@@ -62,6 +76,8 @@ cdef extern from "kernels/kernels.h":
         size_t (*find_outside)(const float *x, size_t n, float lo, float hi) noexcept nogil
         void (*from_u8)(const uint8_t *x, float *y, size_t n, float divisor) noexcept nogil
         void (*conv2d)(const fd_conv2d_args *a) noexcept nogil
+        void (*winograd_4x4_3x3)(const fd_winograd_args *a) noexcept nogil
+        void (*winograd_2x2_2x2)(const fd_winograd_args *a) noexcept nogil
         void (*dense)(const fd_dense_args *a) noexcept nogil
         void (*dense_narrow)(const fd_dense_args *a) noexcept nogil
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
@@ -87,6 +103,37 @@ cdef extern from "cpu/cpu.h":
     int fd_cpu_usable(size_t i)
 
 
+cdef extern from "model/format.h":
+    ctypedef struct fd_file_op:
+        uint32_t kernel[2]
+        uint32_t stride[2]
+        uint32_t dilation[2]
+        uint32_t activation
+        uint32_t pool_mode
+        uint32_t pool[2]
+        uint32_t pool_stride[2]
+        uint32_t pool_pad[4]
+
+
+cdef extern from "model/algorithm.h":
+    ctypedef enum fd_algorithm:
+        FD_DIRECT
+        FD_WINOGRAD_4X4_3X3
+        FD_WINOGRAD_2X2_2X2
+
+    ctypedef struct fd_conv_shape:
+        size_t in_channels, rows, cols, channels
+
+    ctypedef struct fd_winograd_sizes:
+        size_t m, r, positions
+
+    unsigned long long fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *shape,
+                                         size_t vector)
+    fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape, size_t vector)
+    fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm)
+    void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *shape, float *out)
+
+
 cdef extern from "base/xxhash64.h":
     unsigned long long fd_xxhash64(const void *data, size_t size, unsigned long long seed)
 
@@ -98,6 +145,47 @@ def kernels():
 
 def xxhash64(const uint8_t[::1] data, unsigned long long seed=0):
     return fd_xxhash64(&data[0] if data.shape[0] else NULL, <size_t>data.shape[0], seed)
+
+
+ALGORITHMS = {
+    "conv2d": FD_DIRECT,
+    "winograd_4x4_3x3": FD_WINOGRAD_4X4_3X3,
+    "winograd_2x2_2x2": FD_WINOGRAD_2X2_2X2,
+}
+
+
+cdef fd_conv_shape shape_of(sizes):
+    cdef fd_conv_shape shape
+    shape.in_channels, shape.rows, shape.cols, shape.channels = sizes
+    return shape
+
+
+def algorithm_costs(sizes, size_t vector, kernel, stride=(1, 1), dilation=(1, 1), uint32_t activation=1,
+                    uint32_t pool_mode=0, pool=(0, 0), pool_stride=(0, 0)):
+    """The name of the algorithm chosen, and the cost of each; sizes are (in_channels, rows, cols, channels)."""
+    cdef fd_file_op op
+    cdef fd_conv_shape shape = shape_of(sizes)
+    for d in range(2):
+        op.kernel[d], op.stride[d], op.dilation[d] = kernel[d], stride[d], dilation[d]
+        op.pool[d], op.pool_stride[d] = pool[d], pool_stride[d]
+    for d in range(4):
+        op.pool_pad[d] = 0
+    op.activation, op.pool_mode = activation, pool_mode
+    chosen = fd_algorithm_choose(&op, &shape, vector)
+    costs = {name: fd_algorithm_cost(a, &op, &shape, vector) for name, a in ALGORITHMS.items()}
+    return next(name for name, a in ALGORITHMS.items() if a == chosen), costs
+
+
+def winograd_sizes(str name):
+    """(m, r, positions) of an algorithm."""
+    cdef fd_winograd_sizes sizes = fd_algorithm_sizes(ALGORITHMS[name])
+    return sizes.m, sizes.r, sizes.positions
+
+
+def winograd_transform(str name, const float[::1] panels, sizes, float[::1] out):
+    """Transforms panels for an algorithm."""
+    cdef fd_conv_shape shape = shape_of(sizes)
+    fd_algorithm_transform(ALGORITHMS[name], pointer(panels), &shape, &out[0])
 
 
 cdef const float *pointer(const float[::1] x):
@@ -178,6 +266,29 @@ cdef class Kernels:
         a.pool_mode = a.pool.mode
         a.ring = <float *>pointer(ring)
         self.table.conv2d(&a)
+
+    def winograd(self, str name, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
+                 size_t in_row, sizes, size_t out_row, dict epilogue, bint pooled, patches, float[::1] v,
+                 float[::1] products):
+        cdef fd_winograd_args a
+        a.in_ = pointer(x)
+        a.out = &y[0]
+        a.weights = pointer(weights)
+        a.bias = pointer(bias)
+        a.in_row = in_row
+        a.in_channels, a.rows, a.cols, a.channels = sizes
+        a.out_row = out_row
+        a.epilogue = epilogue_of(epilogue)
+        a.pooled = pooled
+        a.patch_rows, a.patch_cols = patches
+        a.v = &v[0]
+        a.products = &products[0]
+        if name == "winograd_4x4_3x3":
+            self.table.winograd_4x4_3x3(&a)
+        elif name == "winograd_2x2_2x2":
+            self.table.winograd_2x2_2x2(&a)
+        else:
+            raise ValueError(name)
 
     def dense(self, str name, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
               size_t m, size_t depth, size_t channels, size_t in_row, size_t out_row, dict epilogue,

@@ -132,6 +132,9 @@ def small_networks() -> dict[str, Graph]:
         "fully convolutional": chain(
             (9, 8, 3), [conv(rng, (3, 3), 3, 5, activation=RELU), conv(rng, (1, 1), 5, 2)]
         ),
+        "bottom padding only": chain(
+            (4, 5, 4), [conv(rng, (1, 1), 4, 3, pad=(0, 0, 1, 0)), dense(rng, 5 * 5 * 3, 4)]
+        ),
         "separate layers": chain(
             (12, 11, 2),
             [

@@ -87,7 +87,7 @@ def tolerance(depth: int, magnitude: float) -> float:
 
 def test_every_kernel_is_tested() -> None:
     covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert set(_testing.kernels()) <= covered | {"dense_narrow"}
+    assert set(_testing.kernels()) <= covered | {"dense_narrow"} | set(_testing.ALGORITHMS)
     assert any(case.channels <= NARROW for case in DENSES), (
         "dense_narrow is the dense kernel of few outputs"
     )
@@ -359,6 +359,82 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
         np.testing.assert_allclose(
             got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max()))
         )
+
+
+def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:
+    """Calls a Winograd kernel as plan.c does, with zeros as far as the last patches reach."""
+    x, w, bias, scale, shift = data
+    m, r, positions = _testing.winograd_sizes(name)
+    top, left, bottom, right = case.pad
+    rows, cols = case.height + top + bottom - r + 1, case.width + left + right - r + 1
+    if case.pool_mode:
+        rows, cols = rows // 2 * 2, cols // 2 * 2
+    patches = (-(-rows // m), -(-cols // m))
+    image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
+    reach = [max(patches[d] * m + r - 1 - image.shape[d], 0) for d in range(2)]
+    image = np.pad(image, ((0, reach[0]), (0, reach[1]), (0, 0)))
+    padded_channels = -(-case.channels // 16) * 16
+    sizes = (case.in_channels, rows, cols, case.channels)
+    weights = Guarded(positions * case.in_channels * padded_channels)
+    _testing.winograd_transform(name, panels(w.reshape(-1, case.channels)), sizes, weights.data)
+    halve = 2 if case.pool_mode else 1
+    gap = 3
+    out_row = cols // halve * case.channels + gap
+    y = Guarded(rows // halve * out_row)
+    count = positions * patches[0] * patches[1]
+    v, products = Guarded(count * case.in_channels), Guarded(count * padded_channels)
+    affine = (case.axis, scale, shift) if case.axis else ()
+    kernels.winograd(
+        name,
+        Guarded(image).data,
+        y.data,
+        weights.check(),
+        padded(bias),
+        image.shape[1] * case.in_channels,
+        sizes,
+        out_row,
+        epilogue(case.activation, 0.0, *affine),
+        halve == 2,
+        patches,
+        v.data,
+        products.data,
+    )
+    v.check(), products.check()
+    got = y.check().reshape(rows // halve, out_row)
+    assert np.isnan(got[:, cols // halve * case.channels :]).all(), "wrote into a row's margin"
+    got = got[:, : cols // halve * case.channels]
+    return got.reshape(rows // halve, cols // halve, case.channels)
+
+
+WINOGRADS = (
+    *SEED_CONVS[1:],
+    *(
+        Conv(h, w, c, n, kernel=(r, r), pad=p, axis=a, pool_mode=m, activation=act)
+        for r in (2, 3)
+        for h, w, c, n, p, a, m, act in (
+            (8, 8, 16, 16, (1, 1, 1, 1), None, None, "relu"),
+            (9, 11, 5, 20, (0, 0, 0, 0), "width", None, "relu"),
+            (9, 11, 5, 20, (1, 2, 0, 1), "channel", "max", "linear"),
+            (3, 3, 1, 1, (0, 0, 0, 0), None, None, "linear"),
+            (3, 4, 33, 7, (1, 0, 0, 1), "height", "max", "relu"),
+            (20, 7, 17, 48, (1, 1, 1, 1), None, "max", "relu"),
+            (14, 14, 24, 100, (1, 1, 1, 1), "channel", None, "relu"),
+            (12, 30, 8, 200, (2, 2, 2, 2), None, "max", "relu"),
+        )
+    ),
+)
+
+
+@isa_matrix
+@pytest.mark.parametrize("case", WINOGRADS, ids=str)
+def test_winograd(isa: str, case: Conv) -> None:
+    """A few times the direct convolution's rounding, as the transforms add and scale."""
+    name = {3: "winograd_4x4_3x3", 2: "winograd_2x2_2x2"}[case.kernel[0]]
+    x, w, bias, scale, shift, want, depth = conv_data(case)
+    got = run_winograd(_testing.Kernels(isa), name, case, (x, w, bias, scale, shift))
+    assert got.shape == want.shape
+    atol = 4 * tolerance(depth, float(np.abs(want).max()))
+    np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
 def run_dense(

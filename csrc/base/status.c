@@ -20,7 +20,6 @@ const char *fd_status_name(fd_status status) {
     case FD_ERR_UNSUPPORTED: return "FD_ERR_UNSUPPORTED";
     case FD_ERR_ISA: return "FD_ERR_ISA";
     case FD_ERR_INPUT: return "FD_ERR_INPUT";
-    case FD_ERR_THREAD: return "FD_ERR_THREAD";
     }
     return "FD_ERR_?";
 }

@@ -39,8 +39,9 @@ static int x86_has(int avx512) {
     return (ebx & all) == all && (xcr0() & XCR0_AVX512) == XCR0_AVX512;
 }
 
-static int has_avx512(void) { return x86_has(1); }
-static int has_avx2(void) { return x86_has(0); }
+/* Unused where the compiler could not build that ISA. */
+__attribute__((unused)) static int has_avx512(void) { return x86_has(1); }
+__attribute__((unused)) static int has_avx2(void) { return x86_has(0); }
 
 #endif
 

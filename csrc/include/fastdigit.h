@@ -33,7 +33,6 @@ typedef enum fd_status {
     FD_ERR_UNSUPPORTED, /* well formed, but beyond a limit of this engine */
     FD_ERR_ISA,         /* FASTDIGIT_ISA names an ISA that is unknown or that this CPU lacks */
     FD_ERR_INPUT,       /* an input value is NaN, infinite or out of the model's range */
-    FD_ERR_THREAD       /* a worker thread could not be started */
 } fd_status;
 
 /* What went wrong, for people: filled by every call that takes one and fails. May be NULL. */
@@ -60,7 +59,8 @@ typedef struct fd_model_info {
     float range_lo;         /* least and greatest input value accepted; +-FLT_MAX: any finite value */
     float range_hi;
     unsigned u8_divisor;    /* 0: bytes are not accepted */
-    uint64_t multiply_adds; /* per image, as executed */
+    size_t ops;             /* of the program, the input's included */
+    uint64_t multiply_adds; /* per image, by the layers' definitions, less outputs that pooling never reads */
     size_t weight_bytes;    /* of the WEIGHTS section */
     const void *file;       /* the whole file, as it was read: what fd_model_open_memory takes */
     size_t file_bytes;
@@ -105,6 +105,11 @@ FD_API void fd_model_get_info(const fd_model *model, fd_model_info *info);
  * run with this context uses, the calling one included. The model must outlive the context. */
 FD_API fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error);
 FD_API void fd_context_free(fd_context *context);
+
+/* Where the time goes: from now on, every run with this context adds the nanoseconds that op i took to
+ * nanoseconds[i], for as many ops as the model's fd_model_info says; NULL stops it. Measuring costs some 50 ns an op
+ * and image. Only for contexts of one thread: FD_ERR_ARGUMENT otherwise. */
+FD_API fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error);
 
 /* Runs n images (n may be 0). `input` holds n * input_elements values, row-major without gaps, of any alignment that
  * suits its type. A row's result is bit for bit the same whatever n, its position, the number of threads and the

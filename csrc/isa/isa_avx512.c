@@ -5,6 +5,7 @@
 /* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
 #define FD_CONV_COLS 4
 #define FD_CONV_NV 3
+#define FD_PATCH_MR 9
 #define FD_DENSE_MR 4
 #define FD_DENSE_NV 6
 #define FD_NARROW_MR 4

@@ -5,6 +5,7 @@
 /* Register tiles: two groups of FD_CONV_COLS pixels by FD_CONV_NV vectors; rows by vectors for dense layers. */
 #define FD_CONV_COLS 2
 #define FD_CONV_NV 2
+#define FD_PATCH_MR 3
 #define FD_DENSE_MR 4
 #define FD_DENSE_NV 3
 #define FD_NARROW_MR 1

@@ -32,6 +32,8 @@
 #include "kernels/dense.inl.h"
 #include "kernels/softmax.inl.h"
 
+#include "kernels/winograd.inl.h"
+
 const fd_kernels FD_FN(kernels);
 const fd_kernels FD_FN(kernels) = {
     .isa = FD_STRING(FD_ISA),

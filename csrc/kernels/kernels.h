@@ -63,6 +63,24 @@ typedef struct fd_conv2d_args {
     fd_pool2d_args pool;
 } fd_conv2d_args;
 
+/* Convolution with stride and dilation 1, relu or none, 2x2 max pooling or none: as many patches as cover the outputs.
+ * Where the last patches reach beyond the image, it is zero: those inputs cancel, but their rounding errors do not. */
+typedef struct fd_winograd_args {
+    const float *in; /* padded image */
+    float *out;
+    const float *weights; /* transformed: position, then panels of in_channels rows */
+    const float *bias;    /* padded to FD_PANEL_ALIGN */
+    size_t in_row, in_channels;
+    size_t rows, cols; /* convolution outputs, those that pooling reads; even if pooled */
+    size_t channels;
+    size_t out_row;
+    fd_epilogue epilogue;
+    int pooled;
+    size_t patch_rows, patch_cols;
+    float *v;        /* scratch: positions * patches * in_channels */
+    float *products; /* scratch: positions * patches * channels padded to FD_PANEL_ALIGN */
+} fd_winograd_args;
+
 /* y = activation(x W + bias) for m rows. The sum of an output starts at the bias and takes inputs in order; an input
  * that is zero may be left out, which changes no bit, for the result is normalised to have no -0. dense_narrow is for
  * a single panel of at most FD_NARROW columns: it sums in FD_NARROW_CHAINS interleaved chains, ((0 + 1) + (2 + 3)) +

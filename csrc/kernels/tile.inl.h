@@ -24,7 +24,7 @@ FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *tap
         FD_UNROLL
         for (int v = 0; v < nv; v++) {
             weight[v] = v_load(w + v * FD_VL);
-            FD_KEEP(weight[v]);
+            if (px * nv + nv + 1 < FD_VREGS || v + 1 < nv) FD_KEEP(weight[v]);
         }
         FD_UNROLL
         for (int p = 0; p < px; p++) {

@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "cpu/cpu.h"
 #include "kernels/kernels.h"
+#include "model/algorithm.h"
 #include "model/format.h"
 
 /* Rows that go through the dense layers together: enough to read each weight rarely, few enough that their
@@ -19,6 +20,7 @@ typedef struct fd_value {
     size_t interior; /* of its first element */
     size_t row;      /* between image rows */
     size_t image;    /* between images of a chunk; 0: there is room for one image only */
+    int has_margins; /* its reader wants zeros, or room, around it */
 } fd_value;
 
 /* One op, ready to run: everything but the addresses that depend on the worker and the image. */
@@ -27,11 +29,14 @@ typedef struct fd_step {
     uint32_t in, out; /* values */
     union {
         fd_conv2d_args conv2d;
+        fd_winograd_args winograd;
         fd_dense_args dense;
         fd_pool2d_args pool2d;
         fd_eltwise_args eltwise;
     } args;
-    void (*dense)(const fd_dense_args *); /* dense or dense_narrow */
+    size_t scratch_split;                       /* winograd: floats of its patches, before those of its products */
+    void (*winograd)(const fd_winograd_args *); /* NULL: conv2d */
+    void (*dense)(const fd_dense_args *);       /* dense or dense_narrow */
 } fd_step;
 
 struct fd_model {
@@ -55,7 +60,8 @@ struct fd_model {
     size_t chunk;           /* rows in a chunk */
     uint32_t *taps;         /* of all convolutions */
     float *zeros;           /* a bias for layers without one */
-    size_t ring, nonzero;   /* offsets of scratch in the arena */
+    float *transformed;     /* weights of all Winograd convolutions */
+    size_t scratch;         /* offset in the arena, of what a step needs while it runs */
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */
 };

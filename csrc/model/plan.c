@@ -58,23 +58,17 @@ static void split_program(fd_model *m) {
     while (m->chunk > 1 && per_image * m->chunk > CHUNK_FLOATS) m->chunk /= 2;
 }
 
-/* A convolution's padding is a margin of zeros around its input: written once, when the context is made, for nothing
- * ever writes there again. Its producer writes between the margins. */
-static void place_values(fd_model *m) {
-    for (size_t i = 0; i < m->op_count; i++) {
-        const uint32_t t = m->ops[i].output;
-        fd_value v = dims_of(&m->tensors[t]);
-        const fd_file_op *const reader = i + 1 < m->op_count ? &m->ops[i + 1] : NULL;
-        static const uint32_t no_pad[4] = {0};
-        const uint32_t *const pad = reader && reader->opcode == FD_OP_CONV2D ? reader->pad : no_pad;
-        v.row = (v.cols + pad[1] + pad[3]) * v.channels;
-        const size_t image = (v.rows + pad[0] + pad[2]) * v.row;
-        const int of_chunk = i + 1 >= m->batched;
-        v.image = of_chunk ? image : 0;
-        v.base = reserve(&m->arena, of_chunk ? image * m->chunk : image);
-        v.interior = v.base + pad[0] * v.row + pad[1] * v.channels;
-        m->values[t] = v;
-    }
+/* Where the next convolution's taps and transformed weights go, and the most scratch memory a step wants. */
+typedef struct fd_cursor {
+    size_t taps, transformed, scratch;
+} fd_cursor;
+
+static void need_scratch(fd_cursor *cursor, size_t floats) {
+    if (floats > cursor->scratch) cursor->scratch = floats;
+}
+
+static const float *bias_of(const fd_model *m, const fd_file_op *op) {
+    return op->bias == FD_FILE_NONE ? m->zeros : weight_data(m, op->bias);
 }
 
 static fd_pool2d_args pool_of(const fd_file_op *op, const fd_value *out) {
@@ -91,14 +85,101 @@ static fd_pool2d_args pool_of(const fd_file_op *op, const fd_value *out) {
 }
 
 /* How many of `count` convolution outputs pooling reads: floor pooling may leave the last ones alone, and so do we. */
-static size_t pooled_extent(size_t out, const fd_pool2d_args *pool, int d, size_t count) {
-    return fd_min((out - 1) * pool->stride[d] + pool->size[d] - pool->pad[d], count);
+static size_t pooled_extent(size_t out, const fd_file_op *op, int d, size_t count) {
+    return fd_min((out - 1) * op->pool_stride[d] + op->pool[d] - op->pool_pad[d], count);
 }
 
-static void plan_conv2d(fd_model *m, const fd_file_op *op, fd_step *step, uint32_t *taps, size_t *ring) {
+/* What a plan takes from its convolutions' shapes before anything is placed. */
+typedef struct fd_conv_plan {
+    fd_algorithm algorithm;
+    fd_conv_shape shape;
+    size_t patch_rows, patch_cols; /* 0 if direct */
+    size_t margin[4];              /* top, left, bottom, right of the input: padding, and room for the last patches */
+} fd_conv_plan;
+
+static fd_conv_plan plan_convolution(const fd_model *m, const fd_file_op *op) {
+    const fd_value in = dims_of(&m->tensors[op->input]), out = dims_of(&m->tensors[op->output]);
+    fd_conv_plan plan = {.margin = {op->pad[0], op->pad[1], op->pad[2], op->pad[3]}};
+    const size_t rows =
+        fd_window_count(in.rows, op->pad[0] + op->pad[2], op->kernel[0], op->dilation[0], op->stride[0]);
+    const size_t cols =
+        fd_window_count(in.cols, op->pad[1] + op->pad[3], op->kernel[1], op->dilation[1], op->stride[1]);
+    plan.shape = (fd_conv_shape){in.channels, rows, cols, out.channels};
+    if (op->pool_mode != FD_POOL_NONE) {
+        plan.shape.rows = pooled_extent(out.rows, op, 0, rows);
+        plan.shape.cols = pooled_extent(out.cols, op, 1, cols);
+    }
+    plan.algorithm = fd_algorithm_choose(op, &plan.shape, m->kernels->vector_floats);
+    if (plan.algorithm != FD_DIRECT) {
+        const fd_winograd_sizes w = fd_algorithm_sizes(plan.algorithm);
+        plan.patch_rows = (plan.shape.rows + w.m - 1) / w.m;
+        plan.patch_cols = (plan.shape.cols + w.m - 1) / w.m;
+        const size_t has_rows = in.rows + op->pad[0] + op->pad[2], reach_rows = plan.patch_rows * w.m + w.r - 1;
+        const size_t has_cols = in.cols + op->pad[1] + op->pad[3], reach_cols = plan.patch_cols * w.m + w.r - 1;
+        if (reach_rows > has_rows) plan.margin[2] += reach_rows - has_rows;
+        if (reach_cols > has_cols) plan.margin[3] += reach_cols - has_cols;
+    }
+    return plan;
+}
+
+/* A convolution's padding is a margin of zeros around its input: written once, when the context is made, for nothing
+ * ever writes there again. Its producer writes between the margins. */
+static void place_values(fd_model *m) {
+    for (size_t i = 0; i < m->op_count; i++) {
+        const uint32_t t = m->ops[i].output;
+        fd_value v = dims_of(&m->tensors[t]);
+        size_t margin[4] = {0};
+        if (i + 1 < m->op_count && m->ops[i + 1].opcode == FD_OP_CONV2D) {
+            const fd_conv_plan reader = plan_convolution(m, &m->ops[i + 1]);
+            memcpy(margin, reader.margin, sizeof margin);
+        }
+        v.has_margins = margin[0] || margin[1] || margin[2] || margin[3];
+        v.row = (v.cols + margin[1] + margin[3]) * v.channels;
+        const size_t image = (v.rows + margin[0] + margin[2]) * v.row;
+        const int of_chunk = i + 1 >= m->batched;
+        v.image = of_chunk ? image : 0;
+        v.base = reserve(&m->arena, of_chunk ? image * m->chunk : image);
+        v.interior = v.base + margin[0] * v.row + margin[1] * v.channels;
+        m->values[t] = v;
+    }
+}
+
+static void plan_winograd(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step,
+                          fd_cursor *cursor) {
+    const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
+    const fd_winograd_sizes w = fd_algorithm_sizes(plan->algorithm);
+    const size_t padded = fd_round_up(out->channels, FD_PANEL_ALIGN), patches = plan->patch_rows * plan->patch_cols;
+    float *const weights = m->transformed + cursor->transformed;
+    cursor->transformed += w.positions * in->channels * padded;
+    fd_algorithm_transform(plan->algorithm, weight_data(m, op->weights), &plan->shape, weights);
+    step->winograd =
+        plan->algorithm == FD_WINOGRAD_4X4_3X3 ? m->kernels->winograd_4x4_3x3 : m->kernels->winograd_2x2_2x2;
+    step->args.winograd = (fd_winograd_args){
+        .weights = weights,
+        .bias = bias_of(m, op),
+        .in_row = in->row,
+        .in_channels = in->channels,
+        .rows = plan->shape.rows,
+        .cols = plan->shape.cols,
+        .channels = out->channels,
+        .out_row = out->row,
+        .epilogue = epilogue_of(m, op),
+        .pooled = op->pool_mode != FD_POOL_NONE,
+        .patch_rows = plan->patch_rows,
+        .patch_cols = plan->patch_cols,
+    };
+    const size_t v = fd_round_up(w.positions * patches * in->channels, FD_ALIGN / sizeof(float));
+    step->scratch_split = v;
+    need_scratch(cursor, v + w.positions * patches * padded);
+    m->multiply_adds += (uint64_t)plan->shape.rows * plan->shape.cols * w.r * w.r * in->channels * out->channels;
+}
+
+static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step, fd_cursor *cursor) {
     const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
     fd_conv2d_args *const a = &step->args.conv2d;
     const size_t depth = m->tensors[op->weights].dims[0];
+    uint32_t *const taps = m->taps + cursor->taps;
+    cursor->taps += depth;
     uint32_t *tap = taps;
     for (uint32_t y = 0; y < op->kernel[0]; y++)
         for (uint32_t x = 0; x < op->kernel[1]; x++)
@@ -106,13 +187,13 @@ static void plan_conv2d(fd_model *m, const fd_file_op *op, fd_step *step, uint32
                 *tap++ = (uint32_t)(y * op->dilation[0] * in->row + x * op->dilation[1] * in->channels + c);
     *a = (fd_conv2d_args){
         .weights = weight_data(m, op->weights),
-        .bias = op->bias == FD_FILE_NONE ? m->zeros : weight_data(m, op->bias),
+        .bias = bias_of(m, op),
         .taps = taps,
         .depth = depth,
         .in_row_step = op->stride[0] * in->row,
         .in_col_step = op->stride[1] * in->channels,
-        .rows = fd_window_count(in->rows, op->pad[0] + op->pad[2], op->kernel[0], op->dilation[0], op->stride[0]),
-        .cols = fd_window_count(in->cols, op->pad[1] + op->pad[3], op->kernel[1], op->dilation[1], op->stride[1]),
+        .rows = plan->shape.rows,
+        .cols = plan->shape.cols,
         .channels = out->channels,
         .out_row = out->row,
         .epilogue = epilogue_of(m, op),
@@ -120,22 +201,28 @@ static void plan_conv2d(fd_model *m, const fd_file_op *op, fd_step *step, uint32
     };
     if (op->pool_mode != FD_POOL_NONE) {
         a->pool = pool_of(op, out);
-        a->rows = pooled_extent(out->rows, &a->pool, 0, a->rows);
-        a->cols = pooled_extent(out->cols, &a->pool, 1, a->cols);
         a->pool.rows = a->rows;
         a->pool.cols = a->cols;
         a->pool.in_ring = op->pool[0];
         a->pool.in_row = a->cols * a->channels;
-        *ring = a->pool.in_ring * a->pool.in_row > *ring ? a->pool.in_ring * a->pool.in_row : *ring;
+        need_scratch(cursor, a->pool.in_ring * a->pool.in_row);
     }
     m->multiply_adds += (uint64_t)a->rows * a->cols * depth * a->channels;
 }
 
-static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, size_t *nonzero) {
+static void plan_conv2d(fd_model *m, const fd_file_op *op, fd_step *step, fd_cursor *cursor) {
+    const fd_conv_plan plan = plan_convolution(m, op);
+    if (plan.algorithm == FD_DIRECT)
+        plan_direct(m, op, &plan, step, cursor);
+    else
+        plan_winograd(m, op, &plan, step, cursor);
+}
+
+static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_cursor *cursor) {
     const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
     step->args.dense = (fd_dense_args){
         .weights = weight_data(m, op->weights),
-        .bias = op->bias == FD_FILE_NONE ? m->zeros : weight_data(m, op->bias),
+        .bias = bias_of(m, op),
         .depth = in->elements,
         .channels = out->channels,
         .in_row = in->elements,
@@ -143,19 +230,19 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, size_t 
         .epilogue = epilogue_of(m, op),
     };
     step->dense = out->channels <= FD_NARROW ? m->kernels->dense_narrow : m->kernels->dense;
-    *nonzero = in->elements > *nonzero ? in->elements : *nonzero;
+    need_scratch(cursor, 2 * in->elements);
     m->multiply_adds += (uint64_t)in->elements * out->channels;
 }
 
-static void plan_step(fd_model *m, size_t i, uint32_t *taps, size_t *ring, size_t *nonzero) {
+static void plan_step(fd_model *m, size_t i, fd_cursor *cursor) {
     const fd_file_op *const op = &m->ops[i];
     fd_step *const step = &m->steps[i];
     *step = (fd_step){.opcode = op->opcode, .in = op->input, .out = op->output};
     if (i == 0) return;
     const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
     switch (op->opcode) {
-    case FD_OP_CONV2D: plan_conv2d(m, op, step, taps, ring); break;
-    case FD_OP_DENSE: plan_dense(m, op, step, nonzero); break;
+    case FD_OP_CONV2D: plan_conv2d(m, op, step, cursor); break;
+    case FD_OP_DENSE: plan_dense(m, op, step, cursor); break;
     case FD_OP_POOL2D:
         step->args.pool2d = pool_of(op, out);
         step->args.pool2d.in_row = in->row;
@@ -164,7 +251,6 @@ static void plan_step(fd_model *m, size_t i, uint32_t *taps, size_t *ring, size_
         step->args.pool2d.cols = in->cols;
         break;
     case FD_OP_ELTWISE:
-        /* A rank-1 tensor is a pixel an image, and the chunk its rows. */
         step->args.eltwise = (fd_eltwise_args){
             .in_row = in->row,
             .out_row = out->row,
@@ -178,56 +264,60 @@ static void plan_step(fd_model *m, size_t i, uint32_t *taps, size_t *ring, size_
     }
 }
 
-/* Offsets of taps are 32 bits; every padded input must be within their reach, and all of it within MAX_ARENA_FLOATS. */
-static fd_status check_sizes(const fd_model *m, size_t *taps, size_t *widest, fd_error *error) {
+/* What a plan allocates: floats of the widest bias, taps, transformed weights. */
+typedef struct fd_sizes {
+    size_t widest, taps, transformed;
+} fd_sizes;
+
+/* Offsets of taps are 32 bits: every padded input must be within their reach, and all of them within
+ * MAX_ARENA_FLOATS. */
+static fd_status check_sizes(const fd_model *m, fd_sizes *sizes, fd_error *error) {
     size_t total = 0;
-    *taps = *widest = 0;
     for (size_t i = 0; i < m->op_count; i++) {
         const fd_file_op *const op = &m->ops[i];
         const fd_value v = dims_of(&m->tensors[op->output]);
-        size_t rows = v.rows, cols = v.cols;
+        size_t rows = v.rows, cols = v.cols, floats;
         if (i + 1 < m->op_count && m->ops[i + 1].opcode == FD_OP_CONV2D) {
-            const uint32_t *const pad = m->ops[i + 1].pad;
-            rows += pad[0] + pad[2];
-            cols += pad[1] + pad[3];
+            const fd_conv_plan reader = plan_convolution(m, &m->ops[i + 1]);
+            rows += reader.margin[0] + reader.margin[2];
+            cols += reader.margin[1] + reader.margin[3];
         }
-        /* At most (2^24 + 2 * 255)^2 times 2^24 elements: below 2^63 only if rows * cols is; so check each product. */
-        size_t floats;
         if (!fd_mul(rows, cols, &floats) || !fd_mul(floats, v.channels, &floats) || floats > MAX_ARENA_FLOATS ||
             (total += floats) > MAX_ARENA_FLOATS)
             return fd_fail(error, FD_ERR_UNSUPPORTED, "the activations need more than %zu MiB an image",
                            MAX_ARENA_FLOATS * sizeof(float) >> 20);
-        if (op->opcode == FD_OP_CONV2D) *taps += m->tensors[op->weights].dims[0];
-        if (op->opcode == FD_OP_CONV2D || op->opcode == FD_OP_DENSE) {
-            const size_t padded = fd_round_up(m->tensors[op->weights].dims[1], FD_PANEL_ALIGN);
-            *widest = padded > *widest ? padded : *widest;
-        }
+        if (op->opcode != FD_OP_CONV2D && op->opcode != FD_OP_DENSE) continue;
+        const size_t padded = fd_round_up(v.channels, FD_PANEL_ALIGN);
+        if (padded > sizes->widest) sizes->widest = padded;
+        if (op->opcode == FD_OP_DENSE) continue;
+        const fd_conv_plan plan = plan_convolution(m, op);
+        if (plan.algorithm == FD_DIRECT)
+            sizes->taps += m->tensors[op->weights].dims[0];
+        else
+            sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
     }
     return FD_OK;
 }
 
 fd_status fd_plan(fd_model *m, fd_error *error) {
-    size_t taps, widest, ring = 0, nonzero = 0;
+    fd_sizes sizes = {0};
+    fd_cursor cursor = {0};
     fd_status status = fd_cpu_select(&m->kernels, error);
     if (status) return status;
-    if ((status = check_sizes(m, &taps, &widest, error))) return status;
+    if ((status = check_sizes(m, &sizes, error))) return status;
 
     m->values = fd_alloc(m->tensor_count * sizeof *m->values);
     m->steps = fd_alloc(m->op_count * sizeof *m->steps);
-    m->taps = fd_alloc(taps * sizeof *m->taps);
-    m->zeros = fd_alloc(widest * sizeof *m->zeros);
-    if (!m->values || !m->steps || !m->taps || !m->zeros)
+    m->taps = fd_alloc(sizes.taps * sizeof *m->taps);
+    m->transformed = fd_alloc(sizes.transformed * sizeof *m->transformed);
+    m->zeros = fd_alloc(sizes.widest * sizeof *m->zeros);
+    if (!m->values || !m->steps || !m->taps || !m->transformed || !m->zeros)
         return fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
 
     split_program(m);
     place_values(m);
-    uint32_t *next = m->taps;
-    for (size_t i = 0; i < m->op_count; i++) {
-        plan_step(m, i, next, &ring, &nonzero);
-        if (m->ops[i].opcode == FD_OP_CONV2D) next += m->tensors[m->ops[i].weights].dims[0];
-    }
-    m->ring = reserve(&m->arena, ring);
-    m->nonzero = reserve(&m->arena, 2 * nonzero);
+    for (size_t i = 0; i < m->op_count; i++) plan_step(m, i, &cursor);
+    m->scratch = reserve(&m->arena, cursor.scratch);
 
     if (m->arena > 2 * MAX_ARENA_FLOATS)
         return fd_fail(error, FD_ERR_UNSUPPORTED, "a call would need %zu MiB of scratch memory",

@@ -1,9 +1,11 @@
 /* The public API: open, run, close. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <float.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/memory.h"
 #include "model/model.h"
@@ -11,7 +13,8 @@
 
 struct fd_context {
     unsigned threads;
-    float *arena; /* threads times model->arena floats */
+    float *arena;          /* threads times model->arena floats */
+    uint64_t *nanoseconds; /* an entry an op, or NULL */
 };
 
 /* ---- Opening ---- */
@@ -73,6 +76,7 @@ void fd_model_close(fd_model *model) {
     fd_free(model->values);
     fd_free(model->steps);
     fd_free(model->taps);
+    fd_free(model->transformed);
     fd_free(model->zeros);
     fd_free(model->file);
     fd_free(model);
@@ -94,6 +98,7 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
         .range_lo = finite_bound(input->range_lo),
         .range_hi = finite_bound(input->range_hi),
         .u8_divisor = input->u8_divisor,
+        .ops = model->op_count,
         .multiply_adds = model->multiply_adds,
         .weight_bytes = model->weight_bytes,
         .file = model->file,
@@ -131,6 +136,15 @@ void fd_context_free(fd_context *context) {
     fd_free(context);
 }
 
+fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error) {
+    if (!context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_profile: the context is NULL");
+    if (context->threads > 1)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_profile: the context has %u threads, expected 1",
+                       context->threads);
+    context->nanoseconds = nanoseconds;
+    return FD_OK;
+}
+
 /* One call of fd_run, shared by its workers, who take chunks until there are none left. */
 typedef struct fd_call {
     const fd_model *model;
@@ -139,6 +153,7 @@ typedef struct fd_call {
     fd_input_type type;
     size_t n, chunk;
     fd_outputs outputs;
+    uint64_t *nanoseconds;
     atomic_size_t next; /* first row not yet taken */
     atomic_size_t bad;  /* least index of an offending value, n * input_elements if none so far */
 } fd_call;
@@ -168,11 +183,21 @@ static void run_step(const fd_work *w, const fd_step *step, size_t i) {
     float *const to = value_data(w, step->out, i);
     switch (step->opcode) {
     case FD_OP_CONV2D: {
-        fd_conv2d_args a = step->args.conv2d;
-        a.in = from - (in->interior - in->base);
-        a.out = to;
-        a.ring = w->arena + m->ring;
-        m->kernels->conv2d(&a);
+        const float *const image = from - (in->interior - in->base); /* with its margins */
+        if (step->winograd) {
+            fd_winograd_args a = step->args.winograd;
+            a.in = image;
+            a.out = to;
+            a.v = w->arena + m->scratch;
+            a.products = a.v + step->scratch_split;
+            step->winograd(&a);
+        } else {
+            fd_conv2d_args a = step->args.conv2d;
+            a.in = image;
+            a.out = to;
+            a.ring = w->arena + m->scratch;
+            m->kernels->conv2d(&a);
+        }
         break;
     }
     case FD_OP_POOL2D: {
@@ -201,7 +226,7 @@ static void run_batched(const fd_work *w, const fd_step *step, size_t rows) {
         a.in = input_data(w, step, 0);
         a.out = value_data(w, step->out, 0);
         a.m = rows;
-        a.nonzero = w->arena + m->nonzero;
+        a.nonzero = w->arena + m->scratch;
         step->dense(&a);
     } else if (step->opcode == FD_OP_SOFTMAX) {
         for (size_t i = 0; i < rows; i++)
@@ -238,6 +263,16 @@ static int take_input(fd_call *call, const fd_work *w, size_t i, size_t slot) {
     return 1;
 }
 
+/* What the clock says of the time since *since went to op `step`. */
+static void account(const fd_call *call, size_t step, struct timespec *since) {
+    if (!call->nanoseconds) return;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    call->nanoseconds[step] +=
+        (uint64_t)((int64_t)(now.tv_sec - since->tv_sec) * 1000000000 + (now.tv_nsec - since->tv_nsec));
+    *since = now;
+}
+
 static int64_t index_of_greatest(const float *x, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
@@ -263,8 +298,10 @@ static void run_worker(void *arg, unsigned worker) {
     const fd_model *const m = call->model;
     const fd_value *const v = &m->values[m->steps[0].out];
     /* Floats without margins are used where they lie. */
-    const int direct = call->type == FD_INPUT_F32 && v->row == v->cols * v->channels && v->interior == v->base;
+    const int direct = call->type == FD_INPUT_F32 && !v->has_margins;
     fd_work w = {.model = m, .arena = call->arena + worker * m->arena};
+    struct timespec since = {0};
+    if (call->nanoseconds) clock_gettime(CLOCK_MONOTONIC, &since);
     for (;;) {
         const size_t first = atomic_fetch_add(&call->next, call->chunk);
         if (first >= call->n) return;
@@ -275,9 +312,16 @@ static void run_worker(void *arg, unsigned worker) {
                 atomic_store(&call->next, call->n);
                 return;
             }
-            for (size_t s = 1; s < m->batched; s++) run_step(&w, &m->steps[s], i);
+            account(call, 0, &since);
+            for (size_t s = 1; s < m->batched; s++) {
+                run_step(&w, &m->steps[s], i);
+                account(call, s, &since);
+            }
         }
-        for (size_t s = m->batched; s < m->op_count; s++) run_batched(&w, &m->steps[s], rows);
+        for (size_t s = m->batched; s < m->op_count; s++) {
+            run_batched(&w, &m->steps[s], rows);
+            account(call, s, &since);
+        }
         give_outputs(call, &w, first, rows);
     }
 }
@@ -298,7 +342,13 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
         return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
 
     const unsigned threads = (unsigned)fd_min(context->threads, n);
-    fd_call call = {.model = model, .arena = context->arena, .input = input, .type = type, .n = n, .outputs = *outputs};
+    fd_call call = {.model = model,
+                    .arena = context->arena,
+                    .input = input,
+                    .type = type,
+                    .n = n,
+                    .outputs = *outputs,
+                    .nanoseconds = context->nanoseconds};
     call.chunk = threads > 1 ? fd_min(model->chunk, (n + threads - 1) / threads) : model->chunk;
     atomic_init(&call.next, 0);
     atomic_init(&call.bad, total);

@@ -1,0 +1,232 @@
+/* Convolution by Winograd's minimal filtering: F(4x4, 3x3) and F(2x2, 2x2).
+ *
+ * Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural
+ * Networks, 2016. A patch of (m + r - 1)^2 inputs gives m x m outputs of an r x r filter: Y = A' [(G g G') .* (B' d B)]
+ * A. Summed over input channels, the product .* becomes a matrix product for each of the (m + r - 1)^2 positions:
+ * patches x input channels times input channels x channels. 36 products in place of 144, and 9 in place of 16.
+ *
+ * plan.c transforms the filters when a model is opened. An output's sum takes input channels in order, in one
+ * accumulator a position, whatever the tiles.
+ */
+
+/* F(4x4, 3x3) interpolates at 0, -+1/sqrt 2, -+sqrt 2 and infinity: products of +-a and +-b with ab = 1 keep every
+ * constant near 1, and rounding errors several times smaller than the usual 0, -+1, -+2. */
+#define FD_SQRT_2 1.41421356237309504880f
+#define FD_SQRT_HALF 0.70710678118654752440f
+
+/* B' d for one row or column of a patch. */
+FD_INLINE void FD_FN(winograd_input)(const fd_v *d, fd_v *t, const int m) {
+    if (m == 4) {
+        const fd_v minus_two = v_set1(-2.0f), minus_half = v_set1(-0.5f), minus_sum = v_set1(-2.5f);
+        const fd_v a = v_fma(minus_two, d[2], d[4]), b = v_set1(FD_SQRT_HALF) * v_fma(minus_two, d[1], d[3]);
+        const fd_v c = v_fma(minus_half, d[2], d[4]), e = v_set1(FD_SQRT_2) * v_fma(minus_half, d[1], d[3]);
+        t[0] = d[0] + v_fma(minus_sum, d[2], d[4]);
+        t[1] = a + b;
+        t[2] = a - b;
+        t[3] = c + e;
+        t[4] = c - e;
+        t[5] = d[1] + v_fma(minus_sum, d[3], d[5]);
+    } else {
+        t[0] = d[0] - d[1];
+        t[1] = d[1];
+        t[2] = d[2] - d[1];
+    }
+}
+
+/* A' x for one row or column of products. */
+FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m) {
+    if (m == 4) {
+        const fd_v a = x[1] + x[2], b = x[1] - x[2], c = x[3] + x[4], e = x[3] - x[4];
+        y[0] = (x[0] + a) + c;
+        y[1] = v_fma(v_set1(FD_SQRT_2), e, v_set1(FD_SQRT_HALF) * b);
+        y[2] = v_fma(v_set1(2.0f), c, v_set1(0.5f) * a);
+        y[3] = v_fma(v_set1(2 * FD_SQRT_2), e, v_fma(v_set1(FD_SQRT_HALF / 2), b, x[5]));
+    } else {
+        y[0] = x[0] + x[1];
+        y[1] = x[1] + x[2];
+    }
+}
+
+#define FD_PATCH_MAX 6
+
+/* Patches of the input to `v`: position, patch, input channel. */
+FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, const int m, const int size) {
+    const size_t plane = a->patch_rows * a->patch_cols * a->in_channels;
+    for (size_t py = 0; py < a->patch_rows; py++) {
+        for (size_t px = 0; px < a->patch_cols; px++) {
+            const float *const from = a->in + py * (size_t)m * a->in_row + px * (size_t)m * a->in_channels;
+            float *const to = a->v + (py * a->patch_cols + px) * a->in_channels;
+            for (size_t c = 0; c < a->in_channels; c += FD_VL) {
+                const size_t n = a->in_channels - c;
+                fd_v rows[FD_PATCH_MAX * FD_PATCH_MAX], d[FD_PATCH_MAX], t[FD_PATCH_MAX];
+                FD_UNROLL
+                for (int x = 0; x < size; x++) {
+                    FD_UNROLL
+                    for (int y = 0; y < size; y++) {
+                        const float *const p = from + (size_t)y * a->in_row + (size_t)x * a->in_channels + c;
+                        d[y] = n >= FD_VL ? v_load(p) : v_load_n(p, n);
+                    }
+                    FD_FN(winograd_input)(d, t, m);
+                    FD_UNROLL
+                    for (int y = 0; y < size; y++) rows[y * size + x] = t[y];
+                }
+                FD_UNROLL
+                for (int y = 0; y < size; y++) {
+                    FD_FN(winograd_input)(rows + y * size, t, m);
+                    FD_UNROLL
+                    for (int x = 0; x < size; x++) {
+                        float *const p = to + (size_t)(y * size + x) * plane + c;
+                        if (n >= FD_VL)
+                            v_store(p, t[x]);
+                        else
+                            v_store_n(p, t[x], n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Patches `first` to first + mr - 1 of one position, times nv vectors of its weights, to `to`. */
+FD_INLINE void FD_FN(winograd_product)(const fd_winograd_args *a, const float *v, const float *w, size_t w_row,
+                                       float *to, size_t first, const int mr, const int nv) {
+    const float *x[FD_PATCH_MR];
+    fd_v acc[FD_PATCH_MR * FD_CONV_NV];
+    const size_t out_row = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    FD_UNROLL
+    for (int p = 0; p < mr; p++) {
+        x[p] = v + (first + (size_t)p) * a->in_channels;
+        FD_UNROLL
+        for (int i = 0; i < nv; i++) acc[p * nv + i] = v_set1(0.0f);
+    }
+    FD_FN(tile)(acc, x, NULL, a->in_channels, w, w_row, mr, nv);
+    FD_UNROLL
+    for (int p = 0; p < mr; p++) {
+        FD_UNROLL
+        for (int i = 0; i < nv; i++) v_store(to + (first + (size_t)p) * out_row + i * FD_VL, acc[p * nv + i]);
+    }
+}
+
+/* All patches of one position, in equal shares of at most FD_PATCH_MR. */
+FD_INLINE void FD_FN(winograd_products)(const fd_winograd_args *a, const float *v, const float *w, size_t w_row,
+                                        float *to, const int nv) {
+    const size_t patches = a->patch_rows * a->patch_cols;
+    const size_t shares = (patches + FD_PATCH_MR - 1) / FD_PATCH_MR;
+    for (size_t s = 0; s < shares; s++) {
+        const size_t first = patches * s / shares;
+        switch (patches * (s + 1) / shares - first) {
+#define FD_CASE(mr) \
+    case mr: FD_FN(winograd_product)(a, v, w, w_row, to, first, mr, nv); break;
+            FD_CASE(1)
+            FD_CASE(2)
+            FD_CASE(3)
+#if FD_PATCH_MR > 3
+            FD_CASE(4)
+            FD_CASE(5)
+            FD_CASE(6)
+            FD_CASE(7)
+            FD_CASE(8)
+            FD_CASE(9)
+#endif
+#undef FD_CASE
+        }
+    }
+}
+
+FD_INLINE void FD_FN(winograd_multiply)(const fd_winograd_args *a, const int size) {
+    const size_t patches = a->patch_rows * a->patch_cols;
+    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    for (size_t position = 0; position < (size_t)(size * size); position++) {
+        const float *const v = a->v + position * patches * a->in_channels;
+        const float *const weights = a->weights + position * a->in_channels * padded;
+        float *const to = a->products + position * patches * padded;
+        for (size_t first = 0; first < a->channels; first += FD_PANEL) {
+            const size_t panel = fd_min(FD_PANEL, padded - first);
+            const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
+            const size_t shares = (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
+            for (size_t s = 0; s < shares; s++) {
+                const size_t begin = vectors * s / shares * FD_VL;
+                const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
+                const float *const w = weights + first * a->in_channels + begin;
+                if (nv == 1) FD_FN(winograd_products)(a, v, w, panel, to + first + begin, 1);
+                if (nv == 2) FD_FN(winograd_products)(a, v, w, panel, to + first + begin, 2);
+#if FD_CONV_NV > 2
+                if (nv == 3) FD_FN(winograd_products)(a, v, w, panel, to + first + begin, 3);
+#endif
+            }
+        }
+    }
+}
+
+/* From products to outputs: bias, relu, scale and shift, 2x2 max pooling if pooled. */
+FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size, const int pooled) {
+    const size_t patches = a->patch_rows * a->patch_cols;
+    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    const int step = pooled ? 2 : 1;
+    const int relu = a->epilogue.activation == FD_ACT_RELU;
+    const fd_v zero = v_set1(0.0f);
+    for (size_t py = 0; py < a->patch_rows; py++) {
+        for (size_t px = 0; px < a->patch_cols; px++) {
+            const float *const from = a->products + (py * a->patch_cols + px) * padded;
+            const size_t row0 = py * (size_t)m, col0 = px * (size_t)m;
+            for (size_t c = 0; c < a->channels; c += FD_VL) {
+                const size_t n = a->channels - c;
+                fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[16];
+                FD_UNROLL
+                for (int j = 0; j < size; j++) {
+                    FD_UNROLL
+                    for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)(i * size + j) * patches * padded + c);
+                    FD_FN(winograd_output)(x, y, m);
+                    FD_UNROLL
+                    for (int i = 0; i < m; i++) rows[i * size + j] = y[i];
+                }
+                const fd_v bias = v_load(a->bias + c);
+                FD_UNROLL
+                for (int i = 0; i < m; i++) {
+                    FD_FN(winograd_output)(rows + i * size, y + i * m, m);
+                    FD_UNROLL
+                    for (int j = 0; j < m; j++) {
+                        fd_v *const value = &y[i * m + j];
+                        *value = *value + bias;
+                        if (relu) *value = v_max(*value, zero);
+                    }
+                }
+                for (int i = 0; i < m && row0 + (size_t)i < a->rows; i += step) {
+                    for (int j = 0; j < m && col0 + (size_t)j < a->cols; j += step) {
+                        fd_v result = y[i * m + j];
+                        result = FD_FN(conv2d_affine)(&a->epilogue, result, row0 + (size_t)i, col0 + (size_t)j, c);
+                        if (pooled) {
+                            FD_UNROLL
+                            for (int k = 1; k < 4; k++) {
+                                const int di = k / 2, dj = k % 2;
+                                const fd_v other = y[(i + di) * m + j + dj];
+                                result =
+                                    v_max(result, FD_FN(conv2d_affine)(&a->epilogue, other, row0 + (size_t)(i + di),
+                                                                       col0 + (size_t)(j + dj), c));
+                            }
+                        }
+                        float *const p = a->out + (row0 + (size_t)i) / (size_t)step * a->out_row +
+                                         (col0 + (size_t)j) / (size_t)step * a->channels + c;
+                        if (n >= FD_VL)
+                            v_store(p, result);
+                        else
+                            v_store_n(p, result, n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+FD_INLINE void FD_FN(winograd)(const fd_winograd_args *a, const int m, const int r) {
+    const int size = m + r - 1;
+    FD_FN(winograd_patches)(a, m, size);
+    FD_FN(winograd_multiply)(a, size);
+    if (a->pooled)
+        FD_FN(winograd_outputs)(a, m, size, 1);
+    else
+        FD_FN(winograd_outputs)(a, m, size, 0);
+}
+
+FD_LOCAL void FD_FN(winograd_4x4_3x3)(const fd_winograd_args *a) { FD_FN(winograd)(a, 4, 3); }
+FD_LOCAL void FD_FN(winograd_2x2_2x2)(const fd_winograd_args *a) { FD_FN(winograd)(a, 2, 2); }

@@ -1,0 +1,38 @@
+/* How a convolution is computed: decided from its shape alone, so that a model's bits do not depend on its data. */
+#ifndef FD_MODEL_ALGORITHM_H
+#define FD_MODEL_ALGORITHM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/format.h"
+
+typedef enum fd_algorithm {
+    FD_DIRECT,           /* conv2d */
+    FD_WINOGRAD_4X4_3X3, /* winograd_4x4_3x3 */
+    FD_WINOGRAD_2X2_2X2  /* winograd_2x2_2x2 */
+} fd_algorithm;
+
+/* A convolution's sizes: input channels, outputs that pooling reads, channels. */
+typedef struct fd_conv_shape {
+    size_t in_channels, rows, cols, channels;
+} fd_conv_shape;
+
+/* Estimated cost of an image, in vector instructions of `vector` floats; 0 if the algorithm cannot compute op. */
+uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *shape, size_t vector);
+
+/* The algorithm of least estimated cost. */
+fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape, size_t vector);
+
+/* Outputs a side of a Winograd patch (m), filter side (r), and (m + r - 1)^2; all 0 for FD_DIRECT. */
+typedef struct fd_winograd_sizes {
+    size_t m, r, positions;
+} fd_winograd_sizes;
+
+fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm);
+
+/* Transforms the panels of an op's weights (FORMAT.md) for a Winograd algorithm: for each position the panels of an
+ * in_channels x channels matrix. `out` has positions * in_channels * padded channels floats. */
+void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *shape, float *out);
+
+#endif

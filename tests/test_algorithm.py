@@ -1,0 +1,69 @@
+"""How the planner chooses an algorithm for a convolution: by shape, from a written cost model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastdigit import _testing
+
+HALVE = {"pool_mode": 1, "pool": (2, 2), "pool_stride": (2, 2)}
+AVERAGE = {**HALVE, "pool_mode": 2}
+OVERLAP = {**HALVE, "pool": (3, 3)}
+
+
+@pytest.mark.parametrize("vector", [4, 8, 16])
+@pytest.mark.parametrize(
+    ("sizes", "options", "expected"),
+    [
+        ((32, 12, 12, 48), {"kernel": (3, 3), **HALVE}, "winograd_4x4_3x3"),  # the seed's second
+        ((48, 6, 6, 64), {"kernel": (2, 2), **HALVE}, "winograd_2x2_2x2"),  # and third
+        ((1, 26, 26, 32), {"kernel": (3, 3), **HALVE}, "conv2d"),  # and first: nothing to sum over
+        ((32, 12, 12, 48), {"kernel": (5, 5)}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 2)}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), "stride": (1, 2)}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), "dilation": (2, 1)}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), "activation": 6}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), **AVERAGE}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), **OVERLAP}, "conv2d"),
+        ((32, 11, 12, 48), {"kernel": (3, 3), **HALVE}, "conv2d"),
+        ((32, 1, 1, 48), {"kernel": (3, 3)}, "conv2d"),
+        ((512, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # 36 MiB of transformed weights
+    ],
+)
+def test_choice(vector: int, sizes, options, expected: str) -> None:
+    chosen, costs = _testing.algorithm_costs(sizes, vector, **options)
+    assert chosen == expected, costs
+
+
+@given(
+    st.tuples(*[st.integers(1, 200)] * 4),
+    st.sampled_from([4, 8, 16]),
+    st.sampled_from([(2, 2), (3, 3), (1, 1), (3, 1)]),
+)
+def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, vector: int, kernel) -> None:
+    chosen, costs = _testing.algorithm_costs(sizes, vector, kernel=kernel)
+    possible = {name: cost for name, cost in costs.items() if cost}
+    assert chosen in possible and costs[chosen] == min(possible.values())
+    assert costs["conv2d"] == kernel[0] * kernel[1] * sizes[0] * sizes[1] * sizes[2] * -(
+        -sizes[3] // vector
+    )
+
+
+@pytest.mark.parametrize("name", ["winograd_4x4_3x3", "winograd_2x2_2x2"])
+def test_filters_are_transformed_exactly(name: str) -> None:
+    """G g G' of a filter that is 1 at one tap is the outer product of two columns of G."""
+    m, r, positions = _testing.winograd_sizes(name)
+    assert positions == (m + r - 1) ** 2
+    eye = np.eye(r * r, 16, dtype=np.float32)  # channel t has a 1 at tap t
+    out = np.empty(positions * 16, np.float32)
+    _testing.winograd_transform(name, eye.ravel(), (1, 4, 4, 16), out)
+    u = out.reshape(m + r - 1, m + r - 1, 16)[..., : r * r]
+    # The value at infinity is the last tap; at the point 0 it is the first, up to its scale.
+    assert u[-1, -1].tolist() == [0.0] * (r * r - 1) + [1.0]
+    assert u[0, 0].tolist() == [1.0] + [0.0] * (r * r - 1)
+    # All of them are outer products: of rank 1.
+    for tap in range(r * r):
+        assert np.linalg.matrix_rank(u[..., tap].astype(np.float64), tol=1e-6) == 1

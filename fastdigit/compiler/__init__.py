@@ -1,0 +1,22 @@
+"""Compiles small convolutional networks from Keras or ONNX into one model file.
+
+Front ends build a graph (:mod:`~fastdigit.compiler.ir`), passes rewrite it until the model file can
+express it, the packer writes it, and the result is verified against its source. Nothing here
+imports the engine: whoever compiles hands it in.
+"""
+
+from __future__ import annotations
+
+from fastdigit.compiler.driver import COMPILER_VERSION, Compiled, compile_model
+from fastdigit.compiler.unpack import Program, listing, unpack
+from fastdigit.compiler.verify import Verification
+
+__all__ = [
+    "COMPILER_VERSION",
+    "Compiled",
+    "Program",
+    "Verification",
+    "compile_model",
+    "listing",
+    "unpack",
+]

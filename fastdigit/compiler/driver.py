@@ -1,0 +1,179 @@
+"""Compiles a model: front end, passes, packer, verification, file."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit.compiler.frontends import Imported, import_model, open_source
+from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.pack import pack
+from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.unpack import listing, unpack
+from fastdigit.compiler.verify import Verification, check, compare, make_samples, source_runner
+from fastdigit.errors import InputError, UnsupportedError
+
+__all__ = ["COMPILER_VERSION", "Compiled", "compile_model"]
+
+#: Changes when the same source may give another program.
+COMPILER_VERSION = "1"
+
+#: (bytes of a model file, images) -> outputs (N, classes).
+Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What :func:`compile_model` did.
+
+    Parameters
+    ----------
+    data
+        The model file.
+    verification
+        How it compares with its source.
+    steps
+        For each pass that changed the graph, in order: its name, and the number of operators behind
+        it.
+    """
+
+    data: bytes
+    verification: Verification
+    steps: tuple[tuple[str, int], ...]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The META section of the file."""
+        return unpack(self.data).meta
+
+    def listing(self) -> str:
+        """Return the program as a readable table."""
+        return listing(unpack(self.data))
+
+
+def compile_model(
+    source: Any,
+    output: str | os.PathLike[str] | None,
+    *,
+    engine: Engine,
+    name: str | None = None,
+    classes: Sequence[str] | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+    samples: Any = None,
+    tolerance: float = 1e-5,
+) -> Compiled:
+    """Compile ``source``, verify the result against it, and write the model file.
+
+    Parameters
+    ----------
+    source
+        A Keras model, an ONNX ``ModelProto``, or the path of a ``.keras``, ``.h5`` or ``.onnx``
+        file.
+    output
+        Path of the model file, which is replaced at once or not at all; None: write nothing.
+    engine
+        Runs a model file on images (N, *input shape).
+    name
+        Stored in the file; by default the source's name.
+    classes
+        A label for each output; by default "0", "1", ...
+    input_range
+        Least and greatest value of an input. For (0, 1) the model takes bytes 0 to 255 too.
+    samples
+        Images (N, *input shape) to verify with, channels-last; by default generated ones.
+    tolerance
+        Largest difference allowed, see :class:`fastdigit.compiler.verify.Verification`.
+
+    Raises
+    ------
+    UnsupportedError
+        If the compiler does not support the network; the message names the layer.
+    ModelFormatError
+        If the source is damaged.
+    VerificationError
+        If source and compiled model differ by more than ``tolerance``. Nothing is written.
+    InputError
+        If another argument is wrong.
+    MissingExtraError
+        If a package is missing that the source needs.
+    """
+    low, high = _check_range(input_range)
+    model = open_source(source)
+    imported = import_model(model)
+    steps: list[tuple[str, int]] = []
+    graph = optimize(imported.graph, lambda step, now: steps.append((step, len(now.nodes))))
+    labels = _check_classes(graph, classes)
+    shape = graph.shapes[graph.input]
+    images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+
+    meta = _meta(imported, graph, name, labels)
+    divisor = 255 if (low, high) == (0.0, 1.0) else 0
+    draft = pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+    reference, run = source_runner(model, imported)
+    verification = compare(reference, run(images), engine(draft, images), tolerance)
+    meta["verification"] = asdict(verification)
+    data = pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+    if output is not None:
+        _write(Path(output), data)
+    return Compiled(data, verification, tuple(steps))
+
+
+def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = (float(bound) for bound in input_range)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"input_range is {input_range}, expected two finite numbers, low < high")
+    if any(float(np.float32(bound)) != bound for bound in (low, high)):
+        raise InputError(f"input_range is {input_range}, expected numbers that float32 has")
+    return low, high
+
+
+def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:
+    shape = graph.shapes[graph.output]
+    if len(shape) != 1:
+        raise UnsupportedError(
+            f"the network returns shape {shape} for an image; supported is a vector of scores: "
+            "end with Flatten, global pooling or a dense layer"
+        )
+    if classes is None:
+        return [str(index) for index in range(shape[0])]
+    if isinstance(classes, str) or len(classes) != shape[0]:
+        raise InputError(f"{len(classes)} classes given, the network has {shape[0]} outputs")
+    return [str(label) for label in classes]
+
+
+def _meta(imported: Imported, graph: Graph, name: str | None, labels: list[str]) -> dict[str, Any]:
+    shape = graph.shapes[graph.input]
+    return {
+        "name": name or imported.name,
+        "classes": labels,
+        "compiler": COMPILER_VERSION,
+        "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
+        "source": {
+            "kind": imported.kind,
+            "layout": imported.source_layout,
+            "shape": list(imported.source_shape),
+        },
+    }
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old contents or the new, whole."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,105 @@
+"""What the front ends share: their result, window arithmetic, batch normalization."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdigit.compiler.ir import Affine, Array, Graph, Node, Op, Pair, Shape, Sides
+from fastdigit.compiler.ops import infer
+from fastdigit.compiler.spec import MAX_ELEMENTS
+from fastdigit.errors import UnsupportedError
+
+__all__ = ["GraphBuilder", "Imported", "batchnorm", "same_padding"]
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A network as a front end read it.
+
+    Parameters
+    ----------
+    graph
+        The network; its input is channels-last.
+    kind
+        "keras" or "onnx".
+    name
+        Name of the model in the source.
+    source_shape
+        Shape that the source takes for one image.
+    source_layout
+        "NHWC" or "NCHW": how the source orders an image of rank 3. The compiled model always takes
+        NHWC.
+    """
+
+    graph: Graph
+    kind: str
+    name: str
+    source_shape: Shape
+    source_layout: str = "NHWC"
+
+
+class GraphBuilder:
+    """Collects nodes with unique value names, and knows every shape as soon as it is added."""
+
+    def __init__(self, input_name: str, shape: Shape) -> None:
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise UnsupportedError(
+                f"an input of shape {shape} has more than {MAX_ELEMENTS} elements"
+            )
+        self.input = input_name
+        self.shapes: dict[str, Shape] = {input_name: shape}
+        self.nodes: list[Node] = []
+
+    def add(self, name: str, op: Op, source: str) -> str:
+        """Append ``op`` reading value ``source``; return the name of the value it writes."""
+        value = f"{len(self.nodes)}:{name}"
+        shape = infer(name, op, self.shapes[source])
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
+        self.shapes[value] = shape
+        self.nodes.append(Node(name, op, (source,), value))
+        return value
+
+    def build(self, output: str) -> Graph:
+        """Return the graph that computes ``output``."""
+        return Graph(self.input, output, tuple(self.nodes), dict(self.shapes))
+
+
+def same_padding(size: Shape, extent: Pair, stride: Pair, *, extra_first: bool = False) -> Sides:
+    """Return (top, left, bottom, right) such that there are ceil(size / stride) windows.
+
+    An odd total has its extra row or column at the end, as in TensorFlow and ONNX's SAME_UPPER, or,
+    with ``extra_first``, at the beginning (SAME_LOWER).
+    """
+    before, after = [], []
+    for axis in (0, 1):
+        windows = -(-size[axis] // stride[axis])
+        total = max((windows - 1) * stride[axis] + extent[axis] - size[axis], 0)
+        small, large = total // 2, total - total // 2
+        before.append(large if extra_first else small)
+        after.append(small if extra_first else large)
+    return before[0], before[1], after[0], after[1]
+
+
+def batchnorm(
+    axis: int,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+) -> Affine:
+    """Return inference-time batch normalization as one scale and shift, in float64.
+
+    Ioffe and Szegedy, "Batch Normalization" (2015), algorithm 2, line 11.
+    """
+    scale = 1.0 / np.sqrt(variance.astype(np.float64) + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
+    shift = -mean.astype(np.float64) * scale
+    if beta is not None:
+        shift = shift + beta
+    return Affine(axis, scale, shift)

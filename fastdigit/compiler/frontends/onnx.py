@@ -1,0 +1,787 @@
+"""From an ONNX model to the IR.
+
+The graph is imported faithfully: values keep ONNX's order of axes, and each NCHW operator becomes
+its NHWC equivalent between two transposes, which the passes cancel. Semantics: ONNX operator
+specification (https://onnx.ai/onnx/operators/). The file is not trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastdigit.compiler.frontends.common import GraphBuilder, Imported, batchnorm, same_padding
+from fastdigit.compiler.frontends.onnx_constants import EVALUATORS, Batch, Constant, evaluate
+from fastdigit.compiler.ir import (
+    Activation,
+    Affine,
+    Array,
+    Conv2D,
+    Dense,
+    Eltwise,
+    Graph,
+    Node,
+    Op,
+    Pad,
+    Pair,
+    Pool,
+    Pool2D,
+    Reshape,
+    Shape,
+    Sides,
+    Softmax,
+    Transpose,
+)
+from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.passes.cancel_transposes import unit_permutation
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+
+__all__ = ["MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
+
+MIN_OPSET = 13
+MAX_FILE_BYTES = 1 << 30
+
+# For one image, without the batch axis.
+TO_NHWC = Transpose((1, 2, 0))
+TO_NCHW = Transpose((2, 0, 1))
+
+
+def load_onnx(path: Path) -> Any:
+    """Return the ``ModelProto`` in a file; weights in other files are not read.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx is not installed.
+    ModelFormatError
+        If the file is not a valid ONNX model.
+    """
+    onnx = _import_onnx()
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelFormatError(f"{path.name}: larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's DecodeError, in whichever implementation is installed
+        raise ModelFormatError(f"{path.name}: not an ONNX model: {error}") from error
+
+
+def import_onnx(model: Any) -> Imported:
+    """Return the network of a ``ModelProto``.
+
+    Raises
+    ------
+    ModelFormatError
+        If the model is not valid ONNX.
+    UnsupportedError
+        Naming the node and what is supported.
+    """
+    _check(model)
+    importer = _Importer(model.graph)
+    graph, layout = _channels_last(importer.run())
+    shape = importer.source_shape
+    return Imported(graph, "onnx", str(model.graph.name), shape, layout)
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading an ONNX model needs onnx: pip install fastdigit[export]"
+        ) from error
+    return onnx
+
+
+def _check(model: Any) -> None:
+    onnx = _import_onnx()
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UnsupportedError(
+                f"the weights {tensor.name!r} are in another file; save the model with its weights "
+                "inside: onnx.save(onnx.load(path), path)"
+            )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # ValidationError, or what pybind makes of a broken model
+        raise ModelFormatError(f"not a valid ONNX model: {error}") from error
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    opset, newest = opsets.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise UnsupportedError(
+            f"the model uses opset {opset}; supported are {MIN_OPSET} to {newest} "
+            "(onnx.version_converter converts between them)"
+        )
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """An ONNX node with its inputs looked up: constants, names of IR values, or None."""
+
+    name: str
+    op_type: str
+    inputs: tuple[Constant | str | None, ...]
+    attributes: Mapping[str, Any]
+
+    def value(self, index: int = 0) -> str:
+        """Return an input that depends on the image."""
+        given = self.inputs[index] if index < len(self.inputs) else None
+        if not isinstance(given, str):
+            raise UnsupportedError(f"{self.name}: input {index} is a constant")
+        return given
+
+    def constant(self, index: int) -> Constant | None:
+        """Return an input that is known ahead of time, or None if it is not given."""
+        given = self.inputs[index] if index < len(self.inputs) else None
+        if isinstance(given, str):
+            raise UnsupportedError(
+                f"{self.name}: input {index} depends on the image; supported is a constant"
+            )
+        return given
+
+    def weights(self, index: int) -> Array | None:
+        """Return a constant of floating-point numbers."""
+        given = self.constant(index)
+        if given is None:
+            return None
+        if given.dtype.kind != "f":
+            raise UnsupportedError(f"{self.name}: input {index} is {given.dtype}, expected float32")
+        if not np.isfinite(given).all():
+            raise UnsupportedError(f"{self.name}: input {index} has values that are not finite")
+        return given if given.dtype == np.float64 else given.astype(np.float32)
+
+    def ints(self, index: int) -> list[int] | None:
+        """Return a constant vector of integers."""
+        given = self.constant(index)
+        if given is None:
+            return None
+        if given.dtype.kind not in "iu":
+            raise UnsupportedError(f"{self.name}: input {index} is not a vector of known integers")
+        return [int(number) for number in given.ravel()]
+
+    def text(self, name: str, default: str) -> str:
+        """Return an attribute that is a string."""
+        given: bytes = self.attributes.get(name, default.encode())
+        return given.decode(errors="replace")
+
+    def refuse(self, what: str, supported: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.name}: {what}; supported is {supported}")
+
+
+class _Importer:
+    """Walks an ONNX graph once; ``env`` maps each name to a constant or an IR value."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.env: dict[str, Constant | str | None] = {"": None}
+        self.batch: int | None = None
+        self._read_initializers()
+        self.source_shape = self._read_input()
+        self.builder = GraphBuilder("input", self.source_shape)
+
+    def run(self) -> Graph:
+        if len(self.graph.output) != 1:
+            names = [output.name for output in self.graph.output]
+            raise UnsupportedError(f"the model has outputs {names}; supported is one")
+        output = self.graph.output[0].name
+        for node in self._reachable(output):
+            self._convert(node)
+        value = self.env.get(output)
+        if not isinstance(value, str):
+            raise UnsupportedError(f"the output {output!r} does not depend on the input")
+        return self.builder.build(value)
+
+    def shape(self, value: str) -> Shape:
+        return self.builder.shapes[value]
+
+    def _read_initializers(self) -> None:
+        from onnx import numpy_helper
+
+        if self.graph.sparse_initializer:
+            raise UnsupportedError("the model has sparse weights; supported are dense ones")
+        for tensor in self.graph.initializer:
+            try:
+                self.env[tensor.name] = numpy_helper.to_array(tensor)
+            except Exception as error:  # wrong lengths, unknown types
+                raise ModelFormatError(f"the weights {tensor.name!r}: {error}") from error
+
+    def _read_input(self) -> Shape:
+        from onnx import TensorProto
+
+        inputs = [entry for entry in self.graph.input if entry.name not in self.env]
+        if len(inputs) != 1:
+            names = [entry.name for entry in inputs]
+            raise UnsupportedError(f"the model has inputs {names}; supported is one")
+        name, kind = inputs[0].name, inputs[0].type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT:
+            known = kind.elem_type in TensorProto.DataType.values()
+            got = TensorProto.DataType.Name(kind.elem_type) if known else str(kind.elem_type)
+            raise UnsupportedError(f"the input {name!r} has type {got}; supported is FLOAT")
+        dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+        shape = tuple(size for size in dims[1:] if size is not None and size > 0)
+        if not 2 <= len(dims) <= 4 or len(shape) != len(dims) - 1:
+            raise UnsupportedError(
+                f"the input {name!r} has shape {[d if d is not None else '?' for d in dims]}; "
+                "supported are a batch axis and 1 to 3 fixed dimensions behind it"
+            )
+        self.batch = dims[0]
+        self.env[name] = "input"
+        return shape
+
+    def _reachable(self, output: str) -> list[Any]:
+        """Return the nodes that the output needs, in their order."""
+        wanted = {output}
+        nodes = []
+        for node in reversed(self.graph.node):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                nodes.append(node)
+        self._wanted = wanted
+        return nodes[::-1]
+
+    def _convert(self, node: Any) -> None:
+        from onnx import helper
+
+        name = f"node {(node.name or node.output[0])!r} ({node.op_type})"
+        if node.domain not in ("", "ai.onnx"):
+            raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
+        if extra := [out for out in node.output[1:] if out and out in self._wanted]:
+            raise UnsupportedError(f"{name}: output {extra[0]!r} is used; supported is the first")
+        attributes = {
+            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+        }
+        inputs = tuple(self.env[source] for source in node.input)
+        operator = _Operator(name, node.op_type, inputs, attributes)
+        self.env[node.output[0]] = self._result(operator)
+
+    def _result(self, operator: _Operator) -> Constant | str:
+        if operator.op_type == "Constant":
+            return _constant(operator)
+        if operator.op_type == "Shape":
+            return self._shape_of(operator)
+        if not any(isinstance(given, str) for given in operator.inputs):
+            if operator.op_type in EVALUATORS:
+                inputs = [given for given in operator.inputs if not isinstance(given, str)]
+                try:
+                    return evaluate(operator.op_type, inputs, operator.attributes)
+                except UnsupportedError as error:
+                    raise UnsupportedError(f"{operator.name}: {error}") from error
+        elif operator.op_type in _CONVERTERS:
+            return _CONVERTERS[operator.op_type](self, operator)
+        raise UnsupportedError(
+            f"{operator.name} is not supported; supported are {', '.join(SUPPORTED_OPERATORS)}"
+        )
+
+    def _shape_of(self, operator: _Operator) -> Constant:
+        (given,) = operator.inputs
+        dims: list[Any]
+        if isinstance(given, str):
+            dims = [Batch(), *self.shape(given)]
+        else:
+            assert given is not None
+            dims = list(given.shape)
+        sliced = dims[operator.attributes.get("start", 0) : operator.attributes.get("end")]
+        if any(isinstance(size, Batch) for size in sliced):
+            shape = np.empty(len(sliced), dtype=object)
+            shape[:] = sliced
+            return shape
+        return np.array(sliced, dtype=np.int64)
+
+    def emit(self, operator: _Operator, *ops: Op, source: str | None = None) -> str:
+        """Append operators to an input of ``operator``; return the last value."""
+        value = operator.value() if source is None else source
+        for op in ops:
+            value = self.builder.add(operator.name, op, value)
+        return value
+
+
+def _constant(operator: _Operator) -> Constant:
+    from onnx import numpy_helper
+
+    attributes = operator.attributes
+    if "value" in attributes:
+        try:
+            return np.asarray(numpy_helper.to_array(attributes["value"]))
+        except Exception as error:
+            raise ModelFormatError(f"{operator.name}: {error}") from error
+    for key, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        for name in (key, f"{key}s"):
+            if name in attributes:
+                return np.array(attributes[name], dtype=dtype)
+    raise operator.refuse(f"attribute {', '.join(attributes)}", "a tensor or numbers")
+
+
+# ---- the input ---------------------------------------------------------------------------------
+
+
+def _channels_last(graph: Graph) -> tuple[Graph, str]:
+    """Make an NCHW input NHWC, with a transpose behind it; return also the source's layout."""
+    shape = graph.shapes[graph.input]
+    if len(shape) != 3 or _source_layout(graph) == "NHWC":
+        return graph, "NHWC"
+    source = f"{graph.input}:nhwc"
+    transpose = Node(graph.input, TO_NCHW, (source,), graph.input)
+    channels, height, width = shape
+    nodes = (transpose, *graph.nodes)
+    return make_graph(source, (height, width, channels), nodes, graph.output), "NCHW"
+
+
+def _source_layout(graph: Graph) -> str:
+    """Tell the layout of a rank-3 input from the first operator that moves its axes.
+
+    The importer puts a transpose to NHWC before whatever works on NCHW images, so an input that
+    goes there is NCHW; one that the source transposes or reshapes to NCHW first is NHWC.
+    """
+    shape = graph.shapes[graph.input]
+    value = graph.input
+    while True:
+        readers = [node for node in graph.nodes if value in node.inputs]
+        if not readers:
+            break
+        node = readers[0]
+        perm: tuple[int, ...] | None = None
+        if isinstance(node.op, Transpose):
+            perm = node.op.perm
+        elif isinstance(node.op, Reshape):
+            perm = unit_permutation(graph.shapes[value], node.op.shape)
+        elif not isinstance(node.op, Eltwise | Pad):
+            break
+        if perm == TO_NHWC.perm:
+            return "NCHW"
+        if perm == TO_NCHW.perm:
+            return "NHWC"
+        value = node.output
+    return "NCHW" if shape[0] == 1 and shape[2] != 1 else "NHWC"
+
+
+# ---- convolution and pooling -------------------------------------------------------------------
+
+
+def _require_image(importer: _Importer, operator: _Operator) -> Shape:
+    """Return (height, width) of the first input, which is NCHW."""
+    shape = importer.shape(operator.value())
+    if len(shape) != 3:
+        raise operator.refuse(f"an input of {len(shape) - 1} spatial dimensions", "2")
+    return shape[1:]
+
+
+def _pair(operator: _Operator, name: str, default: Pair) -> Pair:
+    values = operator.attributes.get(name)
+    if values is None:
+        return default
+    if len(values) != 2:
+        raise operator.refuse(f"{name} {list(values)}", "two numbers")
+    return int(values[0]), int(values[1])
+
+
+def _pads(operator: _Operator, size: Shape, extent: Pair, stride: Pair) -> Sides:
+    auto = operator.text("auto_pad", "NOTSET")
+    if min(stride) < 1:
+        raise operator.refuse(f"strides {stride}", "1 and more")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        return same_padding(size, extent, stride, extra_first=auto == "SAME_LOWER")
+    if auto == "VALID":
+        return (0, 0, 0, 0)
+    pads = [int(pad) for pad in operator.attributes.get("pads", [0, 0, 0, 0])]
+    if auto != "NOTSET" or len(pads) != 4 or min(pads) < 0:
+        raise operator.refuse(f"auto_pad {auto}, pads {pads}", "four pads >= 0, VALID or SAME")
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def _convert_conv(importer: _Importer, operator: _Operator) -> str:
+    size = _require_image(importer, operator)
+    weights, bias = operator.weights(1), operator.weights(2)
+    if weights is None or weights.ndim != 4:
+        raise operator.refuse("weights are missing or not of rank 4", "constant weights (O,I,H,W)")
+    if operator.attributes.get("group", 1) != 1:
+        raise operator.refuse(f"group={operator.attributes['group']}", "1")
+    stride = _pair(operator, "strides", (1, 1))
+    dilation = _pair(operator, "dilations", (1, 1))
+    kernel = (weights.shape[2], weights.shape[3])
+    if _pair(operator, "kernel_shape", kernel) != kernel:
+        raise ModelFormatError(f"{operator.name}: kernel_shape contradicts the weights {kernel}")
+    extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+    pad = _pads(operator, size, extent, stride)
+    conv = Conv2D(weights.transpose(2, 3, 1, 0), bias, stride, dilation, pad)
+    return importer.emit(operator, TO_NHWC, conv, TO_NCHW)
+
+
+def _convert_pool(importer: _Importer, operator: _Operator) -> str:
+    image = _require_image(importer, operator)
+    mode = "max" if operator.op_type == "MaxPool" else "average"
+    size = _pair(operator, "kernel_shape", (0, 0))
+    stride = _pair(operator, "strides", (1, 1))
+    if (dilation := _pair(operator, "dilations", (1, 1))) != (1, 1):
+        raise operator.refuse(f"dilations={dilation}", "(1, 1)")
+    pad = _pads(operator, image, size, stride)
+    counts_padding = bool(operator.attributes.get("count_include_pad", 0)) and any(pad)
+    if operator.attributes.get("ceil_mode", 0):
+        ceiled = _ceil_padding(image, size, stride, pad)
+        if counts_padding and ceiled != pad:
+            raise operator.refuse("ceil_mode=1 with count_include_pad=1", "one of them")
+        pad = ceiled
+    ops: list[Op] = [TO_NHWC]
+    if mode == "average" and counts_padding:
+        top, left, bottom, right = pad
+        ops.append(Pad(((top, bottom), (left, right), (0, 0))))
+        pad = (0, 0, 0, 0)
+    return importer.emit(operator, *ops, Pool2D(Pool(mode, size, stride, pad)), TO_NCHW)
+
+
+def _ceil_padding(image: Shape, size: Pair, stride: Pair, pad: Sides) -> Sides:
+    """Return padding with which sizes that round down equal ``pad``'s sizes that round up.
+
+    A window that would start in the padding at the end is left out, as ONNX has it.
+    """
+    ends = []
+    for axis in (0, 1):
+        before, after = pad[axis], pad[axis + 2]
+        span = image[axis] + before + after - size[axis]
+        windows = -(-span // stride[axis]) + 1
+        if (windows - 1) * stride[axis] >= image[axis] + before:
+            windows -= 1
+        ends.append(max(after, (windows - 1) * stride[axis] + size[axis] - image[axis] - before))
+    return pad[0], pad[1], ends[0], ends[1]
+
+
+def _convert_global_pool(importer: _Importer, operator: _Operator) -> str:
+    height, width = _require_image(importer, operator)
+    mode = "max" if operator.op_type == "GlobalMaxPool" else "average"
+    pool = Pool(mode, (height, width), (height, width))
+    return importer.emit(operator, TO_NHWC, Pool2D(pool), TO_NCHW)
+
+
+def _convert_reduce(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    axes = operator.attributes.get("axes") or operator.ints(1) or []
+    axes = sorted(axis % (len(shape) + 1) for axis in axes)
+    if len(shape) != 3 or axes not in ([1, 2], [2, 3]):
+        raise operator.refuse(f"axes {axes} of rank {len(shape) + 1}", "one over the image")
+    nchw = axes == [2, 3]
+    height, width = shape[1:] if nchw else shape[:2]
+    mode = "max" if operator.op_type == "ReduceMax" else "average"
+    ops: list[Op] = [Pool2D(Pool(mode, (height, width), (height, width)))]
+    if nchw:
+        ops = [TO_NHWC, *ops, TO_NCHW]
+    if not operator.attributes.get("keepdims", 1):
+        ops.append(Reshape((shape[0] if nchw else shape[2],)))
+    return importer.emit(operator, *ops)
+
+
+# ---- matrices ----------------------------------------------------------------------------------
+
+
+def _dense(importer: _Importer, operator: _Operator, weights: Array, bias: Array | None) -> str:
+    shape = importer.shape(operator.value())
+    if len(shape) != 1 or weights.ndim != 2:
+        raise operator.refuse(
+            f"an input of rank {len(shape) + 1} times weights of rank {weights.ndim}",
+            "a batch of vectors times a matrix",
+        )
+    return importer.emit(operator, Dense(weights, bias))
+
+
+def _convert_matmul(importer: _Importer, operator: _Operator) -> str:
+    operator.value()  # refuses a constant on the left
+    weights = operator.weights(1)
+    if weights is None:
+        raise ModelFormatError(f"{operator.name}: the second input is missing")
+    return _dense(importer, operator, weights, None)
+
+
+def _convert_gemm(importer: _Importer, operator: _Operator) -> str:
+    attributes = operator.attributes
+    weights, bias = operator.weights(1), operator.weights(2)
+    if weights is None or weights.ndim != 2:
+        raise operator.refuse("weights are missing or not of rank 2", "a constant matrix")
+    if attributes.get("transA", 0):
+        raise operator.refuse("transA=1", "0")
+    if attributes.get("transB", 0):
+        weights = weights.T
+    alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
+    if alpha != 1.0:
+        weights = weights.astype(np.float64) * alpha
+    if bias is not None:
+        outputs = weights.shape[1]
+        if (
+            bias.ndim > 2
+            or bias.size not in (1, outputs)
+            or bias.shape[-1:] not in ((), (1,), (outputs,))
+        ):
+            raise operator.refuse(f"a bias of shape {bias.shape}", f"({outputs},)")
+        bias = np.broadcast_to(bias.ravel(), (outputs,))
+        if beta != 1.0:
+            bias = bias.astype(np.float64) * beta
+    return _dense(importer, operator, weights, bias)
+
+
+# ---- element by element ------------------------------------------------------------------------
+
+
+def _convert_batchnorm(importer: _Importer, operator: _Operator) -> str:
+    if operator.attributes.get("training_mode", 0):
+        raise operator.refuse("training_mode=1", "0")
+    gamma, beta, mean, variance = (operator.weights(index) for index in (1, 2, 3, 4))
+    if mean is None or variance is None:
+        raise ModelFormatError(f"{operator.name}: mean or variance is missing")
+    epsilon = float(operator.attributes.get("epsilon", 1e-5))
+    affine = batchnorm(0, mean, variance, gamma, beta, epsilon)
+    return importer.emit(operator, Eltwise(affine=affine))
+
+
+def _along_one_axis(operator: _Operator, constant: Array, shape: Shape) -> tuple[int, Array]:
+    """Return (axis, vector) of a constant that broadcasts to a value of ``shape``."""
+    rank = len(shape) + 1
+    dims = (1,) * (rank - constant.ndim) + constant.shape
+    axes = [axis for axis, size in enumerate(dims) if size != 1]
+    if len(dims) > rank or len(axes) > 1 or axes == [0]:
+        raise operator.refuse(
+            f"a constant of shape {constant.shape} with an image of shape {shape}",
+            "one number for each index of a single axis",
+        )
+    axis = axes[0] - 1 if axes else len(shape) - 1
+    if axes and dims[axes[0]] != shape[axis]:
+        raise operator.refuse(
+            f"a constant of shape {constant.shape} enlarges an image of shape {shape}",
+            "a constant that keeps the shape",
+        )
+    return axis, np.broadcast_to(constant.ravel().astype(np.float64), (shape[axis],))
+
+
+def _convert_arithmetic(importer: _Importer, operator: _Operator) -> str:
+    left, right = operator.inputs
+    if isinstance(left, str) and isinstance(right, str):
+        raise operator.refuse("joins two branches", "arithmetic with a constant")
+    value_first = isinstance(left, str)
+    source = operator.value(0 if value_first else 1)
+    constant = operator.weights(1 if value_first else 0)
+    if constant is None:
+        raise ModelFormatError(f"{operator.name}: an input is missing")
+    axis, vector = _along_one_axis(operator, constant, importer.shape(source))
+    one, zero = np.ones_like(vector), np.zeros_like(vector)
+    match operator.op_type, value_first:
+        case "Add", _:
+            scale, shift = one, vector
+        case "Sub", True:
+            scale, shift = one, -vector
+        case "Sub", False:
+            scale, shift = -one, vector
+        case "Mul", _:
+            scale, shift = vector, zero
+        case _:
+            if not value_first or not vector.all():
+                raise operator.refuse("a division by the image or by zero", "one by a constant")
+            scale, shift = 1.0 / vector, zero
+    return importer.emit(operator, Eltwise(affine=Affine(axis, scale, shift)), source=source)
+
+
+def _convert_neg(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    affine = Affine(len(shape) - 1, -np.ones(shape[-1]), np.zeros(shape[-1]))
+    return importer.emit(operator, Eltwise(affine=affine))
+
+
+def _activation(name: str, default: float = 0.0) -> Callable[[_Importer, _Operator], str]:
+    def convert(importer: _Importer, operator: _Operator) -> str:
+        alpha = float(operator.attributes.get("alpha", default))
+        if not (math.isfinite(alpha) and alpha >= 0):
+            raise operator.refuse(f"alpha={alpha}", "finite and >= 0")
+        if name == "leaky_relu" and alpha == 0:
+            return importer.emit(operator, Eltwise(Activation("relu")))
+        return importer.emit(operator, Eltwise(Activation(name, alpha)))
+
+    return convert
+
+
+def _convert_selu(importer: _Importer, operator: _Operator) -> str:
+    # The defaults of the operator, as float32: the constants of the paper.
+    alpha = float(operator.attributes.get("alpha", 1.67326319217681884765625))
+    gamma = float(operator.attributes.get("gamma", 1.05070102214813232421875))
+    if abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6:
+        return importer.emit(operator, Eltwise(Activation("selu")))
+    if not (math.isfinite(gamma) and math.isfinite(alpha) and alpha >= 0):
+        raise operator.refuse(f"alpha={alpha}, gamma={gamma}", "alpha >= 0, both finite")
+    size = importer.shape(operator.value())[-1]
+    axis = len(importer.shape(operator.value())) - 1
+    scaled = Affine(axis, np.full(size, gamma), np.zeros(size))
+    return importer.emit(operator, Eltwise(Activation("elu", alpha), scaled))
+
+
+def _convert_softmax(importer: _Importer, operator: _Operator) -> str:
+    rank = len(importer.shape(operator.value())) + 1
+    axis = int(operator.attributes.get("axis", -1))
+    if axis % rank != rank - 1:
+        raise operator.refuse(f"axis={axis} of rank {rank}", "the last axis")
+    return importer.emit(operator, Softmax())
+
+
+def _convert_cast(importer: _Importer, operator: _Operator) -> str:
+    from onnx import TensorProto
+
+    if operator.attributes.get("to") != TensorProto.FLOAT:
+        raise operator.refuse("a type other than FLOAT", "FLOAT")
+    return operator.value()
+
+
+def _convert_dropout(importer: _Importer, operator: _Operator) -> str:
+    training = operator.constant(2)
+    if training is not None and training.any():
+        raise operator.refuse("training_mode is true", "inference")
+    return operator.value()
+
+
+def _convert_identity(_importer: _Importer, operator: _Operator) -> str:
+    return operator.value()
+
+
+# ---- layout ------------------------------------------------------------------------------------
+
+
+def _convert_flatten(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    axis = int(operator.attributes.get("axis", 1))
+    if axis not in (1, -len(shape)):
+        raise operator.refuse(f"axis={axis}", "1")
+    return importer.emit(operator, Reshape((math.prod(shape),)))
+
+
+def _convert_reshape(importer: _Importer, operator: _Operator) -> str:
+    target = operator.constant(1)
+    if target is None:
+        raise ModelFormatError(f"{operator.name}: the shape is missing")
+    source = importer.shape(operator.value())
+    dims: list[Any] = list(target.ravel())
+    if not operator.attributes.get("allowzero", 0):
+        full = [Batch(), *source]
+        dims = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(dims)]
+    shape = _per_image(dims, math.prod(source), importer.batch)
+    if shape is None:
+        shown = [("N" if isinstance(size, Batch) else int(size)) for size in dims]
+        raise operator.refuse(
+            f"from (N, {', '.join(map(str, source))}) to {shown}",
+            "a reshape that keeps the batch axis first",
+        )
+    return importer.emit(operator, Reshape(shape))
+
+
+def _per_image(dims: list[Any], elements: int, batch: int | None) -> Shape | None:
+    """Return the target of a reshape without its batch axis; None if that does not come first."""
+    if not dims:
+        return None
+    first, rest = dims[0], dims[1:]
+    if any(isinstance(size, Batch) for size in rest):
+        return None
+    sizes = [int(size) for size in rest]
+    known = math.prod(size for size in sizes if size != -1)
+    if any(size < 1 and size != -1 for size in sizes):
+        return None
+    if isinstance(first, Batch) or (batch is not None and int(first) == batch):
+        if isinstance(first, Batch) and first.multiple != 1:
+            return None
+        if sizes.count(-1) == 1 and elements % known == 0:
+            sizes = [elements // known if size == -1 else size for size in sizes]
+        return tuple(sizes) if math.prod(sizes) == elements and -1 not in sizes else None
+    if int(first) == -1 and -1 not in sizes and known == elements:
+        return tuple(sizes)
+    return None
+
+
+def _axes(operator: _Operator, rank: int) -> list[int] | None:
+    given = operator.ints(1)
+    if given is None:
+        return None
+    axes = [axis + rank if axis < 0 else axis for axis in given]
+    if any(not 0 < axis < rank for axis in axes) or len(set(axes)) != len(axes):
+        raise operator.refuse(f"axes {given}", "axes behind the batch")
+    return axes
+
+
+def _convert_squeeze(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    axes = _axes(operator, len(shape) + 1)
+    if axes is None or any(shape[axis - 1] != 1 for axis in axes):
+        raise operator.refuse(f"axes {axes} of {shape}", "a list of axes of length 1")
+    kept = tuple(size for axis, size in enumerate(shape, start=1) if axis not in axes)
+    return importer.emit(operator, Reshape(kept))
+
+
+def _convert_unsqueeze(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    rank = len(shape) + 1 + len(operator.ints(1) or ())
+    axes = _axes(operator, rank)
+    if axes is None:
+        raise ModelFormatError(f"{operator.name}: axes are missing")
+    sizes = iter(shape)
+    target = tuple(1 if axis in axes else next(sizes) for axis in range(1, rank))
+    return importer.emit(operator, Reshape(target))
+
+
+def _convert_transpose(importer: _Importer, operator: _Operator) -> str:
+    rank = len(importer.shape(operator.value())) + 1
+    perm = operator.attributes.get("perm") or list(range(rank))[::-1]
+    if perm[0] != 0:
+        raise operator.refuse(f"perm {list(perm)}", "one that keeps the batch axis first")
+    return importer.emit(operator, Transpose(tuple(int(axis) - 1 for axis in perm[1:])))
+
+
+def _convert_pad(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    rank = len(shape) + 1
+    mode = operator.text("mode", "constant")
+    if mode != "constant":
+        raise operator.refuse(f"mode {mode}", "constant")
+    pads, value, axes = operator.ints(1), operator.weights(2), operator.ints(3)
+    axes = [axis % rank for axis in axes] if axes is not None else list(range(rank))
+    if pads is None or len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
+        raise operator.refuse(f"pads {pads}", "two for each axis")
+    widths = dict.fromkeys(range(rank), (0, 0))
+    for index, axis in enumerate(axes):
+        widths[axis] = (pads[index], pads[index + len(axes)])
+    if widths[0] != (0, 0) or any(min(width) < 0 for width in widths.values()):
+        raise operator.refuse(f"pads {pads}", "padding, not cropping, of the image")
+    fill = 0.0 if value is None or not value.size else float(value.ravel()[0])
+    if fill != 0.0:
+        raise operator.refuse(f"padding with {fill}", "with zeros")
+    return importer.emit(operator, Pad(tuple(widths[axis] for axis in range(1, rank))))
+
+
+_CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
+    "Add": _convert_arithmetic,
+    "AveragePool": _convert_pool,
+    "BatchNormalization": _convert_batchnorm,
+    "Cast": _convert_cast,
+    "Conv": _convert_conv,
+    "Div": _convert_arithmetic,
+    "Dropout": _convert_dropout,
+    "Elu": _activation("elu", 1.0),
+    "Flatten": _convert_flatten,
+    "Gemm": _convert_gemm,
+    "GlobalAveragePool": _convert_global_pool,
+    "GlobalMaxPool": _convert_global_pool,
+    "Identity": _convert_identity,
+    "LeakyRelu": _activation("leaky_relu", 0.01),
+    "MatMul": _convert_matmul,
+    "MaxPool": _convert_pool,
+    "Mul": _convert_arithmetic,
+    "Neg": _convert_neg,
+    "Pad": _convert_pad,
+    "ReduceMax": _convert_reduce,
+    "ReduceMean": _convert_reduce,
+    "Relu": _activation("relu"),
+    "Reshape": _convert_reshape,
+    "Selu": _convert_selu,
+    "Sigmoid": _activation("sigmoid"),
+    "Softmax": _convert_softmax,
+    "Squeeze": _convert_squeeze,
+    "Sub": _convert_arithmetic,
+    "Tanh": _activation("tanh"),
+    "Transpose": _convert_transpose,
+    "Unsqueeze": _convert_unsqueeze,
+}
+
+#: Operators on images; those of :data:`EVALUATORS`, Constant and Shape are read on constants too.
+SUPPORTED_OPERATORS = tuple(_CONVERTERS)

@@ -1,0 +1,201 @@
+"""The intermediate representation: a network as a list of operators on named values.
+
+Everything is immutable: a pass takes a :class:`Graph` and returns another. Values have no batch
+dimension; the canonical layout is (height, width, channels), or (features,). Nodes keep their
+weights as NumPy arrays, in float64 wherever a pass computed them, and are rounded to float32 once,
+by the packer.
+
+The dataclasses here only hold data. What each operator accepts and returns is in
+:mod:`fastdigit.compiler.ops`, and what makes a graph valid in :mod:`fastdigit.compiler.spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "Array",
+    "Conv2D",
+    "Dense",
+    "Eltwise",
+    "Graph",
+    "Node",
+    "Op",
+    "Pad",
+    "Pool",
+    "Pool2D",
+    "Reshape",
+    "Shape",
+    "Softmax",
+    "Transpose",
+]
+
+Array = NDArray[np.floating[Any]]
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An element-wise, non-decreasing function.
+
+    Parameters
+    ----------
+    name
+        "linear", "relu", "leaky_relu", "elu", "selu", "sigmoid" or "tanh".
+    alpha
+        leaky_relu: slope below zero. elu: scale below zero. Otherwise 0.
+    """
+
+    name: str = "linear"
+    alpha: float = 0.0
+
+
+LINEAR = Activation()
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``x * scale + shift``, with one pair of numbers for each index of ``axis``."""
+
+    axis: int
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pooling window; sizes round down, and padding never counts.
+
+    Parameters
+    ----------
+    mode
+        "max" or "average".
+    size, stride
+        (vertical, horizontal).
+    pad
+        (top, left, bottom, right), each less than the window's size in its direction.
+    """
+
+    mode: str
+    size: Pair
+    stride: Pair
+    pad: Sides = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2D:
+    """Zero padding, cross-correlation, bias; then activation, affine and pooling, in this order.
+
+    ``weights`` is (kernel height, kernel width, input channels, output channels), ``bias`` (output
+    channels,). ``affine`` has one pair for each row, column or channel of the convolution's output
+    before pooling.
+    """
+
+    weights: Array
+    bias: Array | None = None
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pad: Sides = (0, 0, 0, 0)
+    activation: Activation = LINEAR
+    affine: Affine | None = None
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Matrix product with ``weights`` (inputs, outputs), bias, activation.
+
+    An input of rank 3 is read in row-major order, as if flattened.
+    """
+
+    weights: Array
+    bias: Array | None = None
+    activation: Activation = LINEAR
+
+
+@dataclass(frozen=True)
+class Pool2D:
+    """Pooling of a (height, width, channels) value."""
+
+    pool: Pool
+
+
+@dataclass(frozen=True, eq=False)
+class Eltwise:
+    """Activation, then affine."""
+
+    activation: Activation = LINEAR
+    affine: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Softmax over a vector."""
+
+
+@dataclass(frozen=True)
+class Pad:
+    """A constant border: ``widths`` is (before, after) for each axis."""
+
+    widths: tuple[Pair, ...]
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Axis ``i`` of the output is axis ``perm[i]`` of the input."""
+
+    perm: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same elements, in row-major order, in another shape."""
+
+    shape: Shape
+
+
+Op = Conv2D | Dense | Pool2D | Eltwise | Softmax | Pad | Transpose | Reshape
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator applied to named values.
+
+    ``name`` is that of the layer or operator in the source and appears in error messages.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network with one input and one output.
+
+    Parameters
+    ----------
+    input, output
+        Names of the values that enter and leave.
+    nodes
+        In topological order.
+    shapes
+        Shape of every value, without batch dimension. Build graphs with
+        :func:`fastdigit.compiler.ops.make_graph`, which derives them.
+    """
+
+    input: str
+    output: str
+    nodes: tuple[Node, ...]
+    shapes: Mapping[str, Shape]

@@ -1,0 +1,93 @@
+"""From the graph that a front end built to one that the model file can express.
+
+Each pass is a function from graph to graph in a file of its own and leaves the network's results as
+they are. This module says in which order they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.passes.absorb_padding import absorb_padding
+from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
+from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
+from fastdigit.compiler.passes.commute_pooling import commute_pooling
+from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
+from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
+from fastdigit.compiler.passes.materialize_moves import materialize_moves
+from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
+from fastdigit.compiler.passes.move_baseline import move_baseline
+from fastdigit.compiler.passes.remove_identities import remove_identities
+from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
+from fastdigit.compiler.spec import verify, verify_program
+
+__all__ = ["FUSE", "SIMPLIFY", "Pass", "optimize"]
+
+Pass = Callable[[Graph], Graph]
+
+#: Repeated until none of them changes the graph.
+SIMPLIFY: tuple[Pass, ...] = (
+    remove_identities,
+    cancel_transposes,
+    canonicalize_input,
+    sink_reshapes,
+    absorb_padding,
+    merge_eltwise,
+    fold_batchnorm,
+    commute_pooling,
+)
+#: Last: what is fused can no longer be folded.
+FUSE: tuple[Pass, ...] = (fuse_epilogue, move_baseline, remove_identities)
+
+_MAX_ROUNDS = 100
+
+
+def optimize(graph: Graph, observe: Callable[[str, Graph], None] | None = None) -> Graph:
+    """Run all passes, verifying the graph after each.
+
+    Parameters
+    ----------
+    graph
+        As built by a front end; nodes that nothing reads are allowed.
+    observe
+        Called with the name of each pass that changed the graph, and the new graph.
+
+    Returns
+    -------
+    Graph
+        One that :func:`fastdigit.compiler.pack.pack` accepts.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model file cannot express the network.
+    """
+    graph = remove_identities(graph)
+    verify(graph)
+    graph = _simplify(graph, observe)
+    graph = _run(materialize_moves, graph, observe)
+    graph = _simplify(graph, observe)
+    for step in FUSE:
+        graph = _run(step, graph, observe)
+    verify_program(graph)
+    return graph
+
+
+def _simplify(graph: Graph, observe: Callable[[str, Graph], None] | None) -> Graph:
+    for _ in range(_MAX_ROUNDS):
+        before = graph
+        for step in SIMPLIFY:
+            graph = _run(step, graph, observe)
+        if graph is before:
+            return graph
+    raise AssertionError("the passes do not come to an end: two of them undo each other's work")
+
+
+def _run(step: Pass, graph: Graph, observe: Callable[[str, Graph], None] | None) -> Graph:
+    changed = step(graph)
+    if changed is not graph:
+        verify(changed)
+        if observe is not None:
+            observe(step.__name__, changed)
+    return changed

@@ -1,0 +1,43 @@
+"""Make the input a (height, width, channels) image or a vector, with no reshape behind it."""
+
+from __future__ import annotations
+
+from fastdigit.compiler.ir import Eltwise, Graph, Node, Reshape, Shape, Transpose
+from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.passes.cancel_transposes import moves_only_units
+
+__all__ = ["canonicalize_input"]
+
+
+def canonicalize_input(graph: Graph) -> Graph:
+    """Give the input the shape that the network reshapes it to: the elements and their order stay.
+
+    An input of rank 2 that is never made an image is read as one of a single channel.
+    """
+    shape = graph.shapes[graph.input]
+    target = _image_behind(graph) or ((*shape, 1) if len(shape) == 2 else shape)
+    if target == shape:
+        return graph
+    source = f"{graph.input}:{'x'.join(map(str, target))}"
+    reshape = Node(graph.input, Reshape(shape), (source,), graph.input)
+    return make_graph(source, target, (reshape, *graph.nodes), graph.output)
+
+
+def _image_behind(graph: Graph) -> Shape | None:
+    """Return the rank-3 shape that the first operator to move the input gives it, if any.
+
+    Only element-wise operators may come before. For an image they may not, unless just axes of
+    length 1 move: their affine might not survive the reshape.
+    """
+    rank = len(graph.shapes[graph.input])
+    for node in graph.nodes:
+        before, after = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+        match node.op:
+            case Transpose(perm):
+                return after if rank == 3 and moves_only_units(perm, before) else None
+            case Reshape() if len(after) == 3:
+                return after if rank != 3 or node is graph.nodes[0] else None
+            case Reshape() | Eltwise():
+                continue
+        return None
+    return None

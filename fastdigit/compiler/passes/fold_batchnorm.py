@@ -1,0 +1,87 @@
+"""Fold a scale and shift into the weights of the layer before or behind it, where that is exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastdigit.compiler.ir import LINEAR, Affine, Array, Conv2D, Dense, Eltwise, Graph, Shape
+from fastdigit.compiler.passes.merge_eltwise import is_uniform
+from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
+
+__all__ = ["fold_batchnorm"]
+
+
+def fold_batchnorm(graph: Graph) -> Graph:
+    """Fold affines into convolutions and dense layers, computing in float64.
+
+    Backwards: one per output channel, directly after a linear layer. Forwards: one per input
+    channel, before a convolution that pads nothing (or with no shift: zeros stay zeros), and along
+    any axis before a dense layer.
+    """
+    return replace_pairs(graph, _rule)
+
+
+def _rule(pair: Pair) -> Replacement | None:
+    match pair.first.op, pair.second.op:
+        case (Conv2D(activation=a, affine=None, pool=None) | Dense(activation=a)) as layer, Eltwise(
+            affine=Affine() as affine
+        ) as eltwise if a == LINEAR and eltwise.activation == LINEAR:
+            return _backwards(pair, layer, affine)
+        case Eltwise(affine=Affine() as affine) as eltwise, Conv2D() as layer:
+            if affine.shift.any() and any(layer.pad):
+                return None
+            return _forwards(pair, eltwise, _into_conv2d(layer, affine, len(pair.shape_between)))
+        case Eltwise(affine=Affine() as affine) as eltwise, Dense() as layer:
+            return _forwards(pair, eltwise, _into_dense(layer, affine, pair.shape_between))
+    return None
+
+
+def _backwards(pair: Pair, layer: Conv2D | Dense, affine: Affine) -> Replacement | None:
+    if affine.axis != len(pair.shape_out) - 1 and not is_uniform(affine):
+        return None
+    scale, shift = affine.scale.astype(np.float64), affine.shift.astype(np.float64)
+    if affine.axis != len(pair.shape_out) - 1:
+        scale, shift = scale[:1], shift[:1]
+    outputs = layer.weights.shape[-1]
+    bias = np.zeros(outputs) if layer.bias is None else layer.bias
+    folded = replace(layer, weights=layer.weights * scale, bias=bias * scale + shift)
+    return [(pair.first.name, folded)]
+
+
+def _forwards(pair: Pair, eltwise: Eltwise, layer: Conv2D | Dense | None) -> Replacement | None:
+    if layer is None:
+        return None
+    if eltwise.activation == LINEAR:
+        return [(pair.second.name, layer)]
+    return [(pair.first.name, replace(eltwise, affine=None)), (pair.second.name, layer)]
+
+
+def _into_conv2d(layer: Conv2D, affine: Affine, rank: int) -> Conv2D | None:
+    if affine.axis != rank - 1 and not is_uniform(affine):
+        return None
+    channels = layer.weights.shape[2]
+    scale: Array = affine.scale.astype(np.float64)
+    shift: Array = affine.shift.astype(np.float64)
+    if affine.axis != rank - 1:
+        scale, shift = np.full(channels, scale[0]), np.full(channels, shift[0])
+    added = np.einsum("yxio,i->o", layer.weights.astype(np.float64), shift)
+    return replace(
+        layer,
+        weights=layer.weights * scale[:, np.newaxis],
+        bias=added if layer.bias is None else layer.bias + added,
+    )
+
+
+def _into_dense(layer: Dense, affine: Affine, shape: Shape) -> Dense:
+    along = [1] * len(shape)
+    along[affine.axis] = shape[affine.axis]
+    scale = np.broadcast_to(affine.scale.astype(np.float64).reshape(along), shape).ravel()
+    shift = np.broadcast_to(affine.shift.astype(np.float64).reshape(along), shape).ravel()
+    added = shift @ layer.weights.astype(np.float64)
+    return replace(
+        layer,
+        weights=layer.weights * scale[:, np.newaxis],
+        bias=added if layer.bias is None else layer.bias + added,
+    )

@@ -1,0 +1,35 @@
+"""Join what follows a convolution or a dense layer into its epilogue: one loop instead of
+several."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastdigit.compiler.ir import LINEAR, Conv2D, Dense, Eltwise, Graph, Pool2D
+from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
+
+__all__ = ["fuse_epilogue"]
+
+
+def fuse_epilogue(graph: Graph) -> Graph:
+    """Fuse activation, affine and pooling, in this order, as far as the layer still has room."""
+    return replace_pairs(graph, _rule)
+
+
+def _rule(pair: Pair) -> Replacement | None:
+    name = pair.first.name
+    match pair.first.op, pair.second.op:
+        case Conv2D(pool=None) as conv, Pool2D(pool):
+            return [(name, replace(conv, pool=pool))]
+        case Conv2D(affine=None, pool=None) as conv, Eltwise(activation, affine):
+            if activation == LINEAR:
+                return [(name, replace(conv, affine=affine))]
+            if conv.activation == LINEAR:
+                return [(name, replace(conv, activation=activation, affine=affine))]
+        case Dense(activation=own) as dense, Eltwise(activation, affine):
+            if own == LINEAR != activation:
+                fused = (name, replace(dense, activation=activation))
+                if affine is None:
+                    return [fused]
+                return [fused, (pair.second.name, Eltwise(LINEAR, affine))]
+    return None

@@ -1,0 +1,192 @@
+"""Holds a compiled model against its source, run by ONNX Runtime or Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit.compiler.frontends import Imported
+from fastdigit.errors import InputError, MissingExtraError, VerificationError
+
+__all__ = ["Verification", "check", "compare", "make_samples", "source_runner"]
+
+F32 = NDArray[np.float32]
+Runner = Callable[[F32], NDArray[Any]]
+
+SAMPLES = 64
+SEED = 20170
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a compiled model compares with its source.
+
+    Parameters
+    ----------
+    reference
+        What ran the source, and its version.
+    samples
+        Number of images compared.
+    label_agreement
+        Share of images for which the largest output is the same.
+    max_error
+        Largest ``|compiled - source| / max(1, |source|)`` over all outputs: for probabilities, the
+        absolute difference.
+    """
+
+    reference: str
+    samples: int
+    label_agreement: float
+    max_error: float
+
+
+def make_samples(shape: tuple[int, ...], low: float, high: float, count: int = SAMPLES) -> F32:
+    """Return (count, *shape) images in [low, high], always the same ones.
+
+    The first is blank, the second full; the others are, in turn, noise, a few random pixels on a
+    blank ground, and (for images) a rectangle of noise on one.
+    """
+    rng = np.random.default_rng(SEED)
+    images = np.full((count, *shape), low, dtype=np.float32)
+    noise = rng.uniform(low, high, (count, *shape)).astype(np.float32)
+    images[1:2] = high
+    for index in range(2, count):
+        mask = np.ones(shape, dtype=bool)
+        if index % 3 == 1:
+            mask = rng.random(shape) < 0.1
+        elif index % 3 == 2:
+            for axis in range(min(2, len(shape))):
+                first, last = np.sort(rng.integers(0, shape[axis] + 1, 2))
+                along = (np.arange(shape[axis]) >= first) & (np.arange(shape[axis]) < last)
+                mask &= along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        images[index][mask] = noise[index][mask]
+    return np.clip(images, np.float32(low), np.float32(high))
+
+
+def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
+    """Return (name and version, function) that runs the source.
+
+    The function takes images as the compiled model does. A Keras model is converted with tf2onnx
+    and run by ONNX Runtime if both are installed, and by Keras otherwise.
+
+    Raises
+    ------
+    MissingExtraError
+        If the source is ONNX and ONNX Runtime is not installed.
+    """
+    if imported.kind == "onnx":
+        name, run = _onnx_runner(model.SerializeToString())
+    else:
+        name, run = _keras_runner(model, imported)
+    return name, lambda images: run(_as_source(images, imported))
+
+
+def _as_source(images: F32, imported: Imported) -> F32:
+    """Put images, as the compiled model takes them, in the shape and order of axes of the source.
+
+    The passes may have given the front end's input another shape, but not another order.
+    """
+    if imported.source_layout == "NCHW":
+        images = images.reshape(len(images), *imported.graph.shapes[imported.graph.input])
+        images = images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images.reshape(len(images), *imported.source_shape))
+
+
+def _onnx_runner(data: bytes) -> tuple[str, Runner]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "verifying a model needs ONNX Runtime: pip install fastdigit[export]"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    source = session.get_inputs()[0]
+
+    def run(images: F32) -> NDArray[Any]:
+        batch = source.shape[0] if isinstance(source.shape[0], int) else len(images)
+        padding = np.repeat(images[-1:], -len(images) % batch, axis=0)
+        whole = np.concatenate([images, padding])
+        outputs = [
+            session.run(None, {source.name: whole[start : start + batch]})[0]
+            for start in range(0, len(whole), batch)
+        ]
+        return np.concatenate(outputs)[: len(images)]
+
+    return f"onnxruntime {onnxruntime.__version__}", run
+
+
+def _keras_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
+    import keras
+
+    try:
+        import onnxruntime  # noqa: F401
+        import tensorflow as tf
+        import tf2onnx
+    except ImportError:
+        tf2onnx = None
+    if tf2onnx is None or keras.backend.backend() != "tensorflow":
+        return f"keras {keras.__version__}", lambda images: model.predict(images, verbose=0)
+    signature = [tf.TensorSpec((None, *imported.source_shape), tf.float32, name="input")]
+    function = tf.function(lambda x: model(x, training=False), input_signature=signature)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
+    return _onnx_runner(converted.SerializeToString())
+
+
+def check(images: Any, shape: tuple[int, ...], low: float, high: float) -> F32:
+    """Return samples as float32 (N, *shape).
+
+    Raises
+    ------
+    InputError
+        If they have another shape, are not numbers, or lie outside [low, high].
+    """
+    array = np.asarray(images)
+    if array.dtype == np.uint8 and (low, high) == (0.0, 1.0):
+        array = array / np.float32(255)
+    if array.ndim < 2 or array.shape[0] == 0 or array[0].size != np.prod(shape):
+        raise InputError(
+            f"samples have shape {array.shape}, expected (N, {', '.join(map(str, shape))}), N > 0"
+        )
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"samples have dtype {array.dtype}, expected float32")
+    array = array.astype(np.float32).reshape(len(array), *shape)
+    if not (np.isfinite(array).all() and array.min() >= low and array.max() <= high):
+        raise InputError(
+            f"samples lie between {array.min()} and {array.max()}, expected {low} to {high}"
+        )
+    return array
+
+
+def compare(
+    reference: str, want: NDArray[Any], got: NDArray[Any], tolerance: float
+) -> Verification:
+    """Compare the outputs (N, classes) of source and compiled model.
+
+    Raises
+    ------
+    VerificationError
+        If they differ by more than ``tolerance``, or in shape, or are not finite.
+    """
+    want, got = np.asarray(want, dtype=np.float64), np.asarray(got, dtype=np.float64)
+    if want.shape != got.shape:
+        raise VerificationError(
+            f"the compiled model returned shape {got.shape}, {reference} {want.shape}"
+        )
+    error = np.abs(got - want) / np.maximum(1.0, np.abs(want))
+    labels = want.argmax(axis=1) == got.argmax(axis=1)
+    result = Verification(reference, len(want), float(labels.mean()), float(error.max()))
+    if not error.max() <= tolerance:  # also true for NaN
+        worst = int(np.nan_to_num(error, nan=np.inf).max(axis=1).argmax())
+        raise VerificationError(
+            f"the compiled model differs from {reference} by {result.max_error:.3g} on sample "
+            f"{worst} of {len(want)}, more than the tolerance {tolerance:.3g}; labels agree on "
+            f"{result.label_agreement:.2%}. Nothing was written"
+        )
+    return result

@@ -1,0 +1,222 @@
+"""From source to file: verification, metadata, what is written and when."""
+
+import builtins
+import os
+
+import numpy as np
+import pytest
+
+from compiler_cases import OnnxNet, engine
+from fastdigit.compiler import compile_model, unpack
+from fastdigit.compiler.verify import check, compare, make_samples
+from fastdigit.errors import (
+    InputError,
+    MissingExtraError,
+    ModelFormatError,
+    UnsupportedError,
+    VerificationError,
+)
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def model():
+    net = OnnxNet(("N", 1, 8, 6)).conv(1, 3, (3, 3)).add("Relu")
+    net.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).add("Flatten").gemm(18, 4)
+    return net.add("Softmax").model("tiny")
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    onnx.save(model, tmp_path / "tiny.onnx")
+    return tmp_path / "tiny.onnx"
+
+
+def test_writes_a_verified_file(path, tmp_path):
+    output = tmp_path / "tiny.fdm"
+    result = compile_model(path, output, engine=engine)
+    assert output.read_bytes() == result.data
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny.fdm", "tiny.onnx"]
+    assert result.verification.samples == 64
+    assert result.verification.label_agreement == 1.0
+    assert 0 < result.verification.max_error <= 1e-6
+    assert result.steps[-1] == ("fuse_epilogue", 3)
+    assert result.listing().splitlines()[2].split()[:2] == ["CONV2D", "3x2x3"]
+
+
+def test_metadata(path, tmp_path):
+    meta = compile_model(path, None, engine=engine).meta
+    verification = meta.pop("verification")
+    assert verification["reference"].startswith("onnxruntime ")
+    assert set(verification) == {"reference", "samples", "label_agreement", "max_error"}
+    assert meta == {
+        "classes": ["0", "1", "2", "3"],
+        "compiler": "1",
+        "input": {"layout": "NHWC", "shape": [8, 6, 1]},
+        "name": "tiny",
+        "source": {"kind": "onnx", "layout": "NCHW", "shape": [1, 8, 6]},
+    }
+    assert str(tmp_path) not in str(meta)
+
+
+def test_name_and_classes(model):
+    result = compile_model(model, None, engine=engine, name="letters", classes=list("abcd"))
+    assert result.meta["name"] == "letters"
+    assert result.meta["classes"] == ["a", "b", "c", "d"]
+
+
+def test_same_source_same_bytes(model, path):
+    first = compile_model(model, None, engine=engine).data
+    assert compile_model(path, None, engine=engine).data == first
+    assert compile_model(str(path), None, engine=engine).data == first
+
+
+def test_input_range(model):
+    default = unpack(compile_model(model, None, engine=engine).data)
+    assert (default.input_range, default.u8_divisor) == ((0.0, 1.0), 255)
+    seen = []
+
+    def watching(data, images):
+        seen.append((images.min(), images.max()))
+        return engine(data, images)
+
+    other = unpack(compile_model(model, None, engine=watching, input_range=(-1, 1)).data)
+    assert (other.input_range, other.u8_divisor) == ((-1.0, 1.0), 0)
+    assert seen == [(-1.0, 1.0)]
+
+
+def test_beyond_tolerance_nothing_is_written(path, tmp_path):
+    output = tmp_path / "tiny.fdm"
+    output.write_bytes(b"before")
+
+    def wrong(data, images):
+        outputs = engine(data, images)
+        outputs[7, 2] += 0.01
+        return outputs
+
+    with pytest.raises(VerificationError, match=r"by 0\.01 on sample 7 of 64.*Nothing was written"):
+        compile_model(path, output, engine=wrong)
+    assert output.read_bytes() == b"before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny.fdm", "tiny.onnx"]
+    assert compile_model(path, output, engine=wrong, tolerance=0.02).verification.max_error > 0.009
+    assert output.read_bytes() != b"before"
+
+
+def test_a_failing_write_leaves_nothing_behind(path, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        compile_model(path, tmp_path / "tiny.fdm", engine=engine)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_own_samples(model):
+    samples = np.random.default_rng(0).integers(0, 256, (5, 8, 6), dtype=np.uint8)
+    seen = []
+
+    def watching(data, images):
+        seen.append(images)
+        return engine(data, images)
+
+    result = compile_model(model, None, engine=watching, samples=samples)
+    assert result.verification.samples == 5
+    np.testing.assert_array_equal(seen[0], samples[..., np.newaxis] / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((3, 7, 6)), r"shape \(3, 7, 6\), expected \(N, 8, 6, 1\)"),
+        (np.zeros((0, 8, 6)), "N > 0"),
+        (np.zeros(48), r"shape \(48,\)"),
+        (np.full((1, 8, 6), 1.5), "between 1.5 and 1.5, expected 0.0 to 1.0"),
+        (np.full((1, 8, 6), np.nan), "between nan"),
+        (np.zeros((1, 8, 6), dtype=complex), "dtype complex128"),
+    ],
+)
+def test_wrong_samples(model, samples, message):
+    with pytest.raises(InputError, match=message):
+        compile_model(model, None, engine=engine, samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["a", "b"]}, "2 classes given, the network has 4 outputs"),
+        ({"classes": "abcd"}, "classes given"),
+        ({"input_range": (1, 0)}, "low < high"),
+        ({"input_range": (0, float("inf"))}, "finite"),
+        ({"input_range": (0, 0.1)}, "float32"),
+    ],
+)
+def test_wrong_options(model, options, message):
+    with pytest.raises(InputError, match=message):
+        compile_model(model, None, engine=engine, **options)
+
+
+def test_wrong_sources(tmp_path):
+    with pytest.raises(UnsupportedError, match=r"model\.pb: expected a file name that ends in"):
+        compile_model(tmp_path / "model.pb", None, engine=engine)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        compile_model(tmp_path / "model.onnx", None, engine=engine)
+    with pytest.raises(UnsupportedError, match="cannot compile a dict"):
+        compile_model({}, None, engine=engine)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(ModelFormatError):
+        compile_model(tmp_path / "empty.onnx", None, engine=engine)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(path, monkeypatch, package):
+    original = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == package:
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"pip install fastdigit\[export\]"):
+        compile_model(path, None, engine=engine)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (5, 4, 3), (7,), (1, 1, 1)])
+def test_samples(shape):
+    samples = make_samples(shape, -0.5, 2.0)
+    assert samples.shape == (64, *shape)
+    assert samples.dtype == np.float32
+    assert (samples[0] == -0.5).all()
+    assert (samples[1] == 2.0).all()
+    assert (samples[3] != -0.5).all()
+    assert samples.min() >= -0.5
+    assert samples.max() <= 2.0
+    np.testing.assert_array_equal(samples, make_samples(shape, -0.5, 2.0))
+
+
+def test_samples_are_of_every_kind():
+    filled = (make_samples((28, 28, 1), 0.0, 1.0) != 0).mean(axis=(1, 2, 3))
+    assert (filled == 0).any()
+    assert (filled > 0.99).any()
+    assert ((filled > 0.05) & (filled < 0.2)).any()
+
+
+def test_comparison():
+    want = np.array([[0.1, 0.9], [100.0, 0.0]])
+    result = compare("x", want, want + np.array([[0, 1e-6], [1e-4, 0]]), 1e-5)
+    assert result.max_error == pytest.approx(1e-6)
+    assert result.label_agreement == 1.0
+    with pytest.raises(VerificationError, match=r"labels agree on 50\.00%"):
+        compare("x", want, want[:, ::-1] * [[1], [0]] + want * [[0], [1]], 1e-5)
+    with pytest.raises(VerificationError, match="by nan on sample 1"):
+        compare("x", want, np.array([[0.1, 0.9], [np.nan, 0]]), 1e-5)
+    with pytest.raises(VerificationError, match=r"returned shape \(2, 3\), x \(2, 2\)"):
+        compare("x", want, np.zeros((2, 3)), 1e-5)
+
+
+def test_check_accepts_what_the_engine_accepts():
+    assert check(np.zeros((2, 784)), (28, 28, 1), 0, 1).shape == (2, 28, 28, 1)
+    assert check([[0, 1, 0]], (3,), 0, 1).dtype == np.float32

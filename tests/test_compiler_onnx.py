@@ -1,0 +1,502 @@
+"""The ONNX front end, held against ONNX Runtime."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from compiler_cases import OnnxNet, engine, run_onnx
+from fastdigit.compiler.driver import compile_model
+from fastdigit.compiler.frontends import import_model, open_source
+from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
+from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.unpack import unpack
+from fastdigit.errors import ModelFormatError, UnsupportedError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def compiled(net_or_model, **options):
+    """Compile and verify; return the program."""
+    model = net_or_model.model() if isinstance(net_or_model, OnnxNet) else net_or_model
+    return unpack(compile_model(model, None, engine=engine, **options).data)
+
+
+def ops(program):
+    return [record.opcode for record in program.records[1:]]
+
+
+def seed(opset=18):
+    """The seed network, as a clean NCHW export: rows are normalised by Mul and Add."""
+    net = OnnxNet(("N", 1, 28, 28), opset)
+    rows = (1, 1, 13, 1), (1, 1, 7, 1)
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    net.conv(1, 32, (3, 3)).add("Relu").add("MaxPool", **pool)
+    net.conv(32, 48, (3, 3), pads=[1, 1, 1, 1]).add("Relu")
+    net.add("Mul", None, net.rng.normal(size=rows[0])).add(
+        "Add", None, net.rng.normal(size=rows[0])
+    )
+    net.add("MaxPool", **pool).conv(48, 64, (2, 2), pads=[1, 1, 1, 1]).add("Relu")
+    net.add("Mul", None, net.rng.normal(size=rows[1])).add(
+        "Add", None, net.rng.normal(size=rows[1])
+    )
+    net.add("MaxPool", **pool).add("Dropout").add("Flatten")
+    return net.gemm(576, 3168).add("Relu").gemm(3168, 10).add("Softmax")
+
+
+def test_seed_network():
+    program = compiled(seed())
+    assert ops(program) == ["CONV2D"] * 3 + ["DENSE"] * 2 + ["SOFTMAX"]
+    assert [record.affine_axis for record in program.records[1:4]] == ["none", "height", "height"]
+    assert program.records[0].output_shape == (28, 28, 1)
+    assert program.meta["source"] == {"kind": "onnx", "layout": "NCHW", "shape": [1, 28, 28]}
+
+
+@pytest.mark.parametrize("opset", [13, 14, 15, 16, 17, 19, 20, 21, 22])
+def test_opsets(opset):
+    net = OnnxNet(("N", 1, 8, 8), opset)
+    net.add("Pad", None, np.array([0, 0, 1, 1, 0, 0, 1, 1])).conv(1, 2, (3, 3)).batchnorm(2)
+    net.add("Relu").add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).add("Flatten")
+    net.gemm(32, 4).add("Softmax")
+    assert ops(compiled(net)) == ["CONV2D", "DENSE", "SOFTMAX"]
+
+
+def test_three_channels_nchw():
+    net = OnnxNet(("N", 3, 9, 7))
+    net.conv(3, 4, (3, 3)).batchnorm(4).add("Relu").add("Flatten").gemm(4 * 7 * 5, 5)
+    program = compiled(net)
+    assert ops(program) == ["CONV2D", "DENSE"]
+    assert program.records[0].output_shape == (9, 7, 3)
+    assert program.meta["source"]["layout"] == "NCHW"
+
+
+def test_three_channels_nhwc():
+    net = OnnxNet(("N", 9, 7, 3)).add("Transpose", perm=[0, 3, 1, 2]).conv(3, 4, (3, 3))
+    net.add("Relu").add("Transpose", perm=[0, 2, 3, 1]).add("Reshape", None, np.array([-1, 140]))
+    program = compiled(net.add("MatMul", None, net.rng.normal(size=(140, 5))))
+    assert ops(program) == ["CONV2D", "DENSE"]
+    assert program.records[0].output_shape == (9, 7, 3)
+    assert program.meta["source"]["layout"] == "NHWC"
+
+
+def test_normalisation_of_an_nchw_input():
+    net = OnnxNet(("N", 3, 8, 8))
+    net.add("Sub", None, net.rng.normal(size=(3, 1, 1))).add(
+        "Div", None, np.array([0.2, 0.3, 0.4]).reshape(3, 1, 1)
+    )
+    program = compiled(net.conv(3, 4, (3, 3)).add("Flatten").gemm(144, 2))
+    assert ops(program) == ["CONV2D", "DENSE"]
+    assert program.meta["source"]["layout"] == "NCHW"
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_normalisation_folds_only_without_padding(pads):
+    net = OnnxNet(("N", 1, 8, 8)).add("Sub", None, np.float32(0.5)).conv(1, 2, (3, 3), pads=pads)
+    side = 6 + 2 * pads[0]
+    program = compiled(net.add("Flatten").gemm(2 * side * side, 3))
+    assert ops(program) == (["ELTWISE"] if any(pads) else []) + ["CONV2D", "DENSE"]
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes"),
+    [
+        ("Relu", {}),
+        ("LeakyRelu", {}),
+        ("LeakyRelu", {"alpha": 0.3}),
+        ("LeakyRelu", {"alpha": 0.0}),
+        ("Elu", {}),
+        ("Elu", {"alpha": 0.5}),
+        ("Selu", {}),
+        ("Selu", {"alpha": 1.5, "gamma": 0.75}),
+        ("Sigmoid", {}),
+        ("Tanh", {}),
+        ("Identity", {}),
+        ("Neg", {}),
+    ],
+)
+def test_activations(op_type, attributes):
+    net = OnnxNet(("N", 2, 6, 6)).conv(2, 3, (3, 3)).add(op_type, **attributes)
+    net.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).add("Flatten")
+    assert ops(compiled(net.gemm(12, 4))) == ["CONV2D", "DENSE"]
+
+
+def test_mlp_of_vectors():
+    net = OnnxNet(("N", 20)).gemm(20, 8).batchnorm(8).add("Relu").add("Dropout").gemm(8, 3)
+    program = compiled(net.add("Sigmoid"))
+    assert ops(program) == ["DENSE", "DENSE"]
+    assert program.meta["input"] == {"shape": [20], "layout": "features"}
+
+
+def test_mlp_of_matrices():
+    program = compiled(OnnxNet(("N", 6, 5)).add("Flatten").gemm(30, 3))
+    assert ops(program) == ["DENSE"]
+    assert program.records[0].output_shape == (6, 5, 1)
+
+
+def test_gemm_with_all_its_attributes():
+    net = OnnxNet(("N", 6))
+    net.add(
+        "Gemm", None, net.rng.normal(size=(6, 4)), net.rng.normal(size=(1, 4)), alpha=0.5, beta=-2.0
+    )
+    net.add("Gemm", None, net.rng.normal(size=(4, 3)), np.float32(2.0), alpha=2.0)
+    net.add("Gemm", None, net.rng.normal(size=(2, 3)), transB=1)
+    assert ops(compiled(net)) == ["DENSE"] * 3
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 1), ()])
+def test_arithmetic_with_constants(shape):
+    net = OnnxNet(("N", 6)).gemm(6, 4)
+    constants = [net.rng.uniform(0.5, 2, size=shape).astype(np.float32) for _ in range(5)]
+    net.add("Mul", constants[0], net.last).add("Sub", None, constants[1])
+    net.add("Sub", constants[2], net.last).add("Div", None, constants[3])
+    assert ops(compiled(net.add("Add", constants[4], net.last))) == ["DENSE"]
+
+
+@pytest.mark.parametrize(("axis", "size"), [(1, 4), (2, 5), (3, 6)])
+def test_constants_along_an_axis_of_an_image(axis, size):
+    shape = [1, 1, 1, 1]
+    shape[axis] = size
+    net = OnnxNet(("N", 4, 5, 6)).add("Relu")
+    net.add("Mul", None, net.rng.normal(size=shape)).add("Add", None, net.rng.normal(size=shape))
+    program = compiled(net.conv(4, 2, (5, 6)).add("Flatten"))
+    # Channels fold into the convolution; its output is a vector only once flattened.
+    assert ops(program) == ["ELTWISE", "CONV2D", "DENSE"]
+    assert program.records[1].affine_axis == ("none", "height", "width")[axis - 1]
+
+
+def test_global_pooling_and_squeeze():
+    for op_type in ("GlobalAveragePool", "GlobalMaxPool"):
+        net = OnnxNet(("N", 3, 6, 5)).conv(3, 4, (3, 3)).add(op_type)
+        program = compiled(net.add("Squeeze", None, np.array([2, 3])).gemm(4, 2))
+        assert ops(program) == ["CONV2D", "DENSE"]
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax"])
+def test_reductions_over_an_image(opset, keepdims, op_type):
+    axes = {"axes": [2, 3]} if opset < 18 else {}
+    inputs = (None,) if opset < 18 else (None, np.array([-1, -2]))
+    net = OnnxNet(("N", 3, 6, 5), opset).conv(3, 4, (3, 3))
+    net.add(op_type, *inputs, keepdims=keepdims, **axes).add("Flatten").gemm(4, 2)
+    assert ops(compiled(net)) == ["CONV2D", "DENSE"]
+
+
+def test_a_head_without_a_dense_layer():
+    net = OnnxNet(("N", 1, 9, 9)).conv(1, 4, (3, 3)).add("Relu").conv(4, 3, (3, 3))
+    program = compiled(net.add("GlobalAveragePool").add("Flatten").add("Softmax"))
+    assert program.records[-1].opcode == "SOFTMAX"
+
+
+def test_batchnorm_of_flattened_features_before_an_activation():
+    net = OnnxNet(("N", 2, 5, 5)).conv(2, 3, (3, 3)).add("Relu").add("Flatten").batchnorm(27)
+    assert ops(compiled(net.add("Relu").gemm(27, 4))) == ["CONV2D", "DENSE", "DENSE"]
+
+
+def test_padding_before_a_pooling():
+    net = OnnxNet(("N", 2, 5, 5)).conv(2, 3, (2, 2))
+    net.add("Pad", None, np.array([0, 0, 1, 1, 0, 0, 0, 1]))
+    net.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).add("Flatten")
+    assert ops(compiled(net.gemm(18, 4))) == ["CONV2D", "CONV2D", "DENSE"]
+
+
+def test_shapes_computed_on_the_way():
+    """Shape, Gather, Unsqueeze, Concat, Reshape: what a flatten becomes in many exporters."""
+    net = OnnxNet(("N", 2, 5, 5)).conv(2, 3, (3, 3)).add("Relu")
+    image = net.last
+    net.add("Shape").add("Gather", None, np.array(0), axis=0).add("Unsqueeze", None, np.array([0]))
+    net.add("Cast", to=6).add("Cast", to=7).add("Concat", None, np.array([-1]), axis=0)
+    net.add("Reshape", image, net.last).gemm(27, 4)
+    assert ops(compiled(net)) == ["CONV2D", "DENSE"]
+
+
+def test_shapes_sliced_and_multiplied():
+    net = OnnxNet(("N", 2, 5, 5)).conv(2, 3, (3, 3))
+    image = net.last
+    net.add("Shape").add("Slice", None, np.array([0]), np.array([1]))
+    batch = net.last
+    net.add("Shape", image, start=1).add("ReduceProd", None, keepdims=1)
+    net.add("Concat", batch, net.last, axis=0).add("Reshape", image, net.last).gemm(27, 4)
+    assert ops(compiled(net)) == ["CONV2D", "DENSE"]
+
+
+def test_zero_in_a_reshape_copies_the_batch():
+    net = OnnxNet(("N", 2, 3, 3)).add("Relu").add("Reshape", None, np.array([0, -1])).gemm(18, 4)
+    assert ops(compiled(net))[-1] == "DENSE"
+
+
+def test_constant_nodes_and_computed_weights():
+    net = OnnxNet(("N", 6))
+    weights = net.rng.normal(size=(4, 6)).astype(np.float32)
+    value = onnx.numpy_helper.from_array(weights)
+    net.nodes.append(onnx.helper.make_node("Constant", [], ["w"], value=value))
+    net.nodes.append(onnx.helper.make_node("Transpose", ["w"], ["wt"], perm=[1, 0]))
+    net.nodes.append(onnx.helper.make_node("Constant", [], ["two"], value_float=2.0))
+    net.nodes.append(onnx.helper.make_node("Mul", ["wt", "two"], ["w2"]))
+    net.nodes.append(onnx.helper.make_node("Sqrt", ["two"], ["root"]))
+    net.nodes.append(onnx.helper.make_node("Reciprocal", ["root"], ["inverse"]))
+    net.add("MatMul", None, "w2").add("Mul", None, "inverse")
+    assert ops(compiled(net)) == ["DENSE"]
+
+
+def test_unused_nodes_are_ignored():
+    net = OnnxNet(("N", 6)).gemm(6, 4)
+    net.nodes.append(onnx.helper.make_node("Erf", ["input"], ["unused"]))
+    assert ops(compiled(net)) == ["DENSE"]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_fixed_batch(batch):
+    net = OnnxNet((batch, 2, 3, 3)).conv(2, 3, (2, 2)).add("Reshape", None, np.array([batch, 12]))
+    assert ops(compiled(net.gemm(12, 4))) == ["CONV2D", "DENSE"]
+
+
+@pytest.mark.parametrize("target", [[-1, 1, 6, 5], [0, 1, 6, 5]])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_vectors_made_an_nchw_image(target, scaled):
+    net = OnnxNet(("N", 30))
+    if scaled:
+        net.add("Mul", None, np.float32(0.5)).add("Sub", None, np.float32(0.25))
+    net.add("Reshape", None, np.array(target)).conv(1, 2, (3, 3), pads=[1, 1, 1, 1])
+    program = compiled(net.add("Flatten").gemm(60, 3))
+    assert ops(program) == ["ELTWISE"] * scaled + ["CONV2D", "DENSE"]
+    assert program.records[0].output_shape == (6, 5, 1)
+
+
+def test_rows_read_as_channels():
+    net = OnnxNet(("N", 1, 6, 5)).add("Transpose", perm=[0, 3, 1, 2]).conv(5, 2, (1, 2))
+    program = compiled(net.add("Flatten").gemm(10, 3))
+    assert ops(program) == ["CONV2D", "DENSE"]
+    assert program.records[0].output_shape == (1, 6, 5)
+
+
+# ---- windows -----------------------------------------------------------------------------------
+
+SIZE = st.integers(1, 3)
+PADS = st.lists(st.integers(0, 2), min_size=4, max_size=4)
+
+
+@st.composite
+def windows(draw):
+    """(height, width, attributes) of a convolution or pooling."""
+    attributes = {
+        "kernel_shape": [draw(SIZE), draw(SIZE)],
+        "strides": [draw(SIZE), draw(SIZE)],
+    }
+    auto = draw(st.sampled_from(["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
+    if auto != "NOTSET":
+        attributes["auto_pad"] = auto
+    else:
+        attributes["pads"] = draw(PADS)
+    return draw(st.integers(5, 9)), draw(st.integers(5, 9)), attributes
+
+
+def imported_agrees(net):
+    model = net.model()
+    graph = optimize(import_model(model).graph)
+    batch = np.random.default_rng(0).normal(size=(2, *net.shape[1:])).astype(np.float32)
+    got = reference.run_graph(graph, batch.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(got, run_onnx(model, batch), atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(windows(), st.lists(st.integers(1, 2), min_size=2, max_size=2))
+def test_convolution_windows(window, dilations):
+    height, width, attributes = window
+    net = OnnxNet(("N", 2, height, width))
+    if "auto_pad" in attributes:
+        dilations = [1, 1]  # ONNX Runtime ignores the dilation in SAME padding
+    kernel = tuple(attributes["kernel_shape"])
+    imported_agrees(net.conv(2, 3, kernel, dilations=dilations, **attributes).add("Flatten"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(windows(), st.sampled_from(["MaxPool", "AveragePool"]), st.booleans(), st.booleans())
+def test_pooling_windows(window, op_type, ceil, include):
+    height, width, attributes = window
+    if "pads" in attributes:  # ONNX Runtime wants pads that are less than the kernel
+        size = attributes["kernel_shape"] * 2
+        attributes["pads"] = [min(p, k - 1) for p, k in zip(attributes["pads"], size, strict=True)]
+        if ceil and not include:
+            attributes["ceil_mode"] = 1
+    elif attributes["auto_pad"] != "VALID":  # ONNX Runtime fails where a stride exceeds the kernel
+        kernel = attributes["kernel_shape"]
+        strides = zip(attributes["strides"], kernel, strict=True)
+        attributes["strides"] = [min(stride, size) for stride, size in strides]
+    if op_type == "AveragePool" and include:
+        attributes["count_include_pad"] = 1
+    net = OnnxNet(("N", 2, height, width)).add(op_type, **attributes)
+    imported_agrees(net.add("Flatten"))
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+
+def image_net(channels=2):
+    return OnnxNet(("N", channels, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (image_net().add("Erf"), r"node 'erf0' \(Erf\) is not supported; supported are Add, "),
+        (image_net().conv(1, 2, (3, 3), group=2), r"'conv0' \(Conv\): group=2; supported is 1"),
+        (image_net().add("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]), "dilations=.2, 2."),
+        (
+            image_net().add(
+                "AveragePool",
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                count_include_pad=1,
+                ceil_mode=1,
+            ),
+            "ceil_mode=1 with count_include_pad=1",
+        ),
+        (image_net().add("Softmax", axis=1), "axis=1 of rank 4; supported is the last axis"),
+        (image_net().add("Softmax"), "Softmax is supported over a vector"),
+        (image_net().add("Flatten", axis=2), "axis=2; supported is 1"),
+        (image_net().add("Transpose", perm=[1, 0, 2, 3]), "keeps the batch axis first"),
+        (image_net().add("Reshape", None, np.array([2, -1])), "keeps the batch axis first"),
+        (
+            image_net().add("Reshape", None, np.array([-1, 36])),
+            r"from \(N, 2, 6, 6\) to \[-1, 36\]",
+        ),
+        (image_net().add("Pad", None, np.array([0] * 8), mode="reflect"), "mode reflect"),
+        (image_net().add("Pad", None, np.array([0, 0, -1, 0] + [0] * 4)), "not cropping"),
+        (image_net().add("Pad", None, np.array([0, 0, 1, 0] + [0] * 4), np.float32(2)), "with 2.0"),
+        (image_net().add("Mul", None, np.ones((2, 6, 6))), "one number for each index"),
+        (image_net().add("Mul", None, np.ones((1, 1, 1, 1, 1))), "one number for each index"),
+        (image_net(1).add("Mul", None, np.ones((3, 1, 1))), "enlarges an image"),
+        (image_net().add("Add", "input", "input"), "joins two branches"),
+        (image_net().add("Div", np.float32(1), "input"), "a division by the image"),
+        (image_net().add("Div", None, np.float32(0)), "or by zero"),
+        (image_net().add("LeakyRelu", alpha=-0.5), "alpha=-0.5"),
+        (image_net().add("MatMul", None, np.ones((6, 2))), "a batch of vectors times a matrix"),
+        (image_net().add("Mul", None, np.float32(np.nan)), "not finite"),
+        (image_net().add("ReduceMean", None, np.array([1])), "one over the image"),
+        (OnnxNet(("N", 2, 6)).add("GlobalMaxPool"), "an input of 1 spatial dimensions"),
+        (OnnxNet(("N", 6)).add("Gemm", None, np.ones((6, 2)), transA=1), "transA=1"),
+        (OnnxNet(("N", 6)).add("MatMul", np.ones((6, 6)), "input"), "input 0 is a constant"),
+        (OnnxNet(("N", 6)).add("MatMul", "input", "input"), "input 1 depends on the image"),
+        (OnnxNet(("N", "M")).add("Relu"), r"has shape \['\?', '\?'\]"),
+        (OnnxNet(("N", 1, 1, 1, 1)).add("Relu"), "1 to 3 fixed dimensions"),
+        (OnnxNet(("N", 1 << 13, 1 << 13)).add("Relu"), "more than 16777216 elements"),
+        (OnnxNet(("N", 2, 6, 6), opset=12).add("Relu"), "uses opset 12; supported are 13 to"),
+        (image_net().add("Relu").add("Shape"), "does not depend on the input"),
+        (image_net().add("Dropout", None, None, np.array(True)), "training_mode is true"),
+        (
+            image_net().add("BatchNormalization", None, *[np.ones(2)] * 4, training_mode=1),
+            "training_mode=1",
+        ),
+        (
+            OnnxNet(("N", 4)).add("QuantizeLinear", None, np.float32(1), np.uint8(0)),
+            r"node 'quantizelinear0' \(QuantizeLinear\) is not supported",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.nodes[-1].op_type,
+)
+def test_refuses(net, message):
+    with pytest.raises(UnsupportedError, match=message):
+        optimize(import_model(net.model(check=False)).graph)
+
+
+def test_refuses_another_domain():
+    net = OnnxNet(("N", 4))
+    net.nodes.append(onnx.helper.make_node("Gelu", ["input"], ["y"], "g"))
+    net.last = "y"
+    model = net.model(check=False)
+    model.graph.node[0].domain = "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(UnsupportedError, match=r"'g' \(Gelu\): domain 'com.microsoft'"):
+        import_model(model)
+
+
+def test_refuses_a_second_output_of_a_node():
+    net = image_net().add("MaxPool", kernel_shape=[2, 2])
+    net.nodes[-1].output.append("indices")
+    net.add("Cast", "indices", to=1)
+    with pytest.raises(UnsupportedError, match="output 'indices' is used"):
+        import_model(net.model())
+
+
+def test_refuses_several_inputs_or_outputs():
+    model = image_net().add("Relu").model()
+    extra = onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ("N", 1))
+    two_inputs = onnx.ModelProto.FromString(model.SerializeToString())
+    two_inputs.graph.input.append(extra)
+    with pytest.raises(UnsupportedError, match=r"inputs \['input', 'more'\]; supported is one"):
+        import_model(two_inputs)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("input", 1, ("N", 2, 6, 6)))
+    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one"):
+        import_model(model)
+
+
+def test_refuses_an_input_of_bytes():
+    model = OnnxNet(("N", 4)).add("Cast", to=1).model()
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    with pytest.raises(UnsupportedError, match="has type UINT8; supported is FLOAT"):
+        import_model(model)
+
+
+def test_refuses_weights_in_another_file():
+    model = OnnxNet(("N", 4)).gemm(4, 2).model()
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    with pytest.raises(UnsupportedError, match="are in another file"):
+        import_model(model)
+
+
+def test_refuses_an_image_as_output():
+    with pytest.raises(UnsupportedError, match=r"returns shape \(2, 6, 6\) for an image"):
+        compiled(image_net().add("Relu"))
+
+
+def test_refuses_weights_of_wrong_length():
+    model = OnnxNet(("N", 4)).gemm(4, 2).model()
+    model.graph.initializer[0].raw_data = b"\0" * 12
+    with pytest.raises(ModelFormatError):
+        import_model(model)
+
+
+def test_refuses_invalid_models(tmp_path):
+    model = image_net().add("Relu").model()
+    model.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(ModelFormatError, match="not a valid ONNX model"):
+        import_model(model)
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelFormatError, match=r"noise\.onnx: not an ONNX model"):
+        open_source(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_raise_nothing_else(data):
+    """Flip bytes of a valid file: it compiles, or one of the two errors says why not."""
+    original = image_net().conv(2, 3, (3, 3)).add("Relu").add("Flatten").gemm(48, 3).model()
+    damaged = bytearray(original.SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        # The structure is at the beginning and the end; the middle is weights.
+        position = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[position] = data.draw(st.integers(0, 255))
+    try:
+        model = onnx.load_model_from_string(bytes(damaged))
+    except Exception:
+        return
+    with np.errstate(all="ignore"), contextlib.suppress(UnsupportedError, ModelFormatError):
+        optimize(import_model(model).graph)
+
+
+def test_every_operator_is_tested():
+    """The source of this file mentions each operator that the front end claims."""
+    from pathlib import Path
+
+    text = Path(__file__).read_text() + Path(__file__).with_name("compiler_cases.py").read_text()
+    missing = [name for name in SUPPORTED_OPERATORS if f'"{name}"' not in text]
+    assert missing == []

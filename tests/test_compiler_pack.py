@@ -1,0 +1,258 @@
+"""The bytes of a model file: as csrc/FORMAT.md says, and read back the same."""
+
+import json
+import re
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import reference
+from compiler_cases import (
+    RELU,
+    affine,
+    average_pool,
+    chain,
+    conv,
+    dense,
+    images,
+    max_pool,
+)
+from fastdigit.compiler.ir import Activation, Conv2D, Dense, Eltwise, Pool2D, Softmax
+from fastdigit.compiler.pack import pack, panels
+from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.unpack import listing, unpack
+from fastdigit.compiler.xxhash64 import xxhash64
+from fastdigit.errors import ModelFormatError, UnsupportedError
+from test_compiler_passes import networks
+
+rng = np.random.default_rng(0)
+
+
+def everything():
+    """A graph that sets every field of the format."""
+    return chain(
+        (19, 17, 3),
+        conv(
+            rng,
+            (3, 2),
+            3,
+            5,
+            stride=(2, 1),
+            dilation=(1, 2),
+            pad=(1, 2, 3, 0),
+            activation=Activation("leaky_relu", 0.25),
+            affine=affine(rng, 1, 17).affine,
+            pool=max_pool(3, 2, (2, 1, 0, 1)),
+        ),
+        Pool2D(average_pool(2, 1, (1, 0, 0, 1))),
+        Eltwise(Activation("elu", 0.5), affine(rng, 0, 6).affine),
+        conv(rng, (1, 1), 5, 2, activation=Activation("selu"), affine=affine(rng, 2, 2).affine),
+        Dense(rng.normal(size=(6 * 9 * 2, 100)), activation=Activation("tanh")),
+        Eltwise(Activation("sigmoid"), affine(rng, 0, 100).affine),
+        dense(rng, 100, 4),
+        Softmax(),
+    )
+
+
+def test_reads_back_what_was_packed():
+    graph = everything()
+    data = pack(graph, {"name": "é"}, input_range=(-1.0, 2.0), u8_divisor=255)
+    program = unpack(data)
+    assert program.meta == {"name": "é"}
+    assert program.input_range == (-1.0, 2.0)
+    assert program.u8_divisor == 255
+    assert program.size == len(data)
+    batch = images(graph)
+    want = reference.run_graph(graph, batch)
+    np.testing.assert_allclose(reference.run_graph(program.graph, batch), want, atol=1e-6)
+    first = program.records[1]
+    assert (first.kernel, first.stride, first.dilation, first.pad) == (
+        (3, 2),
+        (2, 1),
+        (1, 2),
+        (1, 2, 3, 0),
+    )
+    assert (first.pool_mode, first.pool, first.pool_stride, first.pool_pad) == (
+        "max",
+        (3, 3),
+        (2, 2),
+        (2, 1, 0, 1),
+    )
+    assert [record.activation for record in program.records] == (
+        ["linear", "leaky_relu", "linear", "elu", "selu", "tanh", "sigmoid", "linear", "linear"]
+    )
+    assert [record.affine_axis for record in program.records] == (
+        ["none", "width", "none", "height", "channel", "none", "channel", "none", "none"]
+    )
+    assert program.records[1].alpha == 0.25
+    assert not program.records[5].bias
+
+
+@settings(max_examples=100, deadline=None)
+@given(networks())
+def test_random_networks_survive(before):
+    graph = optimize(before)
+    program = unpack(pack(graph, {}))
+    batch = images(graph)
+    want = reference.run_graph(graph, batch)
+    got = reference.run_graph(program.graph, batch)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(1.0, abs(want).max()))
+
+
+def test_bytes_are_deterministic():
+    graph = everything()
+    first = pack(graph, {"b": 1, "a": [2]})
+    assert first == pack(graph, {"a": [2], "b": 1})
+
+
+def test_layout_of_the_file():
+    """The offsets of the format's page, written out once more."""
+    data = pack(chain((4, 4, 1), conv(rng, (3, 3), 1, 2), RELU, dense(rng, 8, 3)), {"k": "v"})
+    assert data[:8] == b"\x89FDM\r\n\x1a\n"
+    assert struct.unpack_from("<HHI", data, 8) == (1, 0, 64)
+    assert struct.unpack_from("<QQI", data, 16) == (len(data), xxhash64(data[64:]), 4)
+    assert data[36:64] == bytes(28)
+    assert len(data) % 64 == 0
+
+    sections = [struct.unpack_from("<IIQQQ", data, 64 + 32 * i) for i in range(4)]
+    assert [entry[:2] for entry in sections] == [(1, 1), (2, 64), (3, 160), (4, 1)]
+    position = 192
+    for _, record_size, offset, size, reserved in sections:
+        assert offset == position
+        assert size % record_size == 0
+        assert reserved == 0
+        end = offset + size
+        position = -(-end // 64) * 64
+        assert data[end:position] == bytes(position - end)
+    assert position == len(data)
+
+    meta, tensors, program, weights = (data[e[2] : e[2] + e[3]] for e in sections)
+    assert json.loads(meta) == {"k": "v"}
+    assert len(program) == 4 * 160
+    # INPUT: opcode, none, none, output 0, no weights; accepts anything but bytes.
+    assert struct.unpack_from("<8I", program) == (1, *(0xFFFFFFFF,) * 2, 0, *(0xFFFFFFFF,) * 4)
+    assert struct.unpack_from("<ffI", program, 124) == (-np.inf, np.inf, 0)
+    assert program[32:124] == bytes(92)
+    # CONV2D: from 0 to 1; kernel, stride, dilation, groups.
+    opcode, source, second, target, matrix, bias, scale, shift = struct.unpack_from(
+        "<8I", program, 160
+    )
+    assert (opcode, source, second, target) == (2, 0, 0xFFFFFFFF, 1)
+    assert (scale, shift) == (0xFFFFFFFF, 0xFFFFFFFF)
+    assert struct.unpack_from("<6I", program, 160 + 32) == (3, 3, 1, 1, 1, 1)
+    assert struct.unpack_from("<I", program, 160 + 72) == (1,)
+    assert struct.unpack_from("<I", program, 320 + 76) == (1,)  # ELTWISE: relu
+    # The matrix: 9 rows of 2 columns, in panels, padded to 16 columns.
+    record = struct.unpack_from("<4I4IQQ", tensors, 64 * matrix)
+    assert record[:8] == (1, 0, 1, 2, 9, 2, 0, 0)
+    assert record[9] == 4 * 9 * 16
+    assert record[8] % 64 == 0
+    values = np.frombuffer(weights, "<f4", 9 * 16, record[8]).reshape(9, 16)
+    assert not values[:, 2:].any()
+    record = struct.unpack_from("<4I4IQQ", tensors, 64 * bias)
+    assert record[:8] == (1, 0, 0, 1, 2, 0, 0, 0)
+    assert record[9] == 8
+    assert record[8] % 64 == 0
+
+
+@pytest.mark.parametrize("columns", [1, 15, 16, 17, 95, 96, 97, 112, 192, 193, 300])
+def test_panels(columns):
+    matrix = rng.normal(size=(3, columns)).astype(np.float32)
+    data = np.frombuffer(panels(matrix), "<f4")
+    padded = -(-columns // 16) * 16
+    assert data.size == 3 * padded
+    for (row, column), value in np.ndenumerate(matrix):
+        panel, inside = divmod(column, 96)
+        width = min(96, padded - 96 * panel)
+        assert data[3 * 96 * panel + row * width + inside] == value
+    assert np.count_nonzero(data) == np.count_nonzero(matrix)
+
+
+def test_rows_of_a_convolution_are_taps_then_channels():
+    weights = np.arange(2 * 3 * 4 * 16, dtype=np.float32).reshape(2, 3, 4, 16)
+    data = pack(chain((2, 3, 4), Conv2D(weights)), {})
+    values = np.frombuffer(data[-4 * weights.size :], "<f4").reshape(-1, 16)
+    for ky in range(2):
+        for kx in range(3):
+            for channel in range(4):
+                row = (ky * 3 + kx) * 4 + channel
+                np.testing.assert_array_equal(values[row], weights[ky, kx, channel])
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(UnsupportedError, match="n0: weights exceed the range of float32"):
+        pack(chain((1,), Dense(np.array([[1e39]]))), {})
+    with pytest.raises(UnsupportedError, match="metadata of"):
+        pack(chain((4,), RELU), {"x": "y" * (1 << 20)})
+    with pytest.raises(UnsupportedError, match="at most 4095"):
+        pack(chain((1,), *(RELU,) * 4096), {})
+
+
+def damaged(data, offset, layout, *values):
+    """Change a field and make the checksum right again."""
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, offset, *values)
+    if offset >= 64:
+        struct.pack_into("<Q", changed, 24, xxhash64(changed[64:]))
+    return bytes(changed)
+
+
+def test_damage_is_found():
+    data = pack(chain((4, 4, 1), conv(rng, (3, 3), 1, 2), dense(rng, 8, 3)), {})
+    unpack(data)
+    program = struct.unpack_from("<Q", data, 64 + 2 * 32 + 8)[0]
+    tensors = struct.unpack_from("<Q", data, 64 + 32 + 8)[0]
+    cases = [
+        (b"", "too short"),
+        (data[:-64], "truncated"),
+        (b"X" + data[1:], "not a model file"),
+        (damaged(data, 8, "<H", 2), "version 2.0"),
+        (damaged(data, 10, "<H", 1), "version 1.1"),
+        (damaged(data, 24, "<Q", 0), "checksum"),
+        (damaged(data, 32, "<I", 3), "sections"),
+        (damaged(data, 64, "<I", 2), "sections"),
+        (damaged(data, 64 + 16, "<Q", 1 << 40), "a section ends at"),
+        (damaged(data, 64 + 16, "<Q", 1 << 63), "a section ends at"),
+        (damaged(data, program + 160, "<I", 9), "contradicts itself"),
+        (damaged(data, program + 160, "<I", 1), "opcode 1"),
+        (damaged(data, program + 160 + 4, "<I", 77), "contradicts itself"),
+        (damaged(data, program + 160 + 16, "<I", 0xFFFFFFFF), "no weights"),
+        (damaged(data, program + 160 + 40, "<I", 0), "contradicts itself"),
+        (damaged(data, tensors + 16, "<I", 5), "has another shape|contradicts"),
+    ]
+    for changed, message in cases:
+        with pytest.raises(ModelFormatError, match=message):
+            unpack(changed)
+
+
+def test_listing():
+    text = listing(unpack(pack(everything(), {}, input_range=(0, 1), u8_divisor=255)))
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines] == (
+        [
+            "op",
+            "INPUT",
+            "CONV2D",
+            "POOL2D",
+            "ELTWISE",
+            "CONV2D",
+            "DENSE",
+            "ELTWISE",
+            "DENSE",
+            "SOFTMAX",
+            "total",
+        ]
+    )
+    assert "0 to 1, bytes / 255" in lines[1]
+    assert "3x2 of 3 channels, stride 2x1, dilation 1x2, pad 1x2x3x0, bias, leaky_relu 0.25" in text
+    assert "affine by width, max pool 3x3 stride 2x2 pad 2x1x0x1" in text
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_multiply_adds_leave_out_what_no_pooling_reads():
+    graph = chain((8, 8, 2), conv(rng, (2, 2), 2, 3, pool=max_pool(2)))  # 7x7, of which 6x6 is read
+    assert unpack(pack(graph, {})).records[1].multiply_adds() == 6 * 6 * 2 * 2 * 2 * 3
+    total = listing(unpack(pack(graph, {}))).splitlines()[-1]
+    assert re.search(r"\b864$", total)

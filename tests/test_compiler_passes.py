@@ -1,0 +1,552 @@
+"""Each pass: the graph before and after computes the same; and does what it is for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from compiler_cases import (
+    RELU,
+    affine,
+    average_pool,
+    chain,
+    conv,
+    dense,
+    images,
+    max_pool,
+)
+from fastdigit.compiler.ir import (
+    Activation,
+    Affine,
+    Conv2D,
+    Dense,
+    Eltwise,
+    Pad,
+    Pool,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+)
+from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.passes.absorb_padding import absorb_padding
+from fastdigit.compiler.passes.cancel_transposes import cancel_transposes, unit_permutation
+from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
+from fastdigit.compiler.passes.commute_pooling import commute_pooling
+from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
+from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
+from fastdigit.compiler.passes.materialize_moves import materialize_moves
+from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
+from fastdigit.compiler.passes.move_baseline import move_baseline
+from fastdigit.compiler.passes.remove_identities import remove_identities
+from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
+from fastdigit.compiler.spec import verify
+from fastdigit.errors import UnsupportedError
+
+rng = np.random.default_rng(0)
+SIGMOID = Eltwise(Activation("sigmoid"))
+TO_NHWC, TO_NCHW = Transpose((1, 2, 0)), Transpose((2, 0, 1))
+PAD = Pad(((1, 2), (0, 1), (0, 0)))
+
+
+def kinds(graph):
+    return [type(node.op).__name__ for node in graph.nodes]
+
+
+def same(before, after, exact=False):
+    """Assert that both graphs compute the same; the input may have been reshaped."""
+    verify(after)
+    batch = images(before)
+    want = reference.run_graph(before, batch)
+    got = reference.run_graph(after, batch.reshape(len(batch), *after.shapes[after.input]))
+    if exact:
+        np.testing.assert_array_equal(got, want)
+    else:
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def run(step, *ops, shape=(6, 5, 3), expect, exact=False):
+    before = chain(shape, *ops)
+    after = step(before)
+    same(before, after, exact)
+    assert kinds(after) == expect.split()
+    assert step(after) is after, "a pass that has nothing to do returns the graph itself"
+    return after
+
+
+# ---- remove_identities -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Eltwise(),
+        Eltwise(affine=Affine(1, np.ones(5), np.zeros(5))),
+        Pad(((0, 0), (0, 0), (0, 0))),
+        Transpose((0, 1, 2)),
+        Reshape((6, 5, 3)),
+        Pool2D(max_pool(1)),
+    ],
+)
+def test_identities_vanish(op):
+    run(remove_identities, RELU, op, SIGMOID, op, expect="Eltwise Eltwise", exact=True)
+
+
+def test_neutral_weights_vanish():
+    bare = Conv2D(
+        np.ones((1, 1, 3, 2)),
+        bias=np.zeros(2),
+        affine=Affine(0, np.ones(6), np.zeros(6)),
+        pool=max_pool(1),
+    )
+    after = run(remove_identities, bare, expect="Conv2D", exact=True)
+    assert after.nodes[0].op.bias is after.nodes[0].op.affine is after.nodes[0].op.pool is None
+    after = run(remove_identities, Dense(np.ones((90, 2)), np.zeros(2)), expect="Dense", exact=True)
+    assert after.nodes[0].op.bias is None
+
+
+def test_a_pooling_that_skips_stays():
+    run(remove_identities, Pool2D(max_pool(1, stride=2)), expect="Pool2D", exact=True)
+
+
+# ---- cancel_transposes -------------------------------------------------------------------------
+
+
+def test_transposes_cancel_across_what_lies_between():
+    after = run(
+        cancel_transposes,
+        TO_NCHW,
+        RELU,
+        affine(rng, 1, 6),
+        Pad(((0, 0), (1, 2), (0, 3))),
+        TO_NHWC,
+        expect="Eltwise Eltwise Pad",
+        exact=True,
+    )
+    assert after.nodes[1].op.affine.axis == 0
+    assert after.nodes[2].op.widths == ((1, 2), (0, 3), (0, 0))
+
+
+def test_transposes_merge():
+    run(cancel_transposes, TO_NCHW, TO_NCHW, expect="Transpose", exact=True)
+
+
+def test_a_dense_layer_absorbs_a_transpose():
+    run(cancel_transposes, TO_NCHW, dense(rng, 90, 4), expect="Dense")
+    run(cancel_transposes, Transpose((2, 1, 0)), dense(rng, 90, 4), expect="Dense")
+
+
+def test_transposes_of_unit_axes_and_reshapes():
+    single = {"shape": (6, 5, 1), "exact": True}
+    run(cancel_transposes, TO_NCHW, Reshape((30,)), expect="Reshape", **single)
+    run(cancel_transposes, Reshape((1, 6, 5)), TO_NHWC, expect="", **single)
+    run(cancel_transposes, TO_NCHW, Reshape((90,)), expect="Transpose Reshape", exact=True)
+
+
+def test_unit_permutation():
+    assert unit_permutation((6, 5, 1), (1, 6, 5)) == (2, 0, 1)
+    assert unit_permutation((1, 5, 1), (5, 1, 1)) == (1, 0, 2)
+    assert unit_permutation((6, 5, 1), (5, 6, 1)) is None
+    assert unit_permutation((6, 5), (6, 5, 1)) is None
+
+
+# ---- canonicalize_input, sink_reshapes ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (14, 56)])
+def test_the_input_becomes_the_image_it_is_reshaped_to(shape):
+    before = chain(shape, RELU, Reshape((28, 28, 1)), conv(rng, (3, 3), 1, 2))
+    after = remove_identities(sink_reshapes(canonicalize_input(before)))
+    same(before, after, exact=True)
+    assert after.shapes[after.input] == (28, 28, 1)
+    assert kinds(after) == ["Eltwise", "Conv2D"]
+
+
+def test_a_matrix_becomes_an_image_of_one_channel():
+    before = chain((6, 5), affine(rng, 0, 6), Reshape((30,)), dense(rng, 30, 4))
+    after = sink_reshapes(canonicalize_input(before))
+    same(before, after, exact=True)
+    assert after.shapes[after.input] == (6, 5, 1)
+    assert kinds(after) == ["Eltwise", "Dense"]
+
+
+def test_axes_of_length_one_move_in_the_input():
+    before = chain((1, 6, 5), affine(rng, 1, 6), TO_NHWC, conv(rng, (3, 3), 1, 2))
+    after = cancel_transposes(canonicalize_input(before))
+    same(before, after, exact=True)
+    assert after.shapes[after.input] == (6, 5, 1)
+    assert kinds(after) == ["Eltwise", "Conv2D"]
+
+
+def test_an_image_is_reshaped():
+    before = chain((4, 9, 1), Reshape((6, 6, 1)), conv(rng, (3, 3), 1, 2))
+    after = remove_identities(sink_reshapes(canonicalize_input(before)))
+    same(before, after, exact=True)
+    assert after.shapes[after.input] == (6, 6, 1)
+    blocked = chain((4, 9, 1), affine(rng, 0, 4), Reshape((6, 6, 1)))
+    assert canonicalize_input(blocked) is blocked
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 3), (30,)])
+def test_an_input_that_fits_stays(shape):
+    before = chain(shape, RELU)
+    assert canonicalize_input(before) is before
+
+
+def test_reshapes_sink_into_a_dense_layer():
+    uniform = Eltwise(affine=Affine(0, np.full(90, 2.0), np.full(90, -1.0)))
+    ops = (Reshape((30, 3)), Reshape((90,)), RELU, uniform, dense(rng, 90, 4))
+    run(sink_reshapes, *ops, expect="Eltwise Eltwise Dense", exact=True)
+
+
+def test_a_reshape_stays_before_an_affine_of_every_feature():
+    ops = (Reshape((90,)), affine(rng, 0, 90), RELU)
+    run(sink_reshapes, *ops, expect="Reshape Eltwise Eltwise", exact=True)
+
+
+def test_an_affine_of_a_single_pixel_moves():
+    ops = (Reshape((9,)), affine(rng, 0, 9))
+    run(sink_reshapes, *ops, shape=(1, 1, 9), expect="Eltwise Reshape", exact=True)
+
+
+# ---- absorb_padding ----------------------------------------------------------------------------
+
+
+def test_convolutions_absorb_padding():
+    ops = (PAD, PAD, RELU, conv(rng, (3, 3), 3, 2, pad=(1, 0, 0, 0)))
+    after = run(absorb_padding, *ops, expect="Eltwise Conv2D", exact=True)
+    assert after.nodes[1].op.pad == (3, 0, 4, 2)
+
+
+@pytest.mark.parametrize(
+    "between", [SIGMOID, affine(rng, 2, 3), Pool2D(max_pool(2))], ids=["sigmoid", "affine", "pool"]
+)
+def test_padding_stays_before_what_changes_zeros(between):
+    after = absorb_padding(chain((6, 5, 3), PAD, between, conv(rng, (2, 2), 3, 2)))
+    assert kinds(after)[0] == "Pad"
+
+
+def test_other_values_are_not_zero_padding():
+    ops = (Pad(PAD.widths, 1.0), conv(rng, (2, 2), 3, 2))
+    run(absorb_padding, *ops, expect="Pad Conv2D", exact=True)
+
+
+# ---- merge_eltwise -----------------------------------------------------------------------------
+
+
+def test_activation_and_affines_merge():
+    ops = (RELU, affine(rng, 1, 5), affine(rng, 1, 5))
+    run(merge_eltwise, *ops, expect="Eltwise")
+
+
+def test_uniform_affines_merge_with_any():
+    uniform = Eltwise(affine=Affine(2, np.full(3, -2.0), np.full(3, 0.5)))
+    run(merge_eltwise, uniform, affine(rng, 0, 6), uniform, expect="Eltwise")
+
+
+def test_affines_along_different_axes_stay():
+    run(merge_eltwise, affine(rng, 0, 6), affine(rng, 1, 5), expect="Eltwise Eltwise", exact=True)
+
+
+def test_an_activation_behind_an_affine_stays():
+    run(merge_eltwise, affine(rng, 0, 6), RELU, expect="Eltwise Eltwise", exact=True)
+
+
+# ---- fold_batchnorm ----------------------------------------------------------------------------
+
+
+def test_folds_backwards():
+    run(fold_batchnorm, conv(rng, (3, 3), 3, 4), affine(rng, 2, 4), expect="Conv2D")
+    run(fold_batchnorm, dense(rng, 90, 4), affine(rng, 0, 4), expect="Dense")
+    run(fold_batchnorm, Dense(rng.normal(size=(90, 4))), affine(rng, 0, 4), expect="Dense")
+
+
+def test_folds_forwards():
+    run(fold_batchnorm, affine(rng, 2, 3), conv(rng, (3, 3), 3, 4), expect="Conv2D")
+    for axis, size in enumerate((6, 5, 3)):
+        run(fold_batchnorm, affine(rng, axis, size), dense(rng, 90, 4), expect="Dense")
+    relu_affine = Eltwise(RELU.activation, affine(rng, 2, 3).affine)
+    after = run(fold_batchnorm, relu_affine, conv(rng, (3, 3), 3, 4), expect="Eltwise Conv2D")
+    assert after.nodes[0].op.affine is None
+
+
+def test_folds_forwards_into_padding_only_without_shift():
+    padded = conv(rng, (3, 3), 3, 4, pad=(1, 1, 1, 1))
+    run(fold_batchnorm, affine(rng, 2, 3), padded, expect="Eltwise Conv2D", exact=True)
+    scale_only = Eltwise(affine=Affine(2, rng.normal(size=3), np.zeros(3)))
+    run(fold_batchnorm, scale_only, padded, expect="Conv2D")
+
+
+def test_rows_do_not_fold():
+    ops = (affine(rng, 0, 6), conv(rng, (3, 3), 3, 4), affine(rng, 0, 4))
+    run(fold_batchnorm, *ops, expect="Eltwise Conv2D Eltwise", exact=True)
+
+
+def test_nothing_folds_across_an_activation():
+    ops = (conv(rng, (3, 3), 3, 4), RELU, affine(rng, 2, 4))
+    run(fold_batchnorm, *ops, expect="Conv2D Eltwise Eltwise", exact=True)
+
+
+def test_uniform_affines_fold_along_any_axis():
+    uniform = Eltwise(affine=Affine(0, np.full(6, -0.5), np.full(6, 0.25)))
+    after = Eltwise(affine=Affine(0, np.full(4, -0.5), np.full(4, 0.25)))
+    run(fold_batchnorm, uniform, conv(rng, (3, 3), 3, 4), after, expect="Conv2D")
+
+
+# ---- commute_pooling ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        Activation("relu"),
+        Activation("leaky_relu", 0.1),
+        Activation("elu", 1.5),
+        Activation("selu"),
+        Activation("sigmoid"),
+        Activation("tanh"),
+    ],
+    ids=lambda activation: activation.name,
+)
+def test_activations_commute_with_a_maximum(activation):
+    ops = (conv(rng, (3, 3), 3, 4), Pool2D(max_pool(2)), Eltwise(activation))
+    run(commute_pooling, *ops, expect="Conv2D Eltwise Pool2D", exact=True)
+
+
+def test_affines_commute_with_an_average():
+    ops = (conv(rng, (3, 3), 3, 4), Pool2D(average_pool(2, 1, (1, 0, 0, 1))), affine(rng, 2, 4))
+    run(commute_pooling, *ops, expect="Conv2D Eltwise Pool2D")
+
+
+def test_positive_scales_commute_with_a_maximum():
+    positive = Eltwise(affine=Affine(2, rng.uniform(0, 2, 4), rng.normal(size=4)))
+    ops = (conv(rng, (3, 3), 3, 4), RELU, Pool2D(max_pool(2)), positive)
+    run(commute_pooling, *ops, expect="Conv2D Eltwise Eltwise Pool2D", exact=True)
+
+
+@pytest.mark.parametrize(
+    ("pool", "eltwise"),
+    [
+        (max_pool(2), affine(rng, 2, 4)),
+        (max_pool(2), Eltwise(affine=Affine(0, np.arange(2.0), np.zeros(2)))),
+        (average_pool(2), RELU),
+        (average_pool(2), affine(rng, 0, 2)),
+    ],
+    ids=["negative", "rows", "relu", "average of rows"],
+)
+def test_others_do_not_commute(pool, eltwise):
+    ops = (conv(rng, (3, 3), 3, 4), Pool2D(pool), eltwise)
+    run(commute_pooling, *ops, expect="Conv2D Pool2D Eltwise", exact=True)
+
+
+def test_nothing_commutes_that_no_epilogue_takes():
+    ops = (Pool2D(max_pool(2)), RELU)
+    run(commute_pooling, *ops, expect="Pool2D Eltwise", exact=True)
+
+
+# ---- fuse_epilogue -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_everything_fuses(axis):
+    epilogue = affine(rng, axis, (4, 3, 4)[axis])
+    ops = (conv(rng, (3, 3), 3, 4), RELU, epilogue, Pool2D(max_pool(2)))
+    run(fuse_epilogue, *ops, expect="Conv2D", exact=True)
+
+
+def test_the_order_of_the_epilogue_is_kept():
+    ops = (conv(rng, (3, 3), 3, 4), affine(rng, 0, 4), RELU, Pool2D(max_pool(2)))
+    run(fuse_epilogue, *ops, expect="Conv2D Eltwise Pool2D", exact=True)
+    ops = (conv(rng, (3, 3), 3, 4), Pool2D(max_pool(2)), RELU)
+    run(fuse_epilogue, *ops, expect="Conv2D Eltwise", exact=True)
+
+
+def test_dense_takes_an_activation_only():
+    both = Eltwise(RELU.activation, affine(rng, 0, 4).affine)
+    run(fuse_epilogue, dense(rng, 90, 4), RELU, expect="Dense", exact=True)
+    run(fuse_epilogue, dense(rng, 90, 4), both, expect="Dense Eltwise", exact=True)
+    run(fuse_epilogue, dense(rng, 90, 4), RELU, SIGMOID, expect="Dense Eltwise", exact=True)
+
+
+# ---- move_baseline -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axis", "pool", "moves"),
+    [
+        (0, None, True),
+        (1, max_pool(2), True),
+        (0, max_pool(2), True),
+        (0, Pool("max", (1, 1), (2, 2)), True),
+        (0, max_pool(2, 2, (1, 0, 1, 0)), True),
+        (2, max_pool(2), True),
+        (2, average_pool(2), True),
+        (0, average_pool(2), False),
+        (0, max_pool(2, 1), False),
+    ],
+)
+def test_baselines_move_into_the_bias(axis, pool, moves):
+    epilogue = affine(rng, axis, (4, 3, 4)[axis]).affine
+    layer = conv(rng, (3, 3), 3, 4, activation=Activation("relu"), affine=epilogue, pool=pool)
+    size = int(np.prod(chain((6, 5, 3), layer).shapes["v1"]))
+    after = run(move_baseline, layer, dense(rng, size, 4), expect="Conv2D Dense")
+    # With a convolution that returns nothing but negative numbers, all that relu cuts off is zero.
+    dark = replace(after.nodes[0].op, bias=np.full(4, -1e6))
+    outputs = reference.run_graph(chain((6, 5, 3), dark), images(after))
+    assert (not outputs.any()) == moves
+
+
+def test_baselines_of_other_activations_stay():
+    epilogue = affine(rng, 2, 4).affine
+    layer = conv(rng, (3, 3), 3, 4, activation=Activation("selu"), affine=epilogue)
+    run(move_baseline, layer, dense(rng, 48, 4), expect="Conv2D Dense", exact=True)
+
+
+# ---- materialize_moves -------------------------------------------------------------------------
+
+
+def test_padding_and_flattening_become_layers():
+    ops = (PAD, Pool2D(max_pool(2)), Reshape((36,)))
+    run(materialize_moves, *ops, expect="Conv2D Pool2D Dense", exact=True)
+
+
+def test_what_cannot_be_a_layer_stays():
+    ops = (Pad(PAD.widths, 1.0), Transpose((1, 0, 2)))
+    run(materialize_moves, *ops, expect="Pad Transpose", exact=True)
+
+
+# ---- all of them -------------------------------------------------------------------------------
+
+
+def test_the_usual_network_is_one_op_a_layer():
+    before = chain(
+        (28, 28, 1),
+        Eltwise(affine=Affine(2, np.full(1, 1 / 0.3081), np.full(1, -0.1307 / 0.3081))),
+        conv(rng, (3, 3), 1, 4),
+        affine(rng, 2, 4),
+        RELU,
+        Pool2D(max_pool(2)),
+        PAD,
+        conv(rng, (3, 3), 4, 5),
+        Pool2D(max_pool(2)),
+        RELU,
+        Reshape((7 * 6 * 5,)),
+        dense(rng, 7 * 6 * 5, 8),
+        affine(rng, 0, 8),
+        RELU,
+        dense(rng, 8, 3),
+        Softmax(),
+    )
+    after = optimize(before)
+    same(before, after)
+    assert kinds(after) == ["Conv2D", "Conv2D", "Dense", "Dense", "Softmax"]
+
+
+def test_observe_reports_each_pass_that_did_something():
+    before = chain((6, 5, 3), conv(rng, (3, 3), 3, 2), RELU, Eltwise())
+    seen = []
+    after = optimize(before, lambda name, graph: seen.append((name, len(graph.nodes))))
+    assert seen == [("fuse_epilogue", 1)]
+    assert kinds(after) == ["Conv2D"]
+
+
+def test_a_transpose_that_means_something_is_refused():
+    with pytest.raises(UnsupportedError, match="n0: Transpose from shape"):
+        optimize(chain((6, 5, 3), Transpose((1, 0, 2)), conv(rng, (2, 2), 3, 2)))
+
+
+def test_an_image_made_of_features_is_refused():
+    with pytest.raises(UnsupportedError, match="n1: Reshape from shape"):
+        optimize(chain((6, 5, 3), dense(rng, 90, 8), Reshape((2, 2, 2)), conv(rng, (2, 2), 2, 2)))
+
+
+SIDES = st.tuples(*(st.integers(0, 2),) * 4)
+PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
+ACTIVATION = st.sampled_from(
+    [
+        Activation("relu"),
+        Activation("leaky_relu", 0.3),
+        Activation("elu", 1.0),
+        Activation("selu"),
+        Activation("sigmoid"),
+        Activation("tanh"),
+    ]
+)
+
+
+@st.composite
+def networks(draw):
+    """A random network: image operators, here and there in NCHW; then, perhaps, vectors."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = start = draw(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)))
+    ops = []
+
+    def add(op):
+        nonlocal shape
+        ops.append(op)
+        shape = chain(shape, op).shapes["v1"]
+
+    def add_affine(axis):
+        op = affine(generator, axis, shape[axis])
+        if draw(st.booleans()):
+            op = Eltwise(affine=Affine(axis, abs(op.affine.scale), op.affine.shift))
+        add(op)
+
+    def window(bound):
+        sizes = draw(PAIR)
+        return min(sizes[0], bound[0]), min(sizes[1], bound[1])
+
+    for kind in draw(st.lists(st.sampled_from("caaeeppz"), min_size=1, max_size=8)):
+        nchw = kind in "aez" and draw(st.booleans())
+        if nchw:
+            add(TO_NCHW)
+        if kind == "c":
+            pad = draw(SIDES)
+            kernel = window((shape[0] + pad[0] + pad[2], shape[1] + pad[1] + pad[3]))
+            stride = draw(PAIR)
+            add(conv(generator, kernel, shape[2], draw(st.integers(1, 4)), pad=pad, stride=stride))
+        elif kind == "a":
+            add_affine(draw(st.integers(0, 2)))
+        elif kind == "e":
+            add(Eltwise(draw(ACTIVATION)))
+        elif kind == "p":
+            size, mode = window(shape), draw(st.sampled_from([max_pool, average_pool]))
+            pad = tuple(min(p, size[i % 2] - 1) for i, p in enumerate(draw(SIDES)))
+            pool = mode(1)
+            add(Pool2D(type(pool)(pool.mode, size, draw(PAIR), pad)))
+        else:
+            widths = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+            spatial = (1, 2) if nchw else (0, 1)
+            add(Pad(tuple(widths if axis in spatial else (0, 0) for axis in range(3))))
+        if nchw:
+            add(TO_NHWC)
+    if draw(st.booleans()):
+        if draw(st.booleans()):
+            add(TO_NCHW)
+        add(Reshape((int(np.prod(shape)),)))
+        for kind in draw(st.lists(st.sampled_from("aed"), max_size=5)):
+            if kind == "a":
+                add_affine(0)
+            elif kind == "e":
+                add(Eltwise(draw(ACTIVATION)))
+            else:
+                add(dense(generator, shape[0], draw(st.integers(1, 5))))
+    add(Eltwise(draw(ACTIVATION)))  # so that there is at least one operator
+    if len(shape) == 1 and draw(st.booleans()):
+        add(Softmax())
+    return chain(start, *ops)
+
+
+@settings(max_examples=300, deadline=None)
+@given(networks())
+def test_random_networks_compute_the_same(before):
+    after = optimize(before)
+    verify(after)
+    batch = images(before)
+    want = reference.run_graph(before, batch)
+    got = reference.run_graph(after, batch)
+    scale = max(1.0, float(np.abs(want).max()))
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * scale)

@@ -1,0 +1,127 @@
+"""Shape rules, and what makes a graph valid."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from compiler_cases import RELU, chain, conv, dense, max_pool
+from fastdigit.compiler.ir import (
+    Activation,
+    Affine,
+    Dense,
+    Eltwise,
+    Graph,
+    Node,
+    Pad,
+    Pool,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+)
+from fastdigit.compiler.spec import GraphError, verify, verify_program
+from fastdigit.errors import UnsupportedError
+
+rng = np.random.default_rng(0)
+
+
+def test_shapes():
+    graph = chain(
+        (28, 27, 3),
+        conv(rng, (3, 2), 3, 8, stride=(2, 1), dilation=(1, 2), pad=(1, 0, 2, 1), pool=max_pool(2)),
+        Pad(((1, 0), (0, 2), (0, 0))),
+        Transpose((2, 0, 1)),
+        Reshape((8 * 8 * 15,)),
+        dense(rng, 960, 10),
+        Softmax(),
+    )
+    # height (28 + 3 - 3) // 2 + 1 = 15, pooled 7; width 27 + 1 - 3 + 1 = 26, pooled 13
+    assert [graph.shapes[f"v{i}"] for i in range(7)] == [
+        (28, 27, 3),
+        (7, 13, 8),
+        (8, 15, 8),
+        (8, 8, 15),
+        (960,),
+        (10,),
+        (10,),
+    ]
+    verify(graph)
+
+
+@pytest.mark.parametrize(
+    ("shape", "op", "message"),
+    [
+        ((4, 4, 2), conv(rng, (3, 3), 3, 8), "take 3 channels, the input has 2"),
+        ((2, 2, 3), conv(rng, (3, 3), 3, 8), "window of 3 does not fit 2"),
+        ((12,), conv(rng, (3, 3), 3, 8), "needs \\(height, width, channels\\)"),
+        ((4, 4, 3), conv(rng, (3, 3), 3, 8, dilation=(0, 1)), "dilation"),
+        ((4, 4, 3), conv(rng, (3, 3), 3, 8, stride=(0, 1)), "stride 0"),
+        ((4, 4, 3), conv(rng, (3, 3), 3, 8, pad=(0, -1, 0, 0)), "negative"),
+        ((5,), dense(rng, 4, 2), "take 4 inputs"),
+        ((2, 2), dense(rng, 4, 2), "a vector or an image"),
+        ((1,), Dense(np.array([[np.nan]])), "not all finite"),
+        ((2,), Dense(np.ones((2, 3)), np.ones(2)), "bias has shape"),
+        ((4, 4, 1), Pool2D(Pool("min", (2, 2), (2, 2))), "mode 'min'"),
+        ((4, 4, 1), Pool2D(Pool("max", (2, 2), (2, 2), (2, 0, 0, 0))), "not less than the window"),
+        ((4,), Eltwise(Activation("swish")), "'swish' is not one of"),
+        ((4,), Eltwise(Activation("leaky_relu", -1.0)), "alpha -1.0"),
+        ((4,), Eltwise(Activation("relu", 0.5)), "expected none"),
+        ((4,), Eltwise(affine=Affine(0, np.ones(3), np.ones(4))), "scale has shape"),
+        ((4,), Eltwise(affine=Affine(0, np.ones(4), np.full(4, np.inf))), "shift has values"),
+        ((4,), Eltwise(affine=Affine(1, np.ones(4), np.ones(4))), "axis 1"),
+        ((4, 4, 1), Softmax(), "over a vector"),
+        ((4,), Pad(((0, -1),)), "a crop"),
+        ((4,), Pad(((0, 0), (0, 0))), "has 2 axes"),
+        ((4, 2), Transpose((0, 0)), "permutation"),
+        ((4, 2), Reshape((3, 3)), "number of elements"),
+    ],
+)
+def test_rules_refuse(shape, op, message):
+    with pytest.raises(UnsupportedError, match=f"n0: .*{message}"):
+        chain(shape, op)
+
+
+def broken(**changes):
+    graph = chain((4,), RELU, RELU)
+    return replace(graph, **changes)
+
+
+def test_verify_accepts():
+    verify(broken())
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (broken(input="other"), "no shape"),
+        (broken(output="other"), "never written"),
+        (broken(output="v1"), "nothing reads \\['v2'\\]"),
+        (broken(shapes={"v0": (4,), "v1": (4,), "v2": (5,)}), "n1: shape"),
+        (broken(shapes={"v0": (4,), "v1": (4,), "v2": (4,), "v3": (4,)}), "unknown values"),
+        (broken(nodes=(Node("a", RELU, ("v1",), "v2"),)), "reads 'v1' before"),
+        (broken(nodes=(Node("a", RELU, ("v0",), "v0"),)), "a second time"),
+        (broken(nodes=(Node("a", RELU, ("v0", "v0"), "v1"),)), "2 inputs"),
+        (broken(nodes=(Node("a", "relu", ("v0",), "v1"),)), "str is not an operator"),
+    ],
+)
+def test_verify_refuses(graph, message):
+    with pytest.raises(GraphError, match=message):
+        verify(graph)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (Graph("v0", "v0", (), {"v0": (4,)}), "no operators"),
+        (chain((4, 4), RELU), "supported are \\(height, width, channels\\)"),
+        (chain((4, 4, 2), Transpose((1, 0, 2)), RELU), "n0: Transpose from shape"),
+        (chain((4,), Softmax(), RELU), "Softmax is supported as the last"),
+        (chain((300, 1, 1), conv(rng, (256, 1), 1, 1)), "up to 255, got 256"),
+        (chain((300, 1, 1), Pool2D(Pool("max", (256, 1), (1, 1)))), "up to 255, got 256"),
+        (chain((4097, 4096, 1), RELU), "more than 16777216 elements"),
+    ],
+)
+def test_verify_program_refuses(graph, message):
+    with pytest.raises(UnsupportedError, match=message):
+        verify_program(graph)

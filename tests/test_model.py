@@ -1,0 +1,328 @@
+"""The Python API, on the model that ships and on real digits."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdigit
+import reference
+from fastdigit import Model
+from fastdigit.datasets import load_mnist_test
+from fastdigit.errors import FastDigitError, InputError, ModelFormatError, UnsupportedError
+from networks import chain, dense, packed, small_networks
+
+MODELS = Path(fastdigit.__file__).parent / "models"
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    return load_mnist_test()[0]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return fastdigit.load()
+
+
+# ---- What it computes ----
+
+
+def test_accuracy_on_the_test_digits(model: Model) -> None:
+    images, labels = load_mnist_test()
+    predicted = model.predict(images)
+    assert predicted.dtype == np.int64
+    # What docs/training.md says, to the image: 65 of 10,000 misread.
+    assert int((predicted != labels).sum()) == 65
+
+
+def test_parity_with_onnx_runtime(model: Model, digits: np.ndarray) -> None:
+    """The first promise: 1e-5 on probabilities, and every label."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(MODELS / "seed.onnx", providers=["CPUExecutionProvider"])
+    x = (digits.astype(np.float32) / np.float32(255))[..., None]
+    want = np.concatenate([session.run(None, {"input": part})[0] for part in np.split(x, 20)])
+    got = model.predict_proba(digits)
+    assert np.abs(got - want).max() <= 1e-5
+    np.testing.assert_array_equal(got.argmax(1), want.argmax(1))
+
+
+@pytest.mark.parametrize(
+    "isa", [name for name, usable in fastdigit.config()["isas"].items() if usable]
+)
+def test_isas_agree_on_the_test_digits(
+    isa: str, model: Model, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTDIGIT_ISA", isa)
+    other = fastdigit.load()
+    assert other.info()["isa"] == isa
+    assert np.abs(other.predict_proba(digits) - model.predict_proba(digits)).max() <= 1e-5
+    np.testing.assert_array_equal(other.predict(digits), model.predict(digits))
+
+
+def test_module_functions_use_the_default_model(model: Model, digits: np.ndarray) -> None:
+    np.testing.assert_array_equal(fastdigit.predict(digits[:9]), model.predict(digits[:9]))
+    assert (
+        fastdigit.predict_proba(digits[:9]).tobytes() == model.predict_proba(digits[:9]).tobytes()
+    )
+
+
+def test_probabilities_are_the_softmax_of_logits(model: Model, digits: np.ndarray) -> None:
+    want = reference.softmax(model.logits(digits[:50]))
+    np.testing.assert_allclose(model.predict_proba(digits[:50]), want, rtol=0, atol=1e-6)
+
+
+# ---- What it takes ----
+
+
+def as_float(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32) / np.float32(255)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        pytest.param(lambda x: x.reshape(-1, 28, 28, 1), id="channels"),
+        pytest.param(lambda x: x.reshape(-1, 784), id="flat"),
+        pytest.param(as_float, id="float32"),
+        pytest.param(lambda x: x.astype(np.float64) / 255, id="float64"),
+        pytest.param(lambda x: as_float(x).astype(">f4"), id="big-endian"),
+        pytest.param(lambda x: np.asfortranarray(as_float(x)), id="fortran"),
+        pytest.param(lambda x: np.repeat(as_float(x), 2, axis=2)[:, :, ::2], id="strided"),
+        pytest.param(lambda x: as_float(x)[::-1][::-1], id="negative strides"),
+        pytest.param(lambda x: as_float(x).view(np.ma.MaskedArray), id="subclass"),
+        pytest.param(
+            lambda x: (
+                np.frombuffer(b"\0" + as_float(x).tobytes(), np.uint8)[1:]
+                .view(np.float32)
+                .reshape(x.shape)
+            ),
+            id="unaligned",
+        ),
+    ],
+)
+def test_every_form_of_a_batch_gives_the_same(model: Model, digits: np.ndarray, convert) -> None:
+    batch = convert(digits[:7])
+    before = batch.copy()
+    np.testing.assert_allclose(
+        model.predict_proba(batch), model.predict_proba(digits[:7]), rtol=0, atol=1e-6
+    )
+    np.testing.assert_array_equal(batch, before)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1)])
+def test_one_image(model: Model, digits: np.ndarray, shape: tuple[int, ...]) -> None:
+    one = digits[3].reshape(shape)
+    assert model.predict(one).shape == (1,)
+    assert model.predict_proba(one).tobytes() == model.predict_proba(digits[3:4]).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (0, 28, 28, 1), (0, 784)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_no_image(model: Model, shape: tuple[int, ...], dtype: type) -> None:
+    empty = np.zeros(shape, dtype)
+    assert model.predict(empty).shape == (0,)
+    assert model.predict_proba(empty).shape == model.logits(empty).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([[0.0] * 28] * 28, "the batch is a list, expected a NumPy array of shape"),
+        (None, "the batch is a NoneType"),
+        ("7", "the batch is a str"),
+        (
+            np.zeros((5, 27, 28), np.float32),
+            r"the batch has shape \(5, 27, 28\), expected of shape \(N, 28, 28\)",
+        ),
+        (np.zeros((1, 1, 28, 28), np.float32), r"shape \(1, 1, 28, 28\)"),
+        (np.zeros((2, 28, 28, 3), np.float32), r"shape \(2, 28, 28, 3\)"),
+        (np.zeros(784, np.float32), r"shape \(784,\)"),
+        (np.zeros((), np.float32), r"shape \(\)"),
+        (
+            np.zeros((1, 28, 28), np.int64),
+            "dtype int64, expected uint8 in 0..255 or floats in 0..1",
+        ),
+        (np.zeros((1, 28, 28), bool), "dtype bool"),
+        (np.zeros((1, 28, 28), complex), "dtype complex128"),
+        (np.zeros((1, 28, 28), object), "dtype object"),
+        (np.zeros((1, 28, 28), "U1"), "dtype <U1"),
+    ],
+)
+def test_wrong_batches(model: Model, batch, message: str) -> None:
+    for method in (model.predict, model.predict_proba, model.logits, fastdigit.predict):
+        with pytest.raises(InputError, match=message):
+            method(batch)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.5, -0.5, 255.0, 1e300])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_wrong_values(dtype: type, value: float, threads: int) -> None:
+    model = fastdigit.load(threads=threads)
+    batch = np.zeros((100, 28, 28), dtype)
+    with np.errstate(over="ignore"):
+        batch[70, 3, 4] = batch[90, 0, 0] = value
+    with pytest.raises(InputError, match=r"at element 88 of image 70 is outside \[0, 1\]"):
+        model.predict(batch)
+    # The model is none the worse for it.
+    assert model.predict(batch[:70]).shape == (70,)
+
+
+def test_out(model: Model, digits: np.ndarray) -> None:
+    labels, floats = np.empty(5, np.int64), np.empty((5, 10), np.float32)
+    assert model.predict(digits[:5], out=labels) is labels
+    assert model.predict_proba(digits[:5], out=floats) is floats
+    np.testing.assert_array_equal(labels, model.predict(digits[:5]))
+    assert floats.tobytes() == model.predict_proba(digits[:5]).tobytes()
+    assert model.logits(digits[:5], out=floats).tobytes() == model.logits(digits[:5]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ([0] * 5, "out is a list"),
+        (np.empty(4, np.int64), r"int64 of shape \(4,\), expected int64 of shape \(5,\)"),
+        (np.empty(5, np.int32), "out is int32"),
+        (np.empty(10, np.int64)[::2], "not C-contiguous"),
+        (np.frombuffer(bytes(40), np.int64), "writeable"),
+    ],
+)
+def test_wrong_out(model: Model, digits: np.ndarray, out, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.predict(digits[:5], out=out)
+
+
+# ---- What it is ----
+
+
+def test_facts(model: Model) -> None:
+    assert model.input_shape == (28, 28, 1)
+    assert model.classes == tuple("0123456789")
+    assert model.threads == 1
+    info = model.info()
+    assert info["meta"]["name"] == "seed"
+    assert info["meta"]["verification"]["label_agreement"] == 1.0
+    assert info["file_bytes"] == (MODELS / "seed.fdm").stat().st_size
+    assert info["multiply_adds"] == 4_484_160
+    info["meta"]["name"] = "changed"
+    assert model.info()["meta"]["name"] == "seed", "info() hands out copies"
+    assert "seed" in repr(model)
+
+
+def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
+    fastdigit.show_config()
+    shown, facts = capsys.readouterr().out, fastdigit.config()
+    assert facts["isa"] in shown and facts["version"] in shown and facts["numpy"] in shown
+    for name in facts["isas"]:
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    "duplicate", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy, copy.deepcopy]
+)
+def test_pickle(digits: np.ndarray, duplicate) -> None:
+    model = fastdigit.load(threads=2)
+    twin = duplicate(model)
+    assert twin is not model and twin.threads == 2 and twin.info() == model.info()
+    assert twin.logits(digits[:50]).tobytes() == model.logits(digits[:50]).tobytes()
+
+
+def test_networks_that_are_no_digit_classifiers() -> None:
+    rng = np.random.default_rng(0)
+    raw = Model(
+        packed(chain((6,), [dense(rng, 6, 3)]), input_range=(-np.inf, np.inf), u8_divisor=0)
+    )
+    x = rng.normal(size=(4, 6)).astype(np.float32) * 100
+    assert raw.logits(x).shape == (4, 3)
+    assert raw.classes == ("0", "1", "2")
+    with pytest.raises(UnsupportedError, match="does not end in a softmax"):
+        raw.predict_proba(x)
+    with pytest.raises(InputError, match="uint8"):
+        raw.predict(np.zeros((4, 6), np.uint8))
+    with pytest.raises(InputError, match=r"shape \(6,\), expected of shape \(N, 6\)"):
+        raw.predict(x[0])
+    x[2, 1] = np.inf
+    with pytest.raises(InputError, match="value inf at element 1 of image 2"):
+        raw.predict(x)
+    colour = Model(packed(small_networks()["fully convolutional"]))
+    assert colour.logits(np.zeros((9, 8, 3), np.float32)).shape == (1, 7 * 6 * 2)
+
+
+# ---- How it is opened ----
+
+
+def test_load_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="cannot open"):
+        fastdigit.load(tmp_path / "missing.fdm")
+    with pytest.raises(OSError):
+        fastdigit.load(tmp_path)
+    (tmp_path / "text.fdm").write_text("not a model")
+    with pytest.raises(ModelFormatError, match=r"not a \.fdm file"):
+        fastdigit.load(tmp_path / "text.fdm")
+    assert issubclass(ModelFormatError, FastDigitError) and issubclass(ModelFormatError, ValueError)
+    with pytest.raises(ValueError, match="embedded null"):
+        fastdigit.load("a\0b")
+
+
+def test_a_path_with_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "größe \N{DIGIT SEVEN}.fdm"
+    path.write_bytes((MODELS / "seed.fdm").read_bytes())
+    assert fastdigit.load(path).predict(np.zeros((1, 28, 28), np.uint8)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (257, ValueError),
+        (1.0, TypeError),
+        (True, TypeError),
+        ("2", TypeError),
+    ],
+)
+def test_wrong_threads(threads, error: type) -> None:
+    with pytest.raises(error, match="threads is"):
+        fastdigit.load(threads=threads)
+
+
+def test_first_use_from_many_threads() -> None:
+    code = (
+        "import threading, numpy as np, fastdigit\n"
+        "results, start = [], threading.Barrier(8)\n"
+        "def work():\n"
+        "    start.wait()\n"
+        "    results.append(fastdigit.predict(np.zeros((3, 28, 28), np.uint8)).tolist())\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert len(results) == 8 and all(r == results[0] for r in results)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_models_close_while_others_run(digits: np.ndarray) -> None:
+    """Each model owns its memory: dropping one in the middle of another's call harms nobody."""
+    want = fastdigit.load().logits(digits[:64]).tobytes()
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            fastdigit.load().predict(digits[:1])
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(30):
+            assert fastdigit.load().logits(digits[:64]).tobytes() == want
+    finally:
+        stop.set()
+        thread.join()

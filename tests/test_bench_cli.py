@@ -1,0 +1,294 @@
+"""The fastdigit-bench command: exit status, messages, report and JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bench_fakes
+from fastdigit.bench import cli, report
+from fastdigit.bench.machine import Machine
+from fastdigit.bench.measure import Turn
+from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require
+from fastdigit.bench.scenarios import (
+    Agreement,
+    Failure,
+    Images,
+    Measurement,
+    Parity,
+    Results,
+    Settings,
+)
+from fastdigit.bench.worker import Prepared
+from fastdigit.errors import MissingExtraError
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarking.md"
+QUICK = ["--quick", "--rounds", "2", "--batch", "4,64"]
+
+MACHINE = Machine(
+    cpu="Some CPU",
+    architecture="x86_64",
+    cpus=2,
+    cpu_quota=1.5,
+    isa="avx2",
+    isas_available=["generic", "avx2"],
+    system="Linux 1.2.3",
+    python="3.11.0",
+    numpy="2.0.0",
+    load_average=1.9,
+)
+
+
+@pytest.fixture(autouse=True)
+def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    pixels = random.random((600, 28, 28, 1), np.float32)
+    data = Images("test images", pixels, random.integers(0, 10, 600))
+    monkeypatch.setattr(cli, "DATA", {"digits": lambda: data, "noise": lambda: data})
+    path = tmp_path / "model"
+    path.touch()
+    files = ModelFiles(fdm=path, onnx=(path,))
+    monkeypatch.setattr(cli, "default_files", lambda: files)
+
+
+def known(*runtimes: type[Runtime]) -> dict[str, type[Runtime]]:
+    return {runtime.name: runtime for runtime in (bench_fakes.Reference, *runtimes)}
+
+
+def test_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(QUICK, known(bench_fakes.Right, bench_fakes.NotInstalled)) == 0
+    output = capsys.readouterr().out
+    assert "Parity holds" in output
+    assert "Not installed: absent" in output
+    assert re.search(r"^ *64 +onnxruntime .* \d+\.\d\dx", output, re.MULTILINE)
+
+
+def test_parity_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(QUICK, known(bench_fakes.OffByALittle)) == 1
+    output = capsys.readouterr().out
+    assert "Parity FAILED" in output
+    assert "wrong results, so not timed" in output
+    assert "3.0e-05" in output
+
+
+def test_no_parity_compares_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--no-parity"], known(bench_fakes.OffByALittle)) == 0
+    assert "not compared" in capsys.readouterr().out
+
+
+def test_crashed_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*QUICK, "--runtimes", "fastdigit,peer"]
+    assert cli.main(arguments, known(bench_fakes.Right, bench_fakes.Exits)) == 2
+    output = capsys.readouterr().out
+    assert "peer (batch 4 and from then on): failed: ended by itself" in output
+    assert "Parity holds" in output
+
+
+def test_failed_reference_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = {**known(bench_fakes.Right), "onnxruntime": bench_fakes.BrokenReference}
+    assert cli.main([*QUICK, "--runtimes", "fastdigit"], fakes) == 2
+    assert "onnxruntime ended by itself with exit status 3" in capsys.readouterr().err
+
+
+def test_json_to_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    assert cli.main([*QUICK, "--json", str(target)], known(bench_fakes.Right)) == 0
+    figures = json.loads(target.read_text())
+    assert figures["schema"] == report.SCHEMA
+    assert [(m["runtime"], m["batch"]) for m in figures["measurements"]] == [
+        (name, batch) for batch in (4, 64) for name in ("fastdigit", "onnxruntime")
+    ]
+    for m in figures["measurements"]:
+        assert len(m["rounds"]) == 2
+        assert m["calls"] == sum(r["calls"] for r in m["rounds"])
+        assert m["min_ns"] == min(r["min_ns"] for r in m["rounds"])
+        assert m["images_per_second"] == pytest.approx(m["batch"] / m["median_ns"] * 1e9)
+    assert figures["parity"]["passed"] is True
+    assert figures["settings"]["data"] == "test images"
+
+
+def test_json_to_stdout_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*QUICK, "--json", "-"], known(bench_fakes.OffByALittle)) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["parity"]["passed"] is False
+    assert "Parity FAILED" in captured.err
+
+
+def test_all_means_every_runtime_that_can_run_here(capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = known(bench_fakes.Right, bench_fakes.NotInstalled, bench_fakes.LacksFile)
+    assert cli.main([*QUICK, "--runtimes", "all"], fakes) == 0
+    assert "Installed, not asked for: lacking" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", r"absent is not installed.*pip install 'fastdigit\[bench-peers\]'"),
+        ("lacking", "lacking needs the network as --keras FILE"),
+    ],
+)
+def test_runtime_that_cannot_run(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fakes = known(bench_fakes.Right, bench_fakes.NotInstalled, bench_fakes.LacksFile)
+    assert cli.main(["--runtimes", name], fakes) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_missing_rich_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert cli.main(QUICK, known(bench_fakes.Right)) == 2
+    assert "pip install 'fastdigit[bench]'" in capsys.readouterr().err
+
+
+def test_missing_reference_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = {**known(bench_fakes.Right), "onnxruntime": bench_fakes.NotInstalled}
+    assert cli.main(["--runtimes", "fastdigit"], fakes) == 2
+    assert "is not installed" in capsys.readouterr().err
+
+
+def test_require() -> None:
+    assert require("json", "bench") is json
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastdigit\[bench\]'"):
+        require("no_such_module_at_all", "bench")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--runtimes", "nothing"],
+        ["--runtimes", ""],
+        ["--batch", "0"],
+        ["--batch", "1,x"],
+        ["--threads", "-1"],
+        ["--rounds", "0"],
+        ["--model", "a.fdm"],
+        ["--onnx", "a.onnx"],
+        ["--data", "photographs"],
+    ],
+)
+def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: fastdigit-bench" in capsys.readouterr().err
+
+
+def test_missing_model_file(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", "no/such.fdm", "--onnx", "no/such.onnx"]
+    assert cli.main(arguments, known(bench_fakes.Right)) == 2
+    assert "there is no model file no/such.fdm" in capsys.readouterr().err
+
+
+def test_json_into_no_directory_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: object, **options: object) -> None:
+        raise AssertionError("measured in vain")
+
+    monkeypatch.setattr(cli.scenarios, "run", run)
+    target = str(tmp_path / "no" / "such" / "figures.json")
+    assert cli.main([*QUICK, "--json", target], known(bench_fakes.Right)) == 2
+    assert re.search("no directory .*such", capsys.readouterr().err)
+
+
+def slow_and_noisy() -> Results:
+    """Results with wide numbers and something of everything."""
+
+    def turns(nanoseconds: int) -> list[Turn]:
+        return [
+            Turn(np.array([nanoseconds * (4 + i) // 4] * 3), idle_cpu=0.05, preemptions=i)
+            for i in range(4)
+        ]
+
+    prepared = Prepared("first", {"first": 1e6, "second": 2e6}, {"third": "no"}, False)
+    agreement = Agreement(images=512, disagreements=0, max_difference=1e-7)
+    results = Results(Settings(threads=(1, 2)), "digits", {1: [0], 2: [0, 1]})
+    for threads in (1, 2):
+        for batch in (1, 512):
+            for name, nanoseconds in (("fastdigit", 71_234_567), ("onnxruntime", 298_765_432)):
+                results.measurements.append(
+                    Measurement(name, batch, threads, prepared, agreement, turns(nanoseconds))
+                )
+    results.failures.append(Failure("mnn", 1, 8, "failed", "crashed [with] SIGSEGV", final=True))
+    results.parity.append(Parity("fastdigit", 1, 512, agreement, 0.9935))
+    wrong = Agreement(images=10_000, disagreements=7, max_difference=float("nan"))
+    results.parity.append(Parity("ncnn", 1, 512, wrong, None))
+    return results
+
+
+def printed(results: Results, width: int) -> str:
+    from rich.console import Console
+
+    text = io.StringIO()
+    versions = {name: "1.0" for name in RUNTIMES}
+    report.print_report(results, MACHINE, versions, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_report_fits_a_narrow_terminal() -> None:
+    text = printed(slow_and_noisy(), 80)
+    assert "…" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_report_says_everything() -> None:
+    text = printed(slow_and_noisy(), 500)
+    for expected in (
+        "Some CPU, 2 CPUs (quota 1.5), fastdigit uses avx2, load average 1.90",
+        "1 thread on CPU 0",
+        "2 threads on CPU 0, 1",
+        "4.19x",
+        "Noise: noisy",
+        "already busy before the run",
+        "onnxruntime ran the fastest of its variants: first at batch 1, 512, 1 on 2 threads",
+        "fastdigit did not use third: no",
+        "used 50 ms of CPU time after a turn, while idle",
+        "Threads left to the scheduler: fastdigit, onnxruntime.",
+        "mnn (batch 8 and from then on): failed: crashed [with] SIGSEGV",
+        "99.35%",
+        "nan",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("spread", "word"),
+    [(0, "steady"), (0.03, "steady"), (0.05, "some noise"), (0.11, "noisy"), (9, "noisy")],
+)
+def test_verdict(spread: float, word: str) -> None:
+    assert report.verdict(spread) == word
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """All paths of a JSON value, list items as ``[]``."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield f"{path}.{key}".lstrip(".")
+            yield from keys(child, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for child in value:
+            yield from keys(child, f"{path}[]")
+
+
+def test_json_schema_is_documented() -> None:
+    versions = {name: None for name in RUNTIMES}
+    figures = report.to_json(slow_and_noisy(), MACHINE, versions)
+    json.dumps(figures, allow_nan=False)
+    named_by_data = re.compile(
+        r"(runtimes|settings\.cpus|measurements\[\]\.variants_(ns|rejected))\.[^.]+"
+    )
+    written = {named_by_data.sub(r"\1.*", path) for path in keys(figures)}
+    section = DOCUMENT.read_text().partition("## The JSON report")[2]
+    documented = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    assert written == documented

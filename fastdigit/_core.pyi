@@ -22,5 +22,11 @@ class Core:
     def facts(self) -> Facts: ...
     def to_bytes(self) -> bytes: ...
     def run(
-        self, input: Any, u8: bool, n: int, values: Any | None, logits: Any | None, labels: Any | None
+        self,
+        input: Any,
+        u8: bool,
+        n: int,
+        values: Any | None,
+        logits: Any | None,
+        labels: Any | None,
     ) -> None: ...

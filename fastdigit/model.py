@@ -111,9 +111,9 @@ class Model:
         dict
             ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``outputs``,
             ``has_softmax``, ``range`` (least and greatest input value), ``accepts_u8``,
-            ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``, ``file_bytes``,
-            ``context_bytes`` (scratch of one call, per thread), ``meta`` (a dict: what the compiler
-            recorded, such as name, classes and verification).
+            ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``,
+            ``file_bytes``, ``context_bytes`` (scratch of one call, per thread), ``meta`` (a dict:
+            what the compiler recorded, such as name, classes and verification).
         """
         return {**self._facts, "threads": self._threads, "meta": json.loads(json.dumps(self._meta))}
 

@@ -19,7 +19,8 @@
 #define FD_INLINE static inline __attribute__((always_inline))
 #define FD_UNROLL _Pragma("GCC unroll 64")
 
-#define FD_TILE_MAX_NV (FD_CONV_NV > FD_DENSE_NV ? FD_CONV_NV : FD_DENSE_NV)
+/* The most inputs or vectors of weights in a tile. */
+#define FD_TILE_SIDE 12
 
 #include "kernels/math.inl.h"
 #include "kernels/tile.inl.h"

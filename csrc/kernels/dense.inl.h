@@ -16,11 +16,15 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
         v_store_n(p, x, n);
 }
 
+/* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most a panel. */
+#define FD_DENSE_NV(mr) \
+    (FD_DENSE_ACCUMULATORS / (mr) < FD_PANEL / FD_VL ? FD_DENSE_ACCUMULATORS / (mr) : FD_PANEL / FD_VL)
+
 /* Rows row to row + mr - 1, nv vectors of columns. */
 FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
                                  const int mr, const int nv) {
     const float *x[FD_DENSE_MR];
-    fd_v acc[FD_DENSE_MR * FD_DENSE_NV];
+    fd_v acc[FD_DENSE_ACCUMULATORS];
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
         x[m] = a->in + (row + (size_t)m) * a->in_row;
@@ -36,31 +40,45 @@ FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t 
     }
 }
 
-FD_INLINE void FD_FN(dense_columns)(const fd_dense_args *a, const float *w, size_t w_row, size_t channel,
-                                    const int nv) {
-    size_t row = 0;
-    for (; a->m - row >= FD_DENSE_MR; row += FD_DENSE_MR) FD_FN(dense_tile)(a, w, w_row, row, channel, FD_DENSE_MR, nv);
-    for (; a->m - row >= 2; row += 2) FD_FN(dense_tile)(a, w, w_row, row, channel, 2, nv);
-    for (; a->m - row >= 1; row += 1) FD_FN(dense_tile)(a, w, w_row, row, channel, 1, nv);
+/* mr rows of one panel, its vectors in equal shares. */
+FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
+                                  const int mr) {
+    const size_t vectors = (fd_min(FD_PANEL, a->channels - channel) + FD_VL - 1) / FD_VL;
+    const size_t most = (size_t)FD_DENSE_NV(mr), shares = (vectors + most - 1) / most;
+    for (size_t s = 0; s < shares; s++) {
+        const size_t first = vectors * s / shares;
+        switch (vectors * (s + 1) / shares - first) {
+/* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
+#define FD_CASE(nv)                                                                                                    \
+    case nv:                                                                                                           \
+        FD_FN(dense_tile)                                                                                              \
+        (a, w + first * FD_VL, w_row, row, channel + first * FD_VL, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1);           \
+        break;
+            FD_CASE(1)
+            FD_CASE(2)
+            FD_CASE(3)
+            FD_CASE(4)
+            FD_CASE(5)
+            FD_CASE(6)
+#undef FD_CASE
+        }
+    }
 }
 
+_Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_panel and dense_many have a case for every share");
+
+/* Rows in equal shares of two to FD_DENSE_MR; panels outermost, for they are what comes from afar. */
 FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a) {
-    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
-        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
-        const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
-        const size_t shares = (vectors + FD_DENSE_NV - 1) / FD_DENSE_NV;
+    const size_t shares = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
+    for (size_t channel = 0; channel < a->channels; channel += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - channel, FD_PANEL_ALIGN));
+        const float *const w = a->weights + channel * a->depth;
         for (size_t s = 0; s < shares; s++) {
-            const size_t begin = vectors * s / shares * FD_VL;
-            const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
-            const float *const w = a->weights + first * a->depth + begin;
-            if (nv == 1) FD_FN(dense_columns)(a, w, panel, first + begin, 1);
-            if (nv == 2) FD_FN(dense_columns)(a, w, panel, first + begin, 2);
-            if (nv == 3) FD_FN(dense_columns)(a, w, panel, first + begin, 3);
-#if FD_DENSE_NV > 3
-            if (nv == 4) FD_FN(dense_columns)(a, w, panel, first + begin, 4);
-            if (nv == 5) FD_FN(dense_columns)(a, w, panel, first + begin, 5);
-            if (nv == 6) FD_FN(dense_columns)(a, w, panel, first + begin, 6);
-#endif
+            const size_t row = a->m * s / shares;
+            const size_t rows = a->m * (s + 1) / shares - row;
+            if (rows == 2) FD_FN(dense_panel)(a, w, panel, row, channel, 2);
+            if (rows == 3) FD_FN(dense_panel)(a, w, panel, row, channel, 3);
+            if (rows == 4) FD_FN(dense_panel)(a, w, panel, row, channel, 4);
         }
     }
 }
@@ -121,10 +139,12 @@ FD_INLINE void FD_FN(dense_activate)(const fd_dense_args *a) {
 }
 
 FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
-    if (a->m == 1)
-        FD_FN(dense_row)(a);
-    else
+    if (a->m > FD_DENSE_ALONE) {
         FD_FN(dense_many)(a);
+    } else {
+        fd_dense_args row = *a;
+        for (size_t i = 0; i < a->m; i++, row.in += a->in_row, row.out += a->out_row) FD_FN(dense_row)(&row);
+    }
     FD_FN(dense_activate)(a);
 }
 

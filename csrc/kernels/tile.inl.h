@@ -14,23 +14,37 @@
 #define FD_KEEP(v) ((void)(v))
 #endif
 
-/* acc[p][v] += sum over k < depth of x[p][taps[k]] * w[k * w_row + v * FD_VL], k ascending. Without taps, taps[k] is
- * k. */
+/* acc[p][v] += sum over k < depth of x[p][taps[k]] * w[k * w_row + v * FD_VL], k ascending. Without taps, taps[k] is k.
+ *
+ * Whichever is fewer, inputs or weights, waits in registers while the others come one by one. */
 FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *taps, size_t depth, const float *w,
                            size_t w_row, const int px, const int nv) {
     for (size_t k = 0; k < depth; k++, w += w_row) {
         const size_t tap = taps ? taps[k] : k;
-        fd_v weight[FD_TILE_MAX_NV];
-        FD_UNROLL
-        for (int v = 0; v < nv; v++) {
-            weight[v] = v_load(w + v * FD_VL);
-            if (px * nv + nv + 1 < FD_VREGS || v + 1 < nv) FD_KEEP(weight[v]);
-        }
-        FD_UNROLL
-        for (int p = 0; p < px; p++) {
-            const fd_v input = v_set1(x[p][tap]);
+        fd_v waiting[FD_TILE_SIDE];
+        if (px < nv) {
             FD_UNROLL
-            for (int v = 0; v < nv; v++) acc[p * nv + v] = v_fma(input, weight[v], acc[p * nv + v]);
+            for (int p = 0; p < px; p++) waiting[p] = v_set1(x[p][tap]);
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) {
+                fd_v weight = v_load(w + v * FD_VL);
+                if (px * nv + px + 1 < FD_VREGS) FD_KEEP(weight);
+                FD_UNROLL
+                for (int p = 0; p < px; p++) acc[p * nv + v] = v_fma(waiting[p], weight, acc[p * nv + v]);
+            }
+        } else {
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) {
+                waiting[v] = v_load(w + v * FD_VL);
+                /* The last one only if there is a register to spare: an accumulator in memory costs more. */
+                if (px * nv + nv + 1 < FD_VREGS || v + 1 < nv) FD_KEEP(waiting[v]);
+            }
+            FD_UNROLL
+            for (int p = 0; p < px; p++) {
+                const fd_v input = v_set1(x[p][tap]);
+                FD_UNROLL
+                for (int v = 0; v < nv; v++) acc[p * nv + v] = v_fma(input, waiting[v], acc[p * nv + v]);
+            }
         }
     }
 }

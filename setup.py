@@ -68,9 +68,11 @@ CORE_SOURCES = [
     "csrc/cpu/cpu.c",
     "csrc/model/algorithm.c",
     "csrc/model/load.c",
+    "csrc/model/open.c",
     "csrc/model/plan.c",
     "csrc/model/pool.c",
     "csrc/model/run.c",
+    "csrc/model/team.c",
 ]
 HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc").rglob(kind))
 

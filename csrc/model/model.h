@@ -2,6 +2,8 @@
 #ifndef FD_MODEL_MODEL_H
 #define FD_MODEL_MODEL_H
 
+#include <float.h>
+
 #include "base/status.h"
 #include "cpu/cpu.h"
 #include "kernels/kernels.h"
@@ -65,6 +67,11 @@ struct fd_model {
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */
 };
+
+/* Infinite bounds of an input's range accept what is finite, and nothing else. */
+static inline float fd_finite_bound(float bound) {
+    return bound < -FLT_MAX ? -FLT_MAX : bound > FLT_MAX ? FLT_MAX : bound;
+}
 
 /* load.c: fills the file part from model->file, or says what is wrong with it. */
 fd_status fd_load(fd_model *model, fd_error *error);

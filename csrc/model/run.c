@@ -1,115 +1,29 @@
-/* The public API: open, run, close. */
+/* The public API: contexts, and running a model.
+ *
+ * A batch is worked off in chunks. The layers before the first dense one take an image at a time, which stays in the
+ * first-level cache; the others take the whole chunk, which reads their weights once. Long batches give each thread
+ * chunks of its own; in short ones the threads share each chunk, layer by layer. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
-#include <float.h>
-#include <limits.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/memory.h"
 #include "model/model.h"
 #include "model/pool.h"
+#include "model/team.h"
+
+/* Units into which a thread's share of a layer is cut, so that one that comes late finds some left. */
+enum { UNITS_PER_THREAD = 2 };
+/* Rows of a narrow layer that make a unit. */
+enum { ROWS_PER_UNIT = 8 };
 
 struct fd_context {
     unsigned threads;
     float *arena;          /* threads times model->arena floats */
     uint64_t *nanoseconds; /* an entry an op, or NULL */
+    size_t *units;         /* of each phase of a chunk: op_count entries */
 };
-
-/* ---- Opening ---- */
-
-static fd_status open_bytes(unsigned char *file, size_t size, fd_model **out, fd_error *error) {
-    fd_model *const model = fd_alloc(sizeof *model);
-    if (!model) {
-        fd_free(file);
-        return fd_fail(error, FD_ERR_MEMORY, "no memory for a model");
-    }
-    model->file = file;
-    model->file_bytes = size;
-    fd_status status = fd_load(model, error);
-    if (status == FD_OK) status = fd_plan(model, error);
-    if (status != FD_OK) {
-        fd_model_close(model);
-        return status;
-    }
-    *out = model;
-    return FD_OK;
-}
-
-fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) {
-    if (!model || (!data && size)) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_open_memory: a pointer is NULL");
-    *model = NULL;
-    unsigned char *const file = fd_alloc(size);
-    if (!file) return fd_fail(error, FD_ERR_MEMORY, "no memory for a model of %zu bytes", size);
-    if (size) memcpy(file, data, size);
-    return open_bytes(file, size, model, error);
-}
-
-/* The file is read, not mapped: somebody may truncate a mapped file, and the next run would die of SIGBUS. It also
- * gives the weights huge pages. Processes share them by loading before they fork. */
-fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
-    if (!model || !path) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_open: a pointer is NULL");
-    *model = NULL;
-    FILE *const stream = fopen(path, "rb");
-    if (!stream) return fd_fail(error, FD_ERR_IO, "cannot open '%.200s'", path);
-    long size = -1;
-    if (fseek(stream, 0, SEEK_END) == 0) size = ftell(stream);
-    unsigned char *file = NULL;
-    fd_status status = FD_OK;
-    if (size < 0 || size == LONG_MAX || fseek(stream, 0, SEEK_SET) != 0)
-        status = fd_fail(error, FD_ERR_IO, "cannot find the size of '%.200s': it is not a regular file", path);
-    else if (!(file = fd_alloc((size_t)size)))
-        status = fd_fail(error, FD_ERR_MEMORY, "no memory for a model of %ld bytes", size);
-    else if (fread(file, 1, (size_t)size, stream) != (size_t)size)
-        status = fd_fail(error, FD_ERR_IO, "cannot read '%.200s'", path);
-    fclose(stream);
-    if (status != FD_OK) {
-        fd_free(file);
-        return status;
-    }
-    return open_bytes(file, (size_t)size, model, error);
-}
-
-void fd_model_close(fd_model *model) {
-    if (!model) return;
-    fd_free(model->values);
-    fd_free(model->steps);
-    fd_free(model->taps);
-    fd_free(model->transformed);
-    fd_free(model->zeros);
-    fd_free(model->file);
-    fd_free(model);
-}
-
-/* Infinite bounds accept what is finite, and nothing else. */
-static float finite_bound(float bound) { return bound < -FLT_MAX ? -FLT_MAX : bound > FLT_MAX ? FLT_MAX : bound; }
-
-void fd_model_get_info(const fd_model *model, fd_model_info *info) {
-    const fd_file_op *const input = &model->ops[0], *const last = &model->ops[model->op_count - 1];
-    const fd_file_tensor *const shape = &model->tensors[input->output];
-    *info = (fd_model_info){
-        .isa = model->kernels->isa,
-        .input_rank = shape->rank,
-        .input_dims = {shape->dims[0], shape->dims[1], shape->dims[2]},
-        .input_elements = model->values[input->output].elements,
-        .output_elements = model->values[last->output].elements,
-        .has_softmax = last->opcode == FD_OP_SOFTMAX,
-        .range_lo = finite_bound(input->range_lo),
-        .range_hi = finite_bound(input->range_hi),
-        .u8_divisor = input->u8_divisor,
-        .ops = model->op_count,
-        .multiply_adds = model->multiply_adds,
-        .weight_bytes = model->weight_bytes,
-        .file = model->file,
-        .file_bytes = model->file_bytes,
-        .context_bytes = model->arena * sizeof(float),
-        .meta = model->meta,
-        .meta_bytes = model->meta_bytes,
-    };
-}
-
-/* ---- Running ---- */
 
 fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error) {
     if (!model || !context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_create: a pointer is NULL");
@@ -119,9 +33,10 @@ fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context 
     fd_context *const c = fd_alloc(sizeof *c);
     if (!c) return fd_fail(error, FD_ERR_MEMORY, "no memory for a context");
     c->threads = threads;
+    c->units = fd_alloc(model->op_count * sizeof *c->units);
     size_t bytes;
     c->arena = fd_mul(model->arena * sizeof(float), threads, &bytes) ? fd_alloc(bytes) : NULL;
-    if (!c->arena) {
+    if (!c->arena || !c->units) {
         fd_context_free(c);
         return fd_fail(error, FD_ERR_MEMORY, "no memory for the scratch of %u threads, %zu bytes each", threads,
                        model->arena * sizeof(float));
@@ -133,6 +48,7 @@ fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context 
 void fd_context_free(fd_context *context) {
     if (!context) return;
     fd_free(context->arena);
+    fd_free(context->units);
     fd_free(context);
 }
 
@@ -145,7 +61,7 @@ fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_erro
     return FD_OK;
 }
 
-/* One call of fd_run, shared by its workers, who take chunks until there are none left. */
+/* One call of fd_run, shared by its workers. */
 typedef struct fd_call {
     const fd_model *model;
     float *arena;
@@ -154,21 +70,32 @@ typedef struct fd_call {
     size_t n, chunk;
     fd_outputs outputs;
     uint64_t *nanoseconds;
-    atomic_size_t next; /* first row not yet taken */
+    unsigned threads;
+    size_t first, rows; /* of the chunk that all workers share */
+    atomic_size_t next; /* first row that no worker has taken, if each takes chunks of its own */
     atomic_size_t bad;  /* least index of an offending value, n * input_elements if none so far */
 } fd_call;
 
-/* What a worker works on. */
+/* What a worker works on: values of one image are its own, values of a whole chunk may be shared. */
 typedef struct fd_work {
     const fd_model *model;
-    float *arena;
+    float *own, *chunk;
     const float *input; /* of the chunk's first image; NULL: it was converted into the arena */
 } fd_work;
+
+static fd_work work_of(const fd_call *call, unsigned worker, unsigned owner, size_t first) {
+    const fd_model *const m = call->model;
+    const fd_value *const v = &m->values[m->steps[0].out];
+    fd_work w = {.model = m, .own = call->arena + worker * m->arena, .chunk = call->arena + owner * m->arena};
+    /* Floats without margins are used where they lie. */
+    if (call->type == FD_INPUT_F32 && !v->has_margins) w.input = (const float *)call->input + first * v->elements;
+    return w;
+}
 
 /* First element of the value of the chunk's image i. */
 static float *value_data(const fd_work *w, uint32_t value, size_t i) {
     const fd_value *const v = &w->model->values[value];
-    return w->arena + v->interior + i * v->image;
+    return (v->image ? w->chunk : w->own) + v->interior + i * v->image;
 }
 
 static const float *input_data(const fd_work *w, const fd_step *step, size_t i) {
@@ -176,64 +103,75 @@ static const float *input_data(const fd_work *w, const fd_step *step, size_t i) 
     return value_data(w, step->in, i);
 }
 
-static void run_step(const fd_work *w, const fd_step *step, size_t i) {
-    const fd_model *const m = w->model;
-    const fd_value *const in = &m->values[step->in];
-    const float *const from = input_data(w, step, i);
-    float *const to = value_data(w, step->out, i);
-    switch (step->opcode) {
-    case FD_OP_CONV2D: {
-        const float *const image = from - (in->interior - in->base); /* with its margins */
-        if (step->winograd) {
-            fd_winograd_args a = step->args.winograd;
-            a.in = image;
-            a.out = to;
-            a.v = w->arena + m->scratch;
-            a.products = a.v + step->scratch_split;
-            step->winograd(&a);
-        } else {
-            fd_conv2d_args a = step->args.conv2d;
-            a.in = image;
-            a.out = to;
-            a.ring = w->arena + m->scratch;
-            m->kernels->conv2d(&a);
-        }
-        break;
+static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
+    const fd_value *const in = &w->model->values[step->in];
+    const float *const image = input_data(w, step, i) - (in->interior - in->base); /* with its margins */
+    float *const to = value_data(w, step->out, i), *const scratch = w->own + w->model->scratch;
+    if (step->winograd) {
+        fd_winograd_args a = step->args.winograd;
+        a.in = image;
+        a.out = to;
+        a.v = scratch;
+        a.products = scratch + step->scratch_split;
+        step->winograd(&a);
+    } else {
+        fd_conv2d_args a = step->args.conv2d;
+        a.in = image;
+        a.out = to;
+        a.ring = scratch;
+        w->model->kernels->conv2d(&a);
     }
+}
+
+/* A step that takes one image at a time, on image i of the chunk. */
+static void run_step(const fd_work *w, const fd_step *step, size_t i) {
+    const fd_kernels *const kernels = w->model->kernels;
+    switch (step->opcode) {
+    case FD_OP_CONV2D: run_conv2d(w, step, i); break;
     case FD_OP_POOL2D: {
         fd_pool2d_args a = step->args.pool2d;
-        a.in = from;
-        a.out = to;
-        m->kernels->pool2d(&a);
+        a.in = input_data(w, step, i);
+        a.out = value_data(w, step->out, i);
+        kernels->pool2d(&a);
         break;
     }
     case FD_OP_ELTWISE: {
         fd_eltwise_args a = step->args.eltwise;
-        a.in = from;
-        a.out = to;
-        m->kernels->eltwise(&a);
+        a.in = input_data(w, step, i);
+        a.out = value_data(w, step->out, i);
+        kernels->eltwise(&a);
         break;
     }
+    case FD_OP_SOFTMAX:
+        kernels->softmax(input_data(w, step, i), value_data(w, step->out, i), w->model->values[step->out].elements);
+        break;
     default: break;
     }
 }
 
-/* The same for the layers that take `rows` images at once. */
+/* A dense step on rows of the chunk and panels of its weights: [first, end) of each. */
+static void run_dense(const fd_work *w, const fd_step *step, size_t row, size_t row_end, size_t panel,
+                      size_t panel_end) {
+    fd_dense_args a = step->args.dense;
+    const size_t column = panel * FD_PANEL;
+    a.in = input_data(w, step, row);
+    a.out = value_data(w, step->out, row) + column;
+    a.m = row_end - row;
+    a.weights += column * a.depth;
+    a.bias += column;
+    a.channels = fd_min(panel_end * FD_PANEL, a.channels) - column;
+    a.nonzero = w->own + w->model->scratch;
+    step->dense(&a);
+}
+
+static size_t panels_of(const fd_step *step) { return (step->args.dense.channels + FD_PANEL - 1) / FD_PANEL; }
+
+/* A step that takes the whole chunk. */
 static void run_batched(const fd_work *w, const fd_step *step, size_t rows) {
-    const fd_model *const m = w->model;
-    if (step->opcode == FD_OP_DENSE) {
-        fd_dense_args a = step->args.dense;
-        a.in = input_data(w, step, 0);
-        a.out = value_data(w, step->out, 0);
-        a.m = rows;
-        a.nonzero = w->arena + m->scratch;
-        step->dense(&a);
-    } else if (step->opcode == FD_OP_SOFTMAX) {
-        for (size_t i = 0; i < rows; i++)
-            m->kernels->softmax(input_data(w, step, i), value_data(w, step->out, i), m->values[step->out].elements);
-    } else {
+    if (step->opcode == FD_OP_DENSE)
+        run_dense(w, step, 0, rows, 0, panels_of(step));
+    else
         for (size_t i = 0; i < rows; i++) run_step(w, step, i);
-    }
 }
 
 /* Checks or converts image i of the call, the chunk's image `slot`. False if it holds an offending value. */
@@ -249,8 +187,8 @@ static int take_input(fd_call *call, const fd_work *w, size_t i, size_t slot) {
         return 1;
     }
     const float *const from = (const float *)call->input + i * v->elements;
-    const size_t outside =
-        m->kernels->find_outside(from, v->elements, finite_bound(m->ops[0].range_lo), finite_bound(m->ops[0].range_hi));
+    const size_t outside = m->kernels->find_outside(from, v->elements, fd_finite_bound(m->ops[0].range_lo),
+                                                    fd_finite_bound(m->ops[0].range_hi));
     if (outside < v->elements) {
         const size_t index = i * v->elements + outside;
         size_t least = atomic_load(&call->bad);
@@ -273,6 +211,18 @@ static void account(const fd_call *call, size_t step, struct timespec *since) {
     *since = now;
 }
 
+/* Everything that happens to one image alone. False if it holds an offending value. */
+static int run_image(fd_call *call, const fd_work *w, size_t first, size_t i, struct timespec *since) {
+    const fd_model *const m = call->model;
+    if (!take_input(call, w, first + i, i)) return 0;
+    account(call, 0, since);
+    for (size_t s = 1; s < m->batched; s++) {
+        run_step(w, &m->steps[s], i);
+        account(call, s, since);
+    }
+    return 1;
+}
+
 static int64_t index_of_greatest(const float *x, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
@@ -293,36 +243,73 @@ static void give_outputs(const fd_call *call, const fd_work *w, size_t first, si
     }
 }
 
-static void run_worker(void *arg, unsigned worker) {
+/* ---- A long batch: each worker takes chunks until there are none left ---- */
+
+static void run_chunks(void *arg, unsigned worker) {
     fd_call *const call = arg;
     const fd_model *const m = call->model;
-    const fd_value *const v = &m->values[m->steps[0].out];
-    /* Floats without margins are used where they lie. */
-    const int direct = call->type == FD_INPUT_F32 && !v->has_margins;
-    fd_work w = {.model = m, .arena = call->arena + worker * m->arena};
     struct timespec since = {0};
     if (call->nanoseconds) clock_gettime(CLOCK_MONOTONIC, &since);
     for (;;) {
         const size_t first = atomic_fetch_add(&call->next, call->chunk);
         if (first >= call->n) return;
         const size_t rows = fd_min(call->chunk, call->n - first);
-        if (direct) w.input = (const float *)call->input + first * v->elements;
+        const fd_work w = work_of(call, worker, worker, first);
         for (size_t i = 0; i < rows; i++) {
-            if (!take_input(call, &w, first + i, i)) {
-                atomic_store(&call->next, call->n);
-                return;
-            }
-            account(call, 0, &since);
-            for (size_t s = 1; s < m->batched; s++) {
-                run_step(&w, &m->steps[s], i);
-                account(call, s, &since);
-            }
+            if (run_image(call, &w, first, i, &since)) continue;
+            atomic_store(&call->next, call->n);
+            return;
         }
         for (size_t s = m->batched; s < m->op_count; s++) {
             run_batched(&w, &m->steps[s], rows);
             account(call, s, &since);
         }
         give_outputs(call, &w, first, rows);
+    }
+}
+
+/* ---- A short batch: all workers share each chunk; phase 0 is its images, then each batched step is a phase ---- */
+
+static size_t units_of(const fd_call *call, size_t phase) {
+    if (phase == 0) return call->rows;
+    const fd_step *const step = &call->model->steps[call->model->batched + phase - 1];
+    if (step->opcode == FD_OP_DENSE && panels_of(step) > 1)
+        return fd_min(panels_of(step), (size_t)call->threads * UNITS_PER_THREAD);
+    return (call->rows + ROWS_PER_UNIT - 1) / ROWS_PER_UNIT;
+}
+
+static void run_unit(void *arg, unsigned worker, size_t phase, size_t unit) {
+    fd_call *const call = arg;
+    const fd_model *const m = call->model;
+    const fd_work w = work_of(call, worker, 0, call->first);
+    if (phase == 0) {
+        /* After an offending value the outputs do not matter, but the least index of one does. */
+        run_image(call, &w, call->first, unit, NULL);
+        return;
+    }
+    const fd_step *const step = &m->steps[m->batched + phase - 1];
+    const size_t units = units_of(call, phase);
+    if (step->opcode == FD_OP_DENSE && panels_of(step) > 1) {
+        const size_t panels = panels_of(step);
+        run_dense(&w, step, 0, call->rows, panels * unit / units, panels * (unit + 1) / units);
+        return;
+    }
+    const size_t row = unit * ROWS_PER_UNIT, end = fd_min(row + ROWS_PER_UNIT, call->rows);
+    if (step->opcode == FD_OP_DENSE)
+        run_dense(&w, step, row, end, 0, 1);
+    else
+        for (size_t i = row; i < end; i++) run_step(&w, step, i);
+}
+
+static void run_shared(fd_call *call, size_t *units) {
+    const size_t phases = 1 + call->model->op_count - call->model->batched;
+    for (call->first = 0; call->first < call->n; call->first += call->rows) {
+        call->rows = fd_min(call->chunk, call->n - call->first);
+        for (size_t p = 0; p < phases; p++) units[p] = units_of(call, p);
+        fd_team_run(run_unit, call, units, phases, call->threads);
+        if (atomic_load(&call->bad) < call->n * call->model->values[call->model->steps[0].out].elements) return;
+        const fd_work w = work_of(call, 0, 0, call->first);
+        give_outputs(call, &w, call->first, call->rows);
     }
 }
 
@@ -340,25 +327,35 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
     /* Leaves room for `next` to run past n by a chunk a worker. */
     if (!fd_mul(n, elements, &total) || !fd_add(n, (size_t)(FD_MAX_THREADS + 1) * FD_CHUNK_ROWS, &limit))
         return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
+    if (n == 0) return FD_OK;
 
-    const unsigned threads = (unsigned)fd_min(context->threads, n);
-    fd_call call = {.model = model,
-                    .arena = context->arena,
-                    .input = input,
-                    .type = type,
-                    .n = n,
-                    .outputs = *outputs,
-                    .nanoseconds = context->nanoseconds};
-    call.chunk = threads > 1 ? fd_min(model->chunk, (n + threads - 1) / threads) : model->chunk;
+    const unsigned threads = context->threads;
+    fd_call call = {
+        .model = model,
+        .arena = context->arena,
+        .input = input,
+        .type = type,
+        .n = n,
+        .outputs = *outputs,
+        .nanoseconds = context->nanoseconds,
+        .threads = threads,
+    };
     atomic_init(&call.next, 0);
     atomic_init(&call.bad, total);
-    fd_pool_run(run_worker, &call, threads);
+    size_t chunks = (n + model->chunk - 1) / model->chunk;
+    const int own_chunks = threads == 1 || chunks >= threads;
+    if (own_chunks) chunks = fd_round_up(chunks, threads); /* as many for each */
+    call.chunk = (n + chunks - 1) / chunks;
+    if (own_chunks)
+        fd_pool_run(run_chunks, &call, threads);
+    else
+        run_shared(&call, context->units);
 
     const size_t offending = atomic_load(&call.bad);
     if (offending == total) return FD_OK;
     if (bad) *bad = offending;
     const float value = ((const float *)input)[offending];
     return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu is outside [%g, %g]", (double)value,
-                   offending % elements, offending / elements, (double)finite_bound(model->ops[0].range_lo),
-                   (double)finite_bound(model->ops[0].range_hi));
+                   offending % elements, offending / elements, (double)fd_finite_bound(model->ops[0].range_lo),
+                   (double)fd_finite_bound(model->ops[0].range_hi));
 }

@@ -11,18 +11,18 @@ array([7, 2, 1, 0, 4])
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastdigit import _core
 from fastdigit.model import DEFAULT_MODEL, Model, load
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fastdigit.compiler.driver import Compiled
 
 __all__ = [
@@ -116,6 +116,8 @@ def config() -> dict[str, Any]:
     IsaError
         ``FASTDIGIT_ISA`` asks for an ISA that is unknown or missing here.
     """
+    import platform  # not needed by predict, and slow to import
+
     affinity = getattr(os, "sched_getaffinity", None)
     return {
         "version": __version__,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastdigit._core import Core
 from fastdigit.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["DEFAULT_MODEL", "Model", "load"]
 
 DEFAULT_MODEL: Final = "seed"
 """Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
 
+_MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
 _MAX_THREADS: Final = 256
+_FLOAT32: Final = np.dtype(np.float32)
+_UINT8: Final = np.dtype(np.uint8)
+_INT64: Final = np.dtype(np.int64)
 
 
 def load(path: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Model:
@@ -43,8 +48,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Mod
     IsaError
         ``FASTDIGIT_ISA`` asks for an ISA that is unknown or missing here.
     """
-    source = files("fastdigit") / "models" / f"{DEFAULT_MODEL}.fdm" if path is None else path
-    return Model(os.fspath(source), threads=threads)  # type: ignore[arg-type]
+    if path is None:
+        path = os.path.join(_MODELS, f"{DEFAULT_MODEL}.fdm")
+    return Model(os.fspath(path), threads=threads)
 
 
 class Model:
@@ -81,7 +87,10 @@ class Model:
         self._outputs = facts["outputs"]
         self._run = self._core.run
         self._meta = _parse_meta(facts["meta"])
+        self._accepts_u8 = facts["accepts_u8"]
         self._batch_shapes = _batch_shapes(self._shape)
+        # Not (784,): more likely a mistake than an image.
+        self._single_shapes = tuple(shape for shape in self._batch_shapes if len(shape) > 1)
 
     # ---- What it is ----
 
@@ -147,11 +156,9 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        images, n = self._images(batch)
-        labels = (
-            np.empty(n, np.int64) if out is None else _checked_out(out, (n,), np.dtype(np.int64))
-        )
-        self._run(images, images.dtype == np.uint8, n, None, None, labels)
+        images, u8, n = self._images(batch)
+        labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
+        self._run(images, u8, n, None, None, labels)
         return labels
 
     def predict_proba(
@@ -182,9 +189,9 @@ class Model:
             raise UnsupportedError(
                 "this network does not end in a softmax: it has logits, but no probabilities"
             )
-        images, n = self._images(batch)
+        images, u8, n = self._images(batch)
         values = self._floats(n, out)
-        self._run(images, images.dtype == np.uint8, n, values, None, None)
+        self._run(images, u8, n, values, None, None)
         return values
 
     def logits(
@@ -209,61 +216,50 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        images, n = self._images(batch)
+        images, u8, n = self._images(batch)
         values = self._floats(n, out)
-        self._run(images, images.dtype == np.uint8, n, None, values, None)
+        self._run(images, u8, n, None, values, None)
         return values
 
     # ---- How ----
 
     def _floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         shape = (n, self._outputs)
-        return (
-            np.empty(shape, np.float32)
-            if out is None
-            else _checked_out(out, shape, np.dtype(np.float32))
-        )
+        return np.empty(shape, _FLOAT32) if out is None else _checked_out(out, shape, _FLOAT32)
 
-    def _images(self, batch: ArrayLike) -> tuple[NDArray[Any], int]:
-        """The batch as a C-contiguous uint8 or float32 array, and how many images it has."""
+    def _images(self, batch: Any) -> tuple[NDArray[Any], bool, int]:
+        """The batch as a C-contiguous array, whether of bytes (else float32), how many images."""
         if not isinstance(batch, np.ndarray):
             raise InputError(
                 f"the batch is a {type(batch).__name__}, expected a NumPy array "
                 f"{self._expected()}; convert it with numpy.asarray"
             )
-        shape = batch.shape
+        shape, dtype = batch.shape, batch.dtype
         if shape[1:] in self._batch_shapes:
             n = shape[0]
-        elif shape in self._single_shapes():
+        elif shape in self._single_shapes:
             n = 1
         else:
             raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
-        dtype = batch.dtype
-        if dtype == np.uint8:
-            if not self._facts["accepts_u8"]:
+        u8 = dtype is _UINT8 or dtype == _UINT8
+        if u8 and not self._accepts_u8:
+            raise InputError("the batch is uint8, but this network's input is no image: use floats")
+        if not u8 and dtype is not _FLOAT32:
+            if dtype.kind != "f":
                 raise InputError(
-                    "the batch is uint8, but this network does not take images: expected float32"
+                    f"the batch has dtype {dtype}, expected uint8 in 0..255 or floats in 0..1; "
+                    "convert it with .astype"
                 )
-            return np.ascontiguousarray(batch), n
-        if dtype.kind != "f":
-            raise InputError(
-                f"the batch has dtype {dtype}, expected uint8 in 0..255 or floats in 0..1; "
-                "convert it with .astype"
-            )
-        if dtype == np.float32 and batch.flags.c_contiguous and batch.flags.aligned:
-            return batch, n
-        with np.errstate(
-            over="ignore"
-        ):  # what overflows to infinity is out of range, and said to be
-            return np.require(batch, np.float32, ["C", "A"]), n
-
-    def _single_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes that stand for one image; not (784,), which is more likely a mistake."""
-        return tuple(shape for shape in self._batch_shapes if len(shape) > 1)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
+                batch = batch.astype(_FLOAT32, order="C")
+        flags = batch.flags
+        if not (flags.c_contiguous and flags.aligned):
+            batch = np.require(batch, requirements=["C", "A"])
+        return batch, u8, n
 
     def _expected(self) -> str:
         shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self._batch_shapes]
-        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes()[:1]]
+        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes[:1]]
         return f"of shape {' or '.join(shapes)}"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,8 +8,10 @@
 /* Cache line, and the widest vector. */
 #define FD_ALIGN 64
 
-/* `size` zeroed bytes aligned to FD_ALIGN, or NULL; large blocks ask for huge pages. Freed with fd_free. */
+/* `size` bytes aligned to FD_ALIGN, or NULL; large blocks ask for huge pages. fd_alloc zeroes them, fd_alloc_raw leaves
+ * that to who fills them. Freed with fd_free. */
 void *fd_alloc(size_t size);
+void *fd_alloc_raw(size_t size);
 void fd_free(void *memory);
 
 /* True and *out set, or false if the result does not fit. */

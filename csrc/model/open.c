@@ -28,7 +28,7 @@ static fd_status open_bytes(unsigned char *file, size_t size, fd_model **out, fd
 fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) {
     if (!model || (!data && size)) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_open_memory: a pointer is NULL");
     *model = NULL;
-    unsigned char *const file = fd_alloc(size);
+    unsigned char *const file = fd_alloc_raw(size);
     if (!file) return fd_fail(error, FD_ERR_MEMORY, "no memory for a model of %zu bytes", size);
     if (size) memcpy(file, data, size);
     return open_bytes(file, size, model, error);
@@ -47,7 +47,7 @@ fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
     fd_status status = FD_OK;
     if (size < 0 || size == LONG_MAX || fseek(stream, 0, SEEK_SET) != 0)
         status = fd_fail(error, FD_ERR_IO, "cannot find the size of '%.200s': it is not a regular file", path);
-    else if (!(file = fd_alloc((size_t)size)))
+    else if (!(file = fd_alloc_raw((size_t)size)))
         status = fd_fail(error, FD_ERR_MEMORY, "no memory for a model of %ld bytes", size);
     else if (fread(file, 1, (size_t)size, stream) != (size_t)size)
         status = fd_fail(error, FD_ERR_IO, "cannot read '%.200s'", path);

@@ -49,10 +49,10 @@ FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const float *w, size_t
         const size_t first = vectors * s / shares;
         switch (vectors * (s + 1) / shares - first) {
 /* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
-#define FD_CASE(nv)                                                                                                    \
-    case nv:                                                                                                           \
-        FD_FN(dense_tile)                                                                                              \
-        (a, w + first * FD_VL, w_row, row, channel + first * FD_VL, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1);           \
+#define FD_CASE(nv)                                                                                          \
+    case nv:                                                                                                 \
+        FD_FN(dense_tile)                                                                                    \
+        (a, w + first * FD_VL, w_row, row, channel + first * FD_VL, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1); \
         break;
             FD_CASE(1)
             FD_CASE(2)

@@ -41,14 +41,14 @@ ISAS = (
     Isa(
         "avx2",
         ("x86_64",),
-        ("-mavx2", "-mfma"),
+        ("-mavx2", "-mfma", "-mf16c"),
         "#include <immintrin.h>\n__m256 f(__m256 x) { return _mm256_fmadd_ps(x, x, x); }",
     ),
     Isa(
         "avx512",
         ("x86_64",),
         (
-            *("-mavx2", "-mfma", "-mprefer-vector-width=512"),
+            *("-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"),
             *("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         ),
         "#include <immintrin.h>\n__m512 f(__m512 x) { return _mm512_scalef_ps(x, x); }",

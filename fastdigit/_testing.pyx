@@ -63,12 +63,14 @@ cdef extern from "kernels/kernels.h":
     ctypedef struct fd_dense_args:
         const float *in_ "in"
         float *out
-        const float *weights
+        const void *weights
+        uint32_t dtype
         const float *bias
+        const float *scale
         size_t m, depth, channels
         size_t in_row, out_row
         fd_epilogue epilogue
-        float *nonzero
+        float *scratch
 
     ctypedef struct fd_kernels:
         const char *isa
@@ -290,18 +292,21 @@ cdef class Kernels:
         else:
             raise ValueError(name)
 
-    def dense(self, str name, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
-              size_t m, size_t depth, size_t channels, size_t in_row, size_t out_row, dict epilogue,
-              float[::1] nonzero):
+    def dense(self, str name, const float[::1] x, float[::1] y, const uint8_t[::1] weights, uint32_t dtype,
+              const float[::1] bias, const float[::1] scale, size_t m, size_t depth, size_t channels, size_t in_row,
+              size_t out_row, dict epilogue, float[::1] scratch):
+        """`weights` are the bytes of panels of `dtype`; `scale` is None but for i8."""
         cdef fd_dense_args a
         a.in_ = pointer(x)
         a.out = &y[0]
-        a.weights = pointer(weights)
+        a.weights = &weights[0]
+        a.dtype = dtype
         a.bias = pointer(bias)
+        a.scale = pointer(scale)
         a.m, a.depth, a.channels = m, depth, channels
         a.in_row, a.out_row = in_row, out_row
         a.epilogue = epilogue_of(epilogue)
-        a.nonzero = &nonzero[0]
+        a.scratch = &scratch[0]
         if name == "dense":
             self.table.dense(&a)
         elif name == "dense_narrow":

@@ -92,6 +92,19 @@ def bias_of_conv() -> int:
     return struct.unpack_from("<I", GOOD, op(CONV2D, 20))[0]
 
 
+def reduced_to(position: int, dtype: int, value: int = 0) -> bytes:
+    """The weights of an op said to be of another dtype, and of its size; the first one set."""
+    out = bytearray(GOOD)
+    (index,) = struct.unpack_from("<I", out, op(position, 16))
+    offset, size = struct.unpack_from("<QQ", out, tensor(index, 32))
+    struct.pack_into("<I", out, tensor(index, 4), dtype)
+    struct.pack_into("<Q", out, tensor(index, 40), size // {1: 2, 2: 4}[dtype])
+    if dtype == 1:
+        out[WEIGHTS + offset : WEIGHTS + offset + size] = bytes(size)
+        struct.pack_into("<H", out, WEIGHTS + offset, value)
+    return sealed(out)
+
+
 CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     # Header.
     "empty": (lambda: b"", "not a .fdm file"),
@@ -139,7 +152,15 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "sections end early": (lambda: sealed(GOOD + bytes(64)), "the sections end at"),
     # Tensors.
     "tensor kind": (lambda: patched(tensor(0, 0), "I", 2), "tensor 0 has unknown kind"),
-    "tensor dtype": (lambda: patched(tensor(0, 4), "I", 1), "tensor 0 has unknown dtype"),
+    "tensor dtype": (lambda: patched(tensor(0, 4), "I", 3), "tensor 0 has unknown dtype"),
+    "activation dtype": (lambda: patched(tensor(0, 4), "I", 1), "tensor 0 has dtype 1 and is not laid out in panels"),
+    "vector dtype": (lambda: patched(tensor(bias_of_conv(), 4), "I", 2), "has dtype 2 and is not laid out in panels"),
+    "weight dtype and size": (lambda: patched(tensor(first_weight(), 4), "I", 1), "its dimensions make"),
+    "convolution of halves": (lambda: reduced_to(CONV2D, 1), "CONV2D whose weights are not f32"),
+    "narrow layer of halves": (lambda: reduced_to(4, 1), "4 outputs and weights that are not f32"),
+    "half infinite": (lambda: reduced_to(DENSE, 1, 0x7C00), "holds a NaN or an infinity"),
+    "half NaN": (lambda: reduced_to(DENSE, 1, 0xFE00), "holds a NaN or an infinity"),
+    "bytes without scale": (lambda: reduced_to(DENSE, 2), "scale of op 3"),
     "tensor layout": (lambda: patched(tensor(bias_of_conv(), 8), "I", 2), "unknown layout"),
     "activation layout": (lambda: patched(tensor(0, 8), "I", 1), "activation 0 has a layout"),
     "tensor rank 0": (lambda: patched(tensor(0, 12), "I", 0), "tensor 0 has rank 0"),
@@ -185,7 +206,9 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "scale none": (lambda: patched(op(CONV2D, 24), "I", NONE), "scale of op 1"),
     "shift none": (lambda: patched(op(CONV2D, 28), "I", NONE), "shift of op 1"),
     "scale of another length": (lambda: patched(op(CONV2D, 24), "I", bias_of_conv()), "scale of op 1"),
-    "scale on DENSE": (lambda: patched(op(DENSE, 24), "I", bias_of_conv()), "does not use"),
+    "scale on DENSE": (lambda: patched(op(DENSE, 24), "I", bias_of_conv()), "a scale, but not i8 weights"),
+    "shift on DENSE": (lambda: patched(op(DENSE, 28), "I", bias_of_conv()), "does not use"),
+    "scale on POOL2D": (lambda: patched(op(POOL2D, 24), "I", bias_of_conv()), "does not use"),
     "kernel 0": (lambda: patched(op(CONV2D, 32), "I", 0), "kernel of op 1 is 0"),
     "kernel huge": (lambda: patched(op(CONV2D, 36), "I", 256), "kernel of op 1 is 256"),
     "kernel does not fit": (lambda: patched(op(CONV2D, 32), "I", 255), "does not fit"),

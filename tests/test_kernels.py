@@ -437,20 +437,32 @@ def test_winograd(isa: str, case: Conv) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
+DTYPES = (np.float32, np.float16, np.int8)
+
+
 def run_dense(
-    kernels: Any, case: Dense, x: np.ndarray, w: np.ndarray, bias: np.ndarray, gap: int = 2
+    kernels: Any,
+    case: Dense,
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    scale: np.ndarray | None = None,
+    gap: int = 2,
 ) -> np.ndarray:
+    """Calls a dense kernel; the dtype of ``w`` is that of its panels."""
     m = x.shape[0]
     rows = np.full((m, case.depth + gap), np.nan, np.float32)
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
-    scratch = Guarded(2 * case.depth)
+    scratch = Guarded((2 if w.dtype == np.float32 else PANEL) * case.depth)
     kernels.dense(
         "dense_narrow" if case.channels <= NARROW else "dense",
         rows.ravel(),
         y.data,
-        panels(w),
+        panels(w).astype(w.dtype).view(np.uint8),
+        DTYPES.index(w.dtype.type),
         padded(bias),
+        None if scale is None else padded(scale),
         m,
         case.depth,
         case.channels,
@@ -507,6 +519,60 @@ def test_dense_rows_do_not_depend_on_the_batch(
     for i in range(m):
         alone = run_dense(kernels, case, x[i : i + 1], w, bias)
         assert alone.tobytes() == together[i : i + 1].tobytes()
+
+
+def reduced(w: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weights of ``dtype``, and their column scales if they are integers."""
+    if dtype is np.float16:
+        return w.astype(np.float16), None
+    scale = (np.abs(w).max(0) / 127).astype(np.float32)
+    return np.rint(w / scale).astype(np.int8), scale
+
+
+@isa_matrix
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("case", [case for case in DENSES if case.channels > NARROW], ids=str)
+def test_dense_of_reduced_precision(isa: str, case: Dense, dtype: type) -> None:
+    x, w, bias = dense_data(case)
+    w, scale = reduced(w, dtype)
+    got = run_dense(_testing.Kernels(isa), case, x, w, bias, scale)
+    exact = w.astype(np.float64) * (1.0 if scale is None else scale.astype(np.float64))
+    want = reference.activate(reference.dense(x, exact, bias), case.activation, case.alpha)
+    atol = tolerance(case.depth, float(np.abs(want).max()))
+    np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+
+@isa_matrix
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("channels", [33, 96, 100, 200])
+def test_rows_of_reduced_precision_do_not_depend_on_the_batch(
+    isa: str, dtype: type, channels: int
+) -> None:
+    x, w, bias = dense_data(Dense(13, 70, channels))
+    w, scale = reduced(w, dtype)
+    kernels = _testing.Kernels(isa)
+    for m in range(2, 14):
+        case = Dense(m, 70, channels)
+        together = run_dense(kernels, case, x[:m], w, bias, scale)
+        for i in range(m):
+            alone = run_dense(kernels, case, x[i : i + 1], w, bias, scale)
+            assert alone.tobytes() == together[i : i + 1].tobytes()
+
+
+@isa_matrix
+def test_every_half_and_every_byte_is_read_exactly(isa: str) -> None:
+    """An input of 1 and a weight each: the output is the weight."""
+    kernels = _testing.Kernels(isa)
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    for w, scale in (
+        (halves, None),
+        (np.arange(-128, 128).astype(np.int8), np.ones(256, np.float32)),
+    ):
+        case = Dense(1, 1, w.size, "linear")
+        zero, one = np.zeros(w.size, np.float32), np.ones((1, 1), np.float32)
+        got = run_dense(kernels, case, one, w[None], zero, scale)
+        np.testing.assert_array_equal(got[0], w.astype(np.float32))
 
 
 def test_unknown_isa_is_an_error() -> None:

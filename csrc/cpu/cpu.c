@@ -25,8 +25,8 @@ static uint32_t xcr0(void) {
 static int x86_has(int avx512) {
     uint32_t eax, ebx, ecx, edx;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
-    const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;
-    if ((ecx & (fma | osxsave | avx)) != (fma | osxsave | avx)) return 0;
+    const uint32_t needed = 1u << 12 /* FMA */ | 1u << 27 /* OSXSAVE */ | 1u << 28 /* AVX */ | 1u << 29 /* F16C */;
+    if ((ecx & needed) != needed) return 0;
     if ((xcr0() & XCR0_AVX) != XCR0_AVX) return 0;
 
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return 0;

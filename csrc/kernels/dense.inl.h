@@ -6,9 +6,15 @@ FD_INLINE fd_v FD_FN(dense_finish)(fd_v x, int relu) {
     return x + zero; /* like the relu, this leaves no -0 */
 }
 
+/* What a sum starts from. */
+FD_INLINE fd_v FD_FN(dense_start)(const fd_dense_args *a, size_t channel) {
+    return a->scale ? v_set1(0.0f) : v_load(a->bias + channel);
+}
+
 FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
     float *const p = a->out + row * a->out_row + channel;
     const size_t n = a->channels - channel;
+    if (a->scale) x = v_fma(x, v_load(a->scale + channel), v_load(a->bias + channel));
     x = FD_FN(dense_finish)(x, a->epilogue.activation == FD_ACT_RELU);
     if (n >= FD_VL)
         v_store(p, x);
@@ -16,9 +22,8 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
         v_store_n(p, x, n);
 }
 
-/* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most a panel. */
-#define FD_DENSE_NV(mr) \
-    (FD_DENSE_ACCUMULATORS / (mr) < FD_PANEL / FD_VL ? FD_DENSE_ACCUMULATORS / (mr) : FD_PANEL / FD_VL)
+/* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */
+#define FD_DENSE_NV(mr) (FD_DENSE_ACCUMULATORS / (mr) < 6 ? FD_DENSE_ACCUMULATORS / (mr) : 6)
 
 /* Rows row to row + mr - 1, nv vectors of columns. */
 FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
@@ -29,7 +34,7 @@ FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t 
     for (int m = 0; m < mr; m++) {
         x[m] = a->in + (row + (size_t)m) * a->in_row;
         FD_UNROLL
-        for (int v = 0; v < nv; v++) acc[m * nv + v] = v_load(a->bias + channel + v * FD_VL);
+        for (int v = 0; v < nv; v++) acc[m * nv + v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
     }
     FD_FN(tile)(acc, x, NULL, a->depth, w, w_row, mr, nv);
     FD_UNROLL
@@ -67,12 +72,25 @@ FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const float *w, size_t
 
 _Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_panel and dense_many have a case for every share");
 
-/* Rows in equal shares of two to FD_DENSE_MR; panels outermost, for they are what comes from afar. */
-FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a) {
+/* A vector of weights as floats: the one at index i of panels of dtype. */
+FD_INLINE fd_v FD_FN(dense_weight)(const void *weights, size_t i, const uint32_t dtype) {
+    if (dtype == FD_DTYPE_F16) return v_load_f16((const uint16_t *)weights + i);
+    if (dtype == FD_DTYPE_I8) return v_load_i8((const int8_t *)weights + i);
+    return v_load((const float *)weights + i);
+}
+
+/* Rows in equal shares of two to FD_DENSE_MR; panels outermost, for they are what comes from afar. Weights that are not
+ * floats become so a panel at a time: the sums are those of dense_row, where they are converted one by one. */
+FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
     const size_t shares = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
     for (size_t channel = 0; channel < a->channels; channel += FD_PANEL) {
         const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - channel, FD_PANEL_ALIGN));
-        const float *const w = a->weights + channel * a->depth;
+        const float *w = (const float *)a->weights + channel * a->depth;
+        if (dtype != FD_DTYPE_F32) {
+            for (size_t i = 0; i < panel * a->depth; i += FD_VL)
+                v_store(a->scratch + i, FD_FN(dense_weight)(a->weights, channel * a->depth + i, dtype));
+            w = a->scratch;
+        }
         for (size_t s = 0; s < shares; s++) {
             const size_t row = a->m * s / shares;
             const size_t rows = a->m * (s + 1) / shares - row;
@@ -83,45 +101,55 @@ FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a) {
     }
 }
 
-/* One row: its nonzero inputs are listed once, and only their weights are read. Half of what comes out of a relu and
- * most of a digit's border is zero, and a single row waits for nothing but its weights. */
-FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, const float *w, size_t w_row, size_t channel,
-                                        const float *value, const uint32_t *index, size_t count, const int nv) {
+/* The inputs of one row that are not zero. */
+typedef struct FD_FN(nonzero) {
+    const float *value;
+    const uint32_t *index;
+    size_t count;
+} FD_FN(nonzero);
+
+/* Columns of one panel, whose weights begin at index w. */
+FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t w_row, size_t channel,
+                                        const FD_FN(nonzero) * x, const int nv, const uint32_t dtype) {
     fd_v acc[FD_PANEL / FD_VL];
     FD_UNROLL
-    for (int v = 0; v < nv; v++) acc[v] = v_load(a->bias + channel + v * FD_VL);
-    for (size_t i = 0; i < count; i++) {
-        const fd_v input = v_set1(value[i]);
-        const float *const weight = w + index[i] * w_row;
+    for (int v = 0; v < nv; v++) acc[v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
+    for (size_t i = 0; i < x->count; i++) {
+        const fd_v input = v_set1(x->value[i]);
+        const size_t at = w + x->index[i] * w_row;
         FD_UNROLL
-        for (int v = 0; v < nv; v++) acc[v] = v_fma(input, v_load(weight + v * FD_VL), acc[v]);
+        for (int v = 0; v < nv; v++)
+            acc[v] = v_fma(input, FD_FN(dense_weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
     }
     FD_UNROLL
     for (int v = 0; v < nv; v++)
         if (channel + (size_t)v * FD_VL < a->channels) FD_FN(dense_store)(a, 0, channel + (size_t)v * FD_VL, acc[v]);
 }
 
-FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a) {
-    float *const value = a->nonzero;
-    uint32_t *const index = (uint32_t *)(void *)(a->nonzero + a->depth);
+/* One row: its nonzero inputs are listed once, and only their weights are read. Half of what comes out of a relu and
+ * most of a digit's border is zero, and a single row waits for nothing but its weights. */
+FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
+    float *const value = a->scratch;
+    uint32_t *const index = (uint32_t *)(void *)(a->scratch + a->depth);
     size_t count = 0;
     for (size_t k = 0; k < a->depth; k++) {
         value[count] = a->in[k];
         index[count] = (uint32_t)k;
         count += a->in[k] != 0.0f;
     }
+    const FD_FN(nonzero) x = {value, index, count};
     for (size_t first = 0; first < a->channels; first += FD_PANEL) {
         const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
-        const float *const w = a->weights + first * a->depth;
+        const size_t w = first * a->depth;
         size_t c = 0;
         if (panel == FD_PANEL && FD_VREGS * FD_VL > FD_PANEL) {
-            FD_FN(dense_row_columns)(a, w, panel, first, value, index, count, FD_PANEL / FD_VL);
+            FD_FN(dense_row_columns)(a, w, panel, first, &x, FD_PANEL / FD_VL, dtype);
             continue;
         }
         for (; panel - c >= FD_PANEL / 2; c += FD_PANEL / 2)
-            FD_FN(dense_row_columns)(a, w + c, panel, first + c, value, index, count, FD_PANEL / 2 / FD_VL);
+            FD_FN(dense_row_columns)(a, w + c, panel, first + c, &x, FD_PANEL / 2 / FD_VL, dtype);
         for (; c < panel; c += FD_PANEL_ALIGN)
-            FD_FN(dense_row_columns)(a, w + c, panel, first + c, value, index, count, FD_PANEL_ALIGN / FD_VL);
+            FD_FN(dense_row_columns)(a, w + c, panel, first + c, &x, FD_PANEL_ALIGN / FD_VL, dtype);
     }
 }
 
@@ -138,13 +166,22 @@ FD_INLINE void FD_FN(dense_activate)(const fd_dense_args *a) {
                                       .epilogue = a->epilogue});
 }
 
-FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
+FD_INLINE void FD_FN(dense_of)(const fd_dense_args *a, const uint32_t dtype) {
     if (a->m > FD_DENSE_ALONE) {
-        FD_FN(dense_many)(a);
-    } else {
-        fd_dense_args row = *a;
-        for (size_t i = 0; i < a->m; i++, row.in += a->in_row, row.out += a->out_row) FD_FN(dense_row)(&row);
+        FD_FN(dense_many)(a, dtype);
+        return;
     }
+    fd_dense_args row = *a;
+    for (size_t i = 0; i < a->m; i++, row.in += a->in_row, row.out += a->out_row) FD_FN(dense_row)(&row, dtype);
+}
+
+FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
+    if (a->dtype == FD_DTYPE_F16)
+        FD_FN(dense_of)(a, FD_DTYPE_F16);
+    else if (a->dtype == FD_DTYPE_I8)
+        FD_FN(dense_of)(a, FD_DTYPE_I8);
+    else
+        FD_FN(dense_of)(a, FD_DTYPE_F32);
     FD_FN(dense_activate)(a);
 }
 
@@ -158,7 +195,7 @@ FD_INLINE void FD_FN(dense_narrow_tile)(const fd_dense_args *a, size_t w_row, si
         FD_UNROLL
         for (int s = 0; s < FD_NARROW_CHAINS; s++) {
             if ((size_t)s >= chains) break;
-            const float *const w = a->weights + (k + (size_t)s) * w_row + channel;
+            const float *const w = (const float *)a->weights + (k + (size_t)s) * w_row + channel;
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
                 fd_v weight = v_load(w + v * FD_VL);

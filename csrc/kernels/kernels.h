@@ -81,23 +81,28 @@ typedef struct fd_winograd_args {
     float *products; /* scratch: positions * patches * channels padded to FD_PANEL_ALIGN */
 } fd_winograd_args;
 
-/* y = activation(x W + bias) for m rows. The sum of an output starts at the bias and takes inputs in order; an input
- * that is zero may be left out, which changes no bit, for the result is normalised to have no -0. dense_narrow is for
+/* y = activation(x W + bias) for m rows. The sum of an output starts at the bias, or at 0 with a scale, which it is
+ * multiplied by at the end, before the bias. It takes inputs in order; an input that is zero may be left out, which
+ * changes no bit, for the result is normalised to have no -0. dense_narrow is for
  * a single panel of at most FD_NARROW columns: it sums in FD_NARROW_CHAINS interleaved chains, ((0 + 1) + (2 + 3)) +
  * bias, because one chain for each of so few outputs would wait for the latency of every addition. */
 typedef struct fd_dense_args {
     const float *in;
-    float *out; /* m rows of `channels` */
-    const float *weights;
-    const float *bias; /* padded to FD_PANEL_ALIGN */
+    float *out;          /* m rows of `channels` */
+    const void *weights; /* panels of dtype */
+    uint32_t dtype;      /* FD_DTYPE_*; dense_narrow: f32 */
+    const float *bias;   /* padded to FD_PANEL_ALIGN */
+    const float *scale;  /* of i8 weights, padded to FD_PANEL_ALIGN; otherwise NULL */
     size_t m, depth, channels;
     size_t in_row, out_row;
     fd_epilogue epilogue; /* axis is FD_AXIS_NONE */
-    float *nonzero;       /* scratch: 2 * depth floats */
+    float *scratch;       /* FD_DENSE_SCRATCH floats; dense_narrow: none */
 } fd_dense_args;
 
-#define FD_NARROW 32
 #define FD_NARROW_CHAINS 4
+
+/* Scratch of `dense`: a list of nonzero inputs, or a panel of weights as floats. */
+#define FD_DENSE_SCRATCH(depth, dtype) ((dtype) == FD_DTYPE_F32 ? 2 * (depth) : FD_PANEL * (depth))
 
 typedef struct fd_kernels {
     const char *isa;

@@ -22,10 +22,12 @@
 /* Columns of one weight panel, and the multiple to which columns are padded. */
 #define FD_PANEL 96
 #define FD_PANEL_ALIGN 16
+/* Columns up to which a DENSE keeps f32 weights, and is summed in chains (kernels.h). */
+#define FD_NARROW 32
 
 enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS };
 enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
-enum { FD_DTYPE_F32 = 0 };
+enum { FD_DTYPE_F32 = 0, FD_DTYPE_F16, FD_DTYPE_I8, FD_DTYPE_END };
 enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
 
 enum { FD_OP_INPUT = 1, FD_OP_CONV2D, FD_OP_DENSE, FD_OP_POOL2D, FD_OP_ELTWISE, FD_OP_SOFTMAX, FD_OP_END };

@@ -36,12 +36,15 @@ static int is_utf8(const unsigned char *p, size_t n) {
     return 1;
 }
 
-static int all_finite(const float *x, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bad |= (bits & 0x7F800000u) == 0x7F800000u;
+/* The exponent of a NaN or an infinity has all bits set. */
+static int all_finite(const void *data, size_t n, uint32_t dtype) {
+    unsigned bad = 0;
+    if (dtype == FD_DTYPE_F32) {
+        const uint32_t *const bits = data;
+        for (size_t i = 0; i < n; i++) bad |= (bits[i] & 0x7F800000u) == 0x7F800000u;
+    } else if (dtype == FD_DTYPE_F16) {
+        const uint16_t *const bits = data;
+        for (size_t i = 0; i < n; i++) bad |= (bits[i] & 0x7C00u) == 0x7C00u;
     }
     return !bad;
 }
@@ -117,7 +120,9 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     const fd_file_tensor *const t = &m->tensors[i];
     REQUIRE(t->kind == FD_TENSOR_ACTIVATION || t->kind == FD_TENSOR_WEIGHT, "tensor %zu has unknown kind %u", i,
             t->kind);
-    REQUIRE(t->dtype == FD_DTYPE_F32, "tensor %zu has unknown dtype %u", i, t->dtype);
+    REQUIRE(t->dtype < FD_DTYPE_END, "tensor %zu has unknown dtype %u", i, t->dtype);
+    REQUIRE(t->dtype == FD_DTYPE_F32 || (t->kind == FD_TENSOR_WEIGHT && t->layout == FD_LAYOUT_PANELS),
+            "tensor %zu has dtype %u and is not laid out in panels", i, t->dtype);
     REQUIRE(all_zero(t->reserved, sizeof t->reserved), "reserved bytes of tensor %zu are not zero", i);
     REQUIRE(t->rank >= 1 && t->rank <= 3, "tensor %zu has rank %u, expected 1 to 3", i, t->rank);
     size_t elements = 1;
@@ -145,13 +150,13 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
         REQUIRE(t->layout == FD_LAYOUT_ROW_MAJOR, "tensor %zu has unknown layout %u", i, t->layout);
         REQUIRE(t->rank == 1, "weight %zu is row-major and has rank %u, expected 1", i, t->rank);
     }
-    REQUIRE(t->size == elements * sizeof(float), "tensor %zu has size %llu, its dimensions make %zu", i,
-            (unsigned long long)t->size, elements * sizeof(float));
+    const size_t bytes = elements * fd_dtype_size(t->dtype);
+    REQUIRE(t->size == bytes, "tensor %zu has size %llu, its dimensions make %zu", i, (unsigned long long)t->size,
+            bytes);
     REQUIRE(t->offset % FD_FILE_ALIGN == 0, "tensor %zu is not aligned to %d bytes", i, FD_FILE_ALIGN);
     REQUIRE(t->offset <= m->weight_bytes && t->size <= m->weight_bytes - t->offset, "tensor %zu lies outside WEIGHTS",
             i);
-    REQUIRE(all_finite((const float *)(const void *)(m->weights + t->offset), elements),
-            "tensor %zu holds a NaN or an infinity", i);
+    REQUIRE(all_finite(m->weights + t->offset, elements, t->dtype), "tensor %zu holds a NaN or an infinity", i);
     return FD_OK;
 }
 
@@ -178,13 +183,21 @@ static fd_status check_vector(const fd_model *m, uint32_t index, size_t length, 
 }
 
 /* Which groups of fields an op has; the others must be zero or none. */
-enum { HAS_WEIGHTS = 1, HAS_KERNEL = 2, HAS_ACTIVATION = 4, HAS_AFFINE = 8, HAS_POOL = 16, HAS_RANGE = 32 };
+enum {
+    HAS_WEIGHTS = 1,
+    HAS_KERNEL = 2,
+    HAS_ACTIVATION = 4,
+    HAS_SCALE = 8,
+    HAS_AFFINE = 16 | HAS_SCALE,
+    HAS_POOL = 32,
+    HAS_RANGE = 64
+};
 
 static unsigned fields_of(uint32_t opcode) {
     switch (opcode) {
     case FD_OP_INPUT: return HAS_RANGE;
     case FD_OP_CONV2D: return HAS_WEIGHTS | HAS_KERNEL | HAS_ACTIVATION | HAS_AFFINE | HAS_POOL;
-    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION;
+    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE;
     case FD_OP_POOL2D: return HAS_POOL;
     case FD_OP_ELTWISE: return HAS_ACTIVATION | HAS_AFFINE;
     default: return 0;
@@ -199,8 +212,8 @@ static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
     if (rest.input2 == FD_FILE_NONE) rest.input2 = 0;
     if ((fields & HAS_WEIGHTS) || rest.weights == FD_FILE_NONE) rest.weights = 0;
     if ((fields & HAS_WEIGHTS) || rest.bias == FD_FILE_NONE) rest.bias = 0;
-    if ((fields & HAS_AFFINE) || rest.scale == FD_FILE_NONE) rest.scale = 0;
-    if ((fields & HAS_AFFINE) || rest.shift == FD_FILE_NONE) rest.shift = 0;
+    if ((fields & HAS_SCALE) || rest.scale == FD_FILE_NONE) rest.scale = 0;
+    if ((fields & HAS_AFFINE) == HAS_AFFINE || rest.shift == FD_FILE_NONE) rest.shift = 0;
     if (fields & HAS_KERNEL) {
         memcpy(rest.kernel, zero.kernel, sizeof rest.kernel);
         memcpy(rest.stride, zero.stride, sizeof rest.stride);
@@ -212,7 +225,7 @@ static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
         rest.activation = 0;
         rest.alpha = 0;
     }
-    if (fields & HAS_AFFINE) rest.affine_axis = 0;
+    if ((fields & HAS_AFFINE) == HAS_AFFINE) rest.affine_axis = 0;
     if (fields & HAS_POOL) {
         rest.pool_mode = 0;
         memcpy(rest.pool, zero.pool, sizeof rest.pool);
@@ -308,14 +321,24 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         REQUIRE(out->rows && out->cols, "the kernel of op %zu does not fit its input", i);
         const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * in->channels;
         if ((status = check_weights(m, op, i, depth, &out->channels, error))) return status;
+        REQUIRE(m->tensors[op->weights].dtype == FD_DTYPE_F32, "op %zu is a CONV2D whose weights are not f32", i);
         if ((status = check_activation(op, i, error))) return status;
         if ((status = check_affine(m, op, i, out, error))) return status;
         return check_pool(op, i, out, error);
     }
-    case FD_OP_DENSE:
+    case FD_OP_DENSE: {
         out->rank = out->rows = out->cols = 1;
         if ((status = check_weights(m, op, i, in->elements, &out->channels, error))) return status;
+        const uint32_t dtype = m->tensors[op->weights].dtype;
+        REQUIRE(dtype == FD_DTYPE_F32 || out->channels > FD_NARROW,
+                "op %zu has %zu outputs and weights that are not f32", i, out->channels);
+        if (dtype == FD_DTYPE_I8) {
+            if ((status = check_vector(m, op->scale, out->channels, "scale", i, error))) return status;
+        } else {
+            REQUIRE(op->scale == FD_FILE_NONE, "op %zu has a scale, but not i8 weights", i);
+        }
         return check_activation(op, i, error);
+    }
     case FD_OP_POOL2D:
         REQUIRE(in->rank == 3 && op->pool_mode != FD_POOL_NONE, "op %zu is a POOL2D of a rank-1 tensor or of no mode",
                 i);

@@ -222,7 +222,9 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_curs
     const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
     step->args.dense = (fd_dense_args){
         .weights = weight_data(m, op->weights),
+        .dtype = m->tensors[op->weights].dtype,
         .bias = bias_of(m, op),
+        .scale = weight_data(m, op->scale),
         .depth = in->elements,
         .channels = out->channels,
         .in_row = in->elements,
@@ -230,7 +232,7 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_curs
         .epilogue = epilogue_of(m, op),
     };
     step->dense = out->channels <= FD_NARROW ? m->kernels->dense_narrow : m->kernels->dense;
-    need_scratch(cursor, 2 * in->elements);
+    need_scratch(cursor, FD_DENSE_SCRATCH(in->elements, step->args.dense.dtype));
     m->multiply_adds += (uint64_t)in->elements * out->channels;
 }
 

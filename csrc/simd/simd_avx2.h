@@ -1,4 +1,4 @@
-/* Vector vocabulary: AVX2 + FMA. See simd_generic.h for what each word means. */
+/* Vector vocabulary: AVX2, FMA and F16C. See simd_generic.h for what each word means. */
 #ifndef FD_SIMD_H
 #define FD_SIMD_H
 
@@ -22,6 +22,13 @@ static inline __m256i v_mask_n(size_t n) {
 }
 static inline fd_v v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
 static inline void v_store_n(float *p, fd_v v, size_t n) { _mm256_maskstore_ps(p, v_mask_n(n), v); }
+
+static inline fd_v v_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline fd_v v_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
 
 static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return _mm256_fmadd_ps(a, b, c); }
 static inline fd_v v_max(fd_v a, fd_v b) { return _mm256_max_ps(a, b); }

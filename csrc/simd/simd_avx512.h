@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define FD_VL 16
 #define FD_VREGS 32
@@ -16,6 +17,13 @@ static inline fd_v v_set1(float x) { return _mm512_set1_ps(x); }
 
 static inline fd_v v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 static inline void v_store_n(float *p, fd_v v, size_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
+
+static inline fd_v v_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline fd_v v_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
 
 static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return _mm512_fmadd_ps(a, b, c); }
 static inline fd_v v_max(fd_v a, fd_v b) { return _mm512_max_ps(a, b); }

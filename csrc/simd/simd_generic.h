@@ -6,6 +6,8 @@
  *   FD_VL, FD_VREGS      floats in a vector; vector registers that a kernel may count on
  *   v_load, v_store      any alignment
  *   v_load_n, v_store_n  the first n lanes, 0 <= n < FD_VL; nothing beyond is touched; the other lanes load as 0
+ *   v_load_f16           FD_VL finite binary16 values; any alignment
+ *   v_load_i8            FD_VL signed bytes
  *   v_set1               one value in all lanes
  *   v_fma(a, b, c)       a * b + c; rounded once where the ISA has a fused multiply-add
  *   v_max, v_min         a > b ? a : b and a < b ? a : b: the second operand for equals and for NaN, so that
@@ -42,6 +44,15 @@ static inline fd_v v_load_n(const float *p, size_t n) {
     return v;
 }
 static inline void v_store_n(float *p, fd_v v, size_t n) { memcpy(p, &v, n * sizeof(float)); }
+
+/* A binary16 shifted to where binary32 has its fraction is 2^-112 times too small, subnormals included. */
+static inline fd_v v_load_f16(const uint16_t *p) {
+    fd_vi bits;
+    for (int i = 0; i < FD_VL; i++)
+        bits[i] = (int32_t)((uint32_t)(p[i] & 0x8000) << 16 | (uint32_t)(p[i] & 0x7FFF) << 13);
+    return (fd_v)bits * v_set1(0x1p112f);
+}
+static inline fd_v v_load_i8(const int8_t *p) { return (fd_v){(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 
 static inline fd_v v_select(fd_vi mask, fd_v a, fd_v b) { return (fd_v)((mask & (fd_vi)a) | (~mask & (fd_vi)b)); }
 

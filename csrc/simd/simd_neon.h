@@ -4,6 +4,7 @@
 
 #include <arm_neon.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #define FD_VL 4
@@ -24,6 +25,14 @@ static inline void v_store_n(float *p, fd_v v, size_t n) {
     float lanes[FD_VL];
     vst1q_f32(lanes, v);
     memcpy(p, lanes, n * sizeof(float));
+}
+
+static inline fd_v v_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline fd_v v_load_i8(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 
 static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return vfmaq_f32(c, a, b); }

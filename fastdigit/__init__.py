@@ -19,6 +19,7 @@ import numpy as np
 
 from fastdigit import _core
 from fastdigit.model import DEFAULT_MODEL, Model, load
+from fastdigit.threads import available_cpus, resolve_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,8 @@ def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Comp
         Where to write the compiled model. It is written only if its results agree with the
         source's.
     **options
-        ``name``, ``classes``, ``input_range``, ``samples``, ``tolerance``: see
+        ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
+        ("fp32", "fp16" or "int8" weights in dense layers), ``tolerance``: see
         :func:`fastdigit.compiler.driver.compile_model`.
 
     Returns
@@ -118,14 +120,13 @@ def config() -> dict[str, Any]:
     """
     import platform  # not needed by predict, and slow to import
 
-    affinity = getattr(os, "sched_getaffinity", None)
     return {
         "version": __version__,
         "isa": _core.selected_isa(),
         "isas": dict(_core.isas()),
         "isa_override": os.environ.get("FASTDIGIT_ISA"),
-        "threads": 1,
-        "cpus": len(affinity(0)) if affinity else os.cpu_count(),
+        "threads": resolve_threads(None),
+        "cpus": available_cpus(),
         "model": DEFAULT_MODEL,
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastdigit._core import Core
 from fastdigit.errors import InputError, UnsupportedError
+from fastdigit.threads import Threads, resolve_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,13 +21,12 @@ DEFAULT_MODEL: Final = "seed"
 """Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
 
 _MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
-_MAX_THREADS: Final = 256
 _FLOAT32: Final = np.dtype(np.float32)
 _UINT8: Final = np.dtype(np.uint8)
 _INT64: Final = np.dtype(np.int64)
 
 
-def load(path: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Model:
+def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None = None) -> Model:
     """Open a compiled model.
 
     Parameters
@@ -34,8 +34,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Mod
     path
         A ``.fdm`` file. None: the digit classifier that ships with the package.
     threads
-        How many threads a call may use, the calling one included: 1 to 256. Results do not depend
-        on it.
+        How many threads a call may use, the calling one included: 1 to 256, or "auto" for as many
+        CPUs as this process may have (affinity and container quota). None: the environment variable
+        ``FASTDIGIT_NUM_THREADS``, or 1. Results do not depend on it.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class Model:
     source
         Path of a ``.fdm`` file, or the bytes of one.
     threads
-        How many threads a call may use, the calling one included: 1 to 256.
+        How many threads a call may use; see :func:`load`.
 
     Notes
     -----
@@ -74,13 +75,9 @@ class Model:
     everything else is converted first.
     """
 
-    def __init__(self, source: str | bytes, *, threads: int = 1) -> None:
-        if isinstance(threads, bool) or not isinstance(threads, int):
-            raise TypeError(f"threads is {threads!r}, expected an int")
-        if not 1 <= threads <= _MAX_THREADS:
-            raise ValueError(f"threads is {threads}, expected 1 to {_MAX_THREADS}")
-        self._core = Core(source, threads)
-        self._threads = threads
+    def __init__(self, source: str | bytes, *, threads: Threads | None = None) -> None:
+        self._threads = resolve_threads(threads)
+        self._core = Core(source, self._threads)
         facts = self._core.facts()
         self._facts = facts
         self._shape = facts["input_shape"]

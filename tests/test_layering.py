@@ -138,13 +138,14 @@ def test_every_kernel_source_is_instantiated() -> None:
 #: Rooms of the package, and those that each may import from; `fastdigit` is its __init__.
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "threads": set(),
     "_core": {"errors"},
     "_testing": set(),
     "datasets": {"errors"},
-    "model": {"errors", "_core"},
+    "model": {"errors", "threads", "_core"},
     "compiler": {"errors"},
-    "fastdigit": {"errors", "_core", "model", "compiler"},
-    "bench": {"errors", "model", "datasets", "fastdigit"},
+    "fastdigit": {"errors", "threads", "_core", "model", "compiler"},
+    "bench": {"errors", "threads", "model", "datasets", "fastdigit"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
@@ -286,7 +287,10 @@ def test_import_needs_numpy_alone() -> None:
     )
     loaded = done.stdout.split()
     ours = {name for name in loaded if name.split(".")[0] == "fastdigit"}
-    assert ours == {"fastdigit", *(f"fastdigit.{name}" for name in ("_core", "errors", "model"))}
+    assert ours == {
+        "fastdigit",
+        *(f"fastdigit.{name}" for name in ("_core", "errors", "model", "threads")),
+    }
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     # Cython keeps what its modules share in modules of these names.
     third_party = {name for name in roots if not re.fullmatch(r"_?cython_\w+", name)} - {

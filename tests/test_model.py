@@ -279,22 +279,6 @@ def test_a_path_with_any_name(tmp_path: Path) -> None:
     assert fastdigit.load(path).predict(np.zeros((1, 28, 28), np.uint8)).shape == (1,)
 
 
-@pytest.mark.parametrize(
-    ("threads", "error"),
-    [
-        (0, ValueError),
-        (-1, ValueError),
-        (257, ValueError),
-        (1.0, TypeError),
-        (True, TypeError),
-        ("2", TypeError),
-    ],
-)
-def test_wrong_threads(threads, error: type) -> None:
-    with pytest.raises(error, match="threads is"):
-        fastdigit.load(threads=threads)
-
-
 def test_first_use_from_many_threads() -> None:
     code = (
         "import threading, numpy as np, fastdigit\n"

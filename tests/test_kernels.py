@@ -454,7 +454,8 @@ def run_dense(
     rows = np.full((m, case.depth + gap), np.nan, np.float32)
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
-    scratch = Guarded((2 if w.dtype == np.float32 else PANEL) * case.depth)
+    depth = case.depth
+    scratch = Guarded(2 * depth + 16 if w.dtype == np.float32 else PANEL * depth)
     kernels.dense(
         "dense_narrow" if case.channels <= NARROW else "dense",
         rows.ravel(),

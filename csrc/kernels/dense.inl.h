@@ -101,7 +101,10 @@ FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
     }
 }
 
-/* The inputs of one row that are not zero. */
+/* Rows of weights to fetch ahead: which ones come, only the list of nonzero inputs knows. */
+#define FD_DENSE_AHEAD 16
+
+/* The inputs of one row that are not zero. The list goes on for FD_DENSE_AHEAD indices. */
 typedef struct FD_FN(nonzero) {
     const float *value;
     const uint32_t *index;
@@ -116,7 +119,10 @@ FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t
     for (int v = 0; v < nv; v++) acc[v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
     for (size_t i = 0; i < x->count; i++) {
         const fd_v input = v_set1(x->value[i]);
-        const size_t at = w + x->index[i] * w_row;
+        const size_t at = w + x->index[i] * w_row, soon = w + x->index[i + FD_DENSE_AHEAD] * w_row;
+        FD_UNROLL
+        for (int v = 0; v < nv; v += 64 / FD_VL / (int)fd_dtype_size(dtype))
+            __builtin_prefetch((const char *)a->weights + (soon + (size_t)v * FD_VL) * fd_dtype_size(dtype));
         FD_UNROLL
         for (int v = 0; v < nv; v++)
             acc[v] = v_fma(input, FD_FN(dense_weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
@@ -137,6 +143,8 @@ FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
         index[count] = (uint32_t)k;
         count += a->in[k] != 0.0f;
     }
+    /* What is fetched ahead at the end of a panel is the beginning of the next one. */
+    for (size_t k = 0; count && k < FD_DENSE_AHEAD; k++) index[count + k] = index[k] + (uint32_t)a->depth;
     const FD_FN(nonzero) x = {value, index, count};
     for (size_t first = 0; first < a->channels; first += FD_PANEL) {
         const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));

@@ -2,6 +2,7 @@
 #ifndef FD_MODEL_FORMAT_H
 #define FD_MODEL_FORMAT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define FD_FILE_MAGIC \
@@ -45,6 +46,9 @@ enum {
 
 enum { FD_AXIS_NONE = 0, FD_AXIS_HEIGHT, FD_AXIS_WIDTH, FD_AXIS_CHANNEL, FD_AXIS_END };
 enum { FD_POOL_NONE = 0, FD_POOL_MAX, FD_POOL_AVERAGE, FD_POOL_END };
+
+/* Bytes of a value of FD_DTYPE_*. */
+static inline size_t fd_dtype_size(uint32_t dtype) { return dtype == FD_DTYPE_F32 ? 4 : dtype == FD_DTYPE_F16 ? 2 : 1; }
 
 typedef struct fd_file_header {
     uint8_t magic[8];

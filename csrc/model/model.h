@@ -73,9 +73,6 @@ static inline float fd_finite_bound(float bound) {
     return bound < -FLT_MAX ? -FLT_MAX : bound > FLT_MAX ? FLT_MAX : bound;
 }
 
-/* Bytes of a value. */
-static inline size_t fd_dtype_size(uint32_t dtype) { return dtype == FD_DTYPE_F32 ? 4 : dtype == FD_DTYPE_F16 ? 2 : 1; }
-
 /* load.c: fills the file part from model->file, or says what is wrong with it. */
 fd_status fd_load(fd_model *model, fd_error *error);
 

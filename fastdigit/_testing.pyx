@@ -1,4 +1,4 @@
-"""Private, for the tests: calls one kernel of one ISA, whatever this CPU would choose."""
+"""Private, for tests and benchmarks: calls one kernel of one ISA, whatever this CPU would choose."""
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stddef cimport size_t
@@ -85,6 +85,8 @@ cdef extern from "kernels/kernels.h":
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
         void (*pool2d)(const fd_pool2d_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
+        size_t (*probe_fma)(size_t rounds, float *sum) noexcept nogil
+        float (*probe_read)(const float *x, size_t n, size_t passes) noexcept nogil
 
 
 cdef extern from *:
@@ -313,6 +315,17 @@ cdef class Kernels:
             self.table.dense_narrow(&a)
         else:
             raise ValueError(name)
+
+
+    def probe_fma(self, size_t rounds):
+        """How many multiply-adds were done, and the sum of their results."""
+        cdef float sum
+        done = self.table.probe_fma(rounds, &sum)
+        return done, sum
+
+    def probe_read(self, const float[::1] x, size_t passes):
+        """The sum of x, so many times."""
+        return self.table.probe_read(pointer(x), <size_t>x.shape[0], passes)
 
 
 cdef fd_pool2d_args pool_of(dict p):

@@ -21,6 +21,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
+BLANK = np.zeros((2, 8, 6), np.uint8)
+
+
 @pytest.fixture(scope="module")
 def model():
     net = OnnxNet(("N", 1, 8, 6)).conv(1, 3, (3, 3)).add("Relu")
@@ -50,12 +53,17 @@ def test_metadata(path, tmp_path):
     meta = compile_model(path, None, engine=engine).meta
     verification = meta.pop("verification")
     assert verification["reference"].startswith("onnxruntime ")
-    assert set(verification) == {"reference", "samples", "label_agreement", "max_error"}
+    assert verification["accuracy"] is verification["source_accuracy"] is None
+    assert set(verification) == {
+        *("reference", "samples", "label_agreement", "max_error", "mean_error"),
+        *("source_accuracy", "accuracy"),
+    }
     assert meta == {
         "classes": ["0", "1", "2", "3"],
         "compiler": "1",
         "input": {"layout": "NHWC", "shape": [8, 6, 1]},
         "name": "tiny",
+        "precision": "fp32",
         "source": {"kind": "onnx", "layout": "NCHW", "shape": [1, 8, 6]},
     }
     assert str(tmp_path) not in str(meta)
@@ -151,6 +159,13 @@ def test_wrong_samples(model, samples, message):
         ({"input_range": (1, 0)}, "low < high"),
         ({"input_range": (0, float("inf"))}, "finite"),
         ({"input_range": (0, 0.1)}, "float32"),
+        ({"precision": "bf16"}, "precision is 'bf16', expected one of fp32, fp16, int8"),
+        ({"labels": [1]}, "labels given without samples"),
+        ({"labels": [1], "samples": BLANK}, r"shape \(1,\).*expected \(2,\) integers"),
+        ({"labels": [[1], [2]], "samples": BLANK}, r"shape \(2, 1\)"),
+        ({"labels": [1.0, 2.0], "samples": BLANK}, "dtype float64"),
+        ({"labels": [0, 4], "samples": BLANK}, "between 0 and 4, expected 0 to 3"),
+        ({"labels": [-1, 3], "samples": BLANK}, "between -1 and 3"),
     ],
 )
 def test_wrong_options(model, options, message):
@@ -208,6 +223,7 @@ def test_comparison():
     want = np.array([[0.1, 0.9], [100.0, 0.0]])
     result = compare("x", want, want + np.array([[0, 1e-6], [1e-4, 0]]), 1e-5)
     assert result.max_error == pytest.approx(1e-6)
+    assert result.mean_error == pytest.approx((1e-6 + 1e-4 / 100) / 4)
     assert result.label_agreement == 1.0
     with pytest.raises(VerificationError, match=r"labels agree on 50\.00%"):
         compare("x", want, want[:, ::-1] * [[1], [0]] + want * [[0], [1]], 1e-5)
@@ -220,3 +236,113 @@ def test_comparison():
 def test_check_accepts_what_the_engine_accepts():
     assert check(np.zeros((2, 784)), (28, 28, 1), 0, 1).shape == (2, 28, 28, 1)
     assert check([[0, 1, 0]], (3,), 0, 1).dtype == np.float32
+
+
+# ---- Labels, and precisions other than fp32 ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A network with a dense layer that can have another precision, and one that can't."""
+    net = OnnxNet(("N", 1, 8, 6)).conv(1, 3, (3, 3)).add("Relu").add("Flatten")
+    return net.gemm(72, 50).add("Relu").gemm(50, 4).add("Softmax").model("wide")
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return np.random.default_rng(0).integers(0, 256, (40, 8, 6), dtype=np.uint8)
+
+
+def test_accuracy_is_measured(model, samples):
+    labels = compile_model(model, None, engine=engine, samples=samples).data
+    labels = engine(labels, samples[..., np.newaxis] / np.float32(255)).argmax(1)
+    labels[:10] = (labels[:10] + 1) % 4
+
+    def mistaken(data, images):
+        outputs = engine(data, images)
+        outputs[:5] = outputs[:5, [3, 0, 1, 2]]  # the class after: right for these
+        return outputs
+
+    result = compile_model(
+        model, None, engine=mistaken, samples=samples, labels=labels.tolist(), tolerance=1.0
+    )
+    assert result.meta["verification"]["source_accuracy"] == 30 / 40
+    assert result.meta["verification"]["accuracy"] == 35 / 40
+    assert result.verification.label_agreement == 35 / 40
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_reduced_precision(wide, samples, precision):
+    exact = compile_model(wide, None, engine=engine, samples=samples)
+    labels = np.arange(40) % 4
+    seen = []
+
+    def watching(data, images):
+        seen.append([record.precision for record in unpack(data).records])
+        return engine(data, images)
+
+    result = compile_model(
+        wide, None, engine=watching, samples=samples, labels=labels, precision=precision
+    )
+    # The program in fp32 first, then the reduced one.
+    assert seen == [["", "fp32", "fp32", "fp32", ""], ["", "fp32", precision, "fp32", ""]]
+    assert result.steps[-1] == ("quantize_weights", 4)
+    assert f"of 72, {precision} weights, bias, relu" in result.listing()
+    assert result.meta["precision"] == precision
+    verification = result.meta["verification"]
+    images = samples[..., np.newaxis] / np.float32(255)
+    want, got = engine(exact.data, images), engine(result.data, images)
+    assert verification["max_error"] == pytest.approx(abs(got - want).max(), abs=1e-6)
+    assert verification["mean_error"] == pytest.approx(abs(got - want).mean(), abs=1e-6)
+    assert exact.verification.max_error < 1e-6 < verification["max_error"]
+    assert verification["mean_error"] < verification["max_error"] < 0.02
+    assert verification["accuracy"] == (got.argmax(1) == labels).mean()
+    saved = 72 * 64 * {"fp16": 2, "int8": 3}[precision]
+    assert len(exact.data) - len(result.data) == pytest.approx(saved, abs=1024)
+    again = compile_model(
+        wide, None, engine=engine, samples=samples, labels=labels, precision=precision
+    )
+    assert again.data == result.data
+
+
+def test_tolerance_of_reduced_precision(wide):
+    reduced = compile_model(wide, None, engine=engine, precision="int8").verification
+    assert 1e-4 < reduced.max_error < 0.1
+    with pytest.raises(VerificationError, match=r"more than the tolerance 0\.0001"):
+        compile_model(wide, None, engine=engine, precision="int8", tolerance=1e-4)
+
+    def off_by(amount, precisions):
+        def wrong(data, images):
+            outputs = engine(data, images)
+            if unpack(data).graph.nodes[1].op.precision in precisions:
+                outputs[3, 0] += amount
+            return outputs
+
+        return wrong
+
+    for precision, default in [("fp16", 1e-2), ("int8", 1e-1)]:
+        with pytest.raises(VerificationError, match=f"more than the tolerance {default:.3g};"):
+            compile_model(wide, None, engine=off_by(1.2 * default, precision), precision=precision)
+    # A fault of the fp32 program is one whatever the tolerance for the reduced one.
+    with pytest.raises(VerificationError, match="more than the tolerance 1e-05"):
+        compile_model(wide, None, engine=off_by(1e-4, "fp32"), precision="int8", tolerance=1.0)
+
+
+def test_a_precision_that_changes_nothing_is_refused(model):
+    with pytest.raises(UnsupportedError, match="int8 is for dense layers of more than 32 outputs"):
+        compile_model(model, None, engine=engine, precision="int8")
+
+
+def test_weights_beyond_fp16_are_refused():
+    net = OnnxNet(("N", 6)).add("MatMul", None, np.full((6, 33), 1e5)).model()
+    with pytest.raises(UnsupportedError, match=r"'matmul0'.*: weights go up to 100000, beyond"):
+        compile_model(net, None, engine=engine, precision="fp16")
+    assert compile_model(net, None, engine=engine, precision="int8").verification.max_error < 1e-3
+
+
+def test_many_samples_run_in_parts(model, samples):
+    many = np.concatenate([samples] * 7)
+    assert len(many) > 256
+    result = compile_model(model, None, engine=engine, samples=many)
+    assert result.verification.samples == 280
+    assert result.verification.max_error < 1e-6

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import reference
 from compiler_cases import (
@@ -22,6 +23,7 @@ from compiler_cases import (
 from fastdigit.compiler.ir import Activation, Conv2D, Dense, Eltwise, Pool2D, Softmax
 from fastdigit.compiler.pack import pack, panels
 from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.unpack import listing, unpack
 from fastdigit.compiler.xxhash64 import xxhash64
 from fastdigit.errors import ModelFormatError, UnsupportedError
@@ -157,10 +159,11 @@ def test_layout_of_the_file():
     assert record[8] % 64 == 0
 
 
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "i1"])
 @pytest.mark.parametrize("columns", [1, 15, 16, 17, 95, 96, 97, 112, 192, 193, 300])
-def test_panels(columns):
-    matrix = rng.normal(size=(3, columns)).astype(np.float32)
-    data = np.frombuffer(panels(matrix), "<f4")
+def test_panels(columns, dtype):
+    matrix = (100 * rng.normal(size=(3, columns))).clip(-127, 127).astype(dtype)
+    data = np.frombuffer(panels(matrix), dtype)
     padded = -(-columns // 16) * 16
     assert data.size == 3 * padded
     for (row, column), value in np.ndenumerate(matrix):
@@ -179,6 +182,78 @@ def test_rows_of_a_convolution_are_taps_then_channels():
             for channel in range(4):
                 row = (ky * 3 + kx) * 4 + channel
                 np.testing.assert_array_equal(values[row], weights[ky, kx, channel])
+
+
+def weight_records(data):
+    """(op record, tensor record of its weights, of its scale or None) of the op after INPUT."""
+    offsets = [struct.unpack_from("<Q", data, 64 + 32 * i + 8)[0] for i in range(4)]
+    op = struct.unpack_from("<8I", data, offsets[2] + 160)
+    records = [
+        None if index == 0xFFFFFFFF else struct.unpack_from("<8IQQ", data, offsets[1] + 64 * index)
+        for index in (op[4], op[6])
+    ]
+    return (op, *records, data[offsets[3] :])
+
+
+@pytest.mark.parametrize("outputs", [33, 96, 97, 112, 208])
+def test_layout_of_reduced_weights(outputs):
+    graph = chain((3,), Dense(rng.normal(size=(3, outputs))))
+    padded = -(-outputs // 16) * 16
+
+    op, record, scale, weights = weight_records(pack(quantize_weights(graph, "fp16"), {}))
+    assert scale is None
+    assert (record[1], record[2], record[4:6]) == (1, 1, (3, outputs))
+    assert record[9] == 3 * padded * 2
+    stored = np.frombuffer(weights, "<f2", 3 * padded, record[8])
+    assert stored[: min(96, padded)][0] == np.float16(graph.nodes[0].op.weights[0, 0])
+
+    op, record, scale, weights = weight_records(pack(quantize_weights(graph, "int8"), {}))
+    assert op[7] == 0xFFFFFFFF
+    assert (record[1], record[2], record[4:6]) == (2, 1, (3, outputs))
+    assert record[9] == 3 * padded
+    assert (scale[0], scale[1], scale[2], scale[3], scale[4]) == (1, 0, 0, 1, outputs)
+    assert record[8] % 64 == scale[8] % 64 == 0
+    stored = np.frombuffer(weights, "i1", 3 * padded, record[8])
+    scales = np.frombuffer(weights, "<f4", outputs, scale[8]).astype(np.float64)
+    for (row, column), value in np.ndenumerate(graph.nodes[0].op.weights):
+        panel, inside = divmod(column, 96)
+        at = 3 * 96 * panel + row * min(96, padded - 96 * panel) + inside
+        # Half a step, and what rounding the scale to float32 adds to it.
+        assert abs(stored[at] * scales[column] - value) <= (0.5 + 1e-4) * scales[column]
+    assert np.count_nonzero(stored) <= 3 * outputs
+    assert abs(stored.astype(int)).max() == 127
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 300),
+    precision=st.sampled_from(["fp16", "int8"]),
+    bias=st.booleans(),
+    magnitude=st.floats(-40, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_reduced_weights_read_back_exactly(inputs, outputs, precision, bias, magnitude, seed):
+    generator = np.random.default_rng(seed)
+    weights = generator.normal(size=(inputs, outputs)) * 10**magnitude
+    weights[generator.random(weights.shape) < 0.2] = 0
+    values = generator.normal(size=outputs).astype(np.float32) if bias else None
+    graph = quantize_weights(chain((inputs,), Dense(weights.astype(np.float32), values)), precision)
+    data = pack(graph, {})
+    program = unpack(data)
+    want, got = graph.nodes[0].op, program.graph.nodes[0].op
+    assert program.records[1].precision == got.precision == want.precision
+    assert (want.precision == precision) == (outputs > 32)
+    np.testing.assert_array_equal(got.weights, want.weights)
+    if want.scale is None:
+        assert got.scale is None
+    else:
+        np.testing.assert_array_equal(got.scale, want.scale)
+    batch = images(graph)
+    np.testing.assert_array_equal(
+        reference.run_graph(program.graph, batch), reference.run_graph(graph, batch)
+    )
+    assert pack(program.graph, {}) == data
 
 
 def test_refuses_what_does_not_fit():
@@ -225,6 +300,37 @@ def test_damage_is_found():
     for changed, message in cases:
         with pytest.raises(ModelFormatError, match=message):
             unpack(changed)
+
+
+def test_damaged_dtypes_are_found():
+    graph = chain((4, 4, 1), conv(rng, (3, 3), 1, 2), dense(rng, 8, 40))
+    data = pack(quantize_weights(graph, "int8"), {})
+    tensors, program = (struct.unpack_from("<Q", data, 64 + 32 * i + 8)[0] for i in (1, 2))
+
+    def dtype(op, field):
+        index = struct.unpack_from("<I", data, program + 160 * op + field)[0]
+        return tensors + 64 * index + 4
+
+    scale = program + 160 * 2 + 24
+    for offset, value, message in [
+        (dtype(1, 16), 1, "dtype 1, where only 0 can be"),
+        (dtype(1, 20), 2, "dtype 2, where only 0 can be"),
+        (dtype(2, 24), 1, "dtype 1, where only 0 can be"),
+        (dtype(2, 16), 3, "contradicts itself"),
+        (dtype(2, 16), 1, "contradicts itself"),
+        (scale, 0xFFFFFFFF, "no weights|contradicts itself"),
+    ]:
+        with pytest.raises(ModelFormatError, match=message):
+            unpack(damaged(data, offset, "<I", value))
+
+
+def test_listing_tells_the_precision():
+    graph = chain((4, 4, 1), conv(rng, (3, 3), 1, 2), dense(rng, 8, 40), dense(rng, 40, 3))
+    for precision, size in [("fp16", 2 * 8 * 48 + 160), ("int8", 8 * 48 + 160 + 160)]:
+        lines = listing(unpack(pack(quantize_weights(graph, precision), {}))).splitlines()
+        assert f"of 8, {precision} weights, bias" in lines[3]
+        assert lines[3].split()[-2] == f"{size:,}"
+        assert "weights" not in lines[2] + lines[4]
 
 
 def test_listing():

@@ -41,10 +41,11 @@ from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
 from fastdigit.compiler.passes.materialize_moves import materialize_moves
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
+from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.passes.remove_identities import remove_identities
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
 from fastdigit.compiler.spec import verify
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import InputError, UnsupportedError
 
 rng = np.random.default_rng(0)
 SIGMOID = Eltwise(Activation("sigmoid"))
@@ -416,6 +417,116 @@ def test_padding_and_flattening_become_layers():
 def test_what_cannot_be_a_layer_stays():
     ops = (Pad(PAD.widths, 1.0), Transpose((1, 0, 2)))
     run(materialize_moves, *ops, expect="Pad Transpose", exact=True)
+
+
+# ---- quantize_weights --------------------------------------------------------------------------
+
+
+#: Every finite binary16 from 0 up; a value's position is its bits.
+BINARY16 = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+
+
+def nearest_binary16(values):
+    """Of two that are as near, the one whose last bit is 0."""
+    size = abs(values)
+    above = np.clip(np.searchsorted(BINARY16, size), 1, len(BINARY16) - 1)
+    low, high = BINARY16[above - 1], BINARY16[above]
+    up = (high - size < size - low) | ((high - size == size - low) & (above % 2 == 0))
+    return np.copysign(np.where(up, high, low), values)
+
+
+def test_fp16_is_the_nearest_binary16_ties_to_even():
+    exponents = rng.integers(-30, 17, (200, 40))
+    weights = np.clip(rng.normal(size=(200, 40)) * 2.0**exponents, -65519, 65519)
+    middles = (BINARY16[:-1] + BINARY16[1:]) / 2
+    weights[:100] = rng.choice(middles, (100, 40)) * rng.choice([-1, 1], (100, 40))
+    weights[0, :4] = [65519.99, -65519.99, 0.0, 2.0**-25]
+    after = quantize_weights(chain((200,), Dense(weights, np.ones(40))), "fp16")
+    verify(after)
+    layer = after.nodes[0].op
+    assert (layer.precision, layer.scale) == ("fp16", None)
+    np.testing.assert_array_equal(layer.weights, nearest_binary16(weights))
+    np.testing.assert_array_equal(layer.bias, np.ones(40))
+
+
+def test_fp16_refuses_to_overflow():
+    weights = np.zeros((2, 33))
+    weights[1, 5] = -65520.0
+    with pytest.raises(UnsupportedError, match="n0: weights go up to 65520, beyond the 65504"):
+        quantize_weights(chain((2,), Dense(weights)), "fp16")
+    weights[1, 5] = np.nextafter(-65520.0, 0)
+    after = quantize_weights(chain((2,), Dense(weights)), "fp16")
+    assert after.nodes[0].op.weights[1, 5] == -65504.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 30),
+    st.integers(33, 150),
+    st.floats(-46, 38),
+    st.integers(0, 2**32 - 1),
+)
+def test_int8_is_the_nearest_multiple_of_the_scale(inputs, outputs, magnitude, seed):
+    generator = np.random.default_rng(seed)
+    weights = generator.uniform(-3, 3, size=(inputs, outputs)) * 10**magnitude
+    weights[:, generator.random(outputs) < 0.1] = 0.0
+    before = chain((inputs,), Dense(weights, np.ones(outputs)))
+    after = quantize_weights(before, "int8")
+    verify(after)
+    layer = after.nodes[0].op
+    assert layer.precision == "int8"
+    np.testing.assert_array_equal(layer.bias, np.ones(outputs))
+    scale = layer.scale.astype(np.float64)
+    integers = layer.weights / scale
+    assert (integers == np.round(integers)).all()
+    assert (abs(integers) <= 127).all()
+    largest = abs(weights).max(axis=0)
+    want = (largest / 127).astype(np.float32)
+    np.testing.assert_array_equal(layer.scale, np.where(want == 0, np.float32(1), want))
+    # No other of the 255 multiples is nearer, but for columns that float32 cannot scale.
+    multiples = np.arange(-127, 128)[:, None, None] * scale
+    best = abs(multiples - weights).min(axis=0)
+    np.testing.assert_array_equal(abs(layer.weights - weights) - best, 0)
+    normal = largest > 1e-36
+    assert (abs(integers).max(axis=0)[normal] == 127).all()
+
+
+def test_a_column_of_zeros_has_scale_1():
+    weights = np.ones((3, 40))
+    weights[:, 7] = 0.0
+    after = quantize_weights(chain((3,), Dense(weights)), "int8")
+    assert after.nodes[0].op.scale[7] == 1.0
+    assert not after.nodes[0].op.weights[:, 7].any()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_only_wide_dense_layers_are_rounded(precision):
+    layers = (conv(rng, (2, 2), 3, 40), dense(rng, 800, 33), RELU, dense(rng, 33, 32))
+    before = chain((6, 5, 3), *layers)
+    after = quantize_weights(before, precision)
+    assert kinds(after) == kinds(before)
+    rounded = [new.op is not old.op for new, old in zip(after.nodes, before.nodes, strict=True)]
+    assert rounded == [False, True, False, False]
+    batch = images(before)
+    want, got = reference.run_graph(before, batch), reference.run_graph(after, batch)
+    assert 1e-6 < abs(got - want).max() < 0.05 * abs(want).max()
+    assert quantize_weights(after, precision) is after
+    assert quantize_weights(after, "int8") is after
+    verify(after)
+
+
+def test_fp32_and_unknown_precisions():
+    graph = chain((3,), dense(rng, 3, 40))
+    assert quantize_weights(graph, "fp32") is graph
+    with pytest.raises(InputError, match="'int4', expected one of fp32, fp16, int8"):
+        quantize_weights(graph, "int4")
+
+
+def test_folding_after_rounding_is_found():
+    """Weights that a pass computed are not those that the precision has."""
+    graph = quantize_weights(chain((3,), dense(rng, 3, 40), affine(rng, 0, 40)), "int8")
+    with pytest.raises(UnsupportedError, match="weights of int8 are not integers"):
+        fold_batchnorm(graph)
 
 
 # ---- all of them -------------------------------------------------------------------------------

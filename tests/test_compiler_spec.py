@@ -49,6 +49,15 @@ def test_shapes():
     verify(graph)
 
 
+def int8(weights, scale):
+    return Dense(np.array(weights, np.float64), precision="int8", scale=np.array(scale))
+
+
+def test_integers_times_float32_scales_are_int8():
+    scale = np.array([0.1, 3e-44], np.float32).astype(np.float64)
+    chain((2,), int8([[-128, 127], [1, 0]] * scale, scale))
+
+
 @pytest.mark.parametrize(
     ("shape", "op", "message"),
     [
@@ -62,6 +71,20 @@ def test_shapes():
         ((2, 2), dense(rng, 4, 2), "a vector or an image"),
         ((1,), Dense(np.array([[np.nan]])), "not all finite"),
         ((2,), Dense(np.ones((2, 3)), np.ones(2)), "bias has shape"),
+        ((1,), Dense(np.ones((1, 2)), precision="bf16"), "'bf16' is not one of"),
+        ((1,), Dense(np.ones((1, 2)), scale=np.ones(2)), "fp32 with a scale"),
+        ((1,), Dense(np.ones((1, 2)), precision="fp16", scale=np.ones(2)), "fp16 with a scale"),
+        ((1,), Dense(np.ones((1, 2)), precision="int8"), "int8 without a scale"),
+        ((1,), Dense(np.full((1, 2), 0.1), precision="fp16"), "not binary16"),
+        ((1,), Dense(np.full((1, 2), 65520.0), precision="fp16"), "not binary16"),
+        ((1,), int8([[1, 2]], [1.0]), "scale has shape"),
+        ((1,), int8([[1, 2]], [1.0, np.inf]), "scale has values that are not finite"),
+        ((1,), int8([[1, 2]], [1.0, 0.0]), "greater than 0"),
+        ((1,), int8([[1, 2]], [1.0, 0.1]), "scales of int8 weights are not float32"),
+        ((1,), int8([[1, 2]], [1.0, 1e39]), "scales of int8 weights are not float32"),
+        ((1,), int8([[1, 2.5]], [1.0, 1.0]), "not integers"),
+        ((1,), int8([[1, 128]], [1.0, 1.0]), "not integers"),
+        ((1,), int8([[-129, 1]], [1.0, 1.0]), "not integers"),
         ((4, 4, 1), Pool2D(Pool("min", (2, 2), (2, 2))), "mode 'min'"),
         ((4, 4, 1), Pool2D(Pool("max", (2, 2), (2, 2), (2, 0, 0, 0))), "not less than the window"),
         ((4,), Eltwise(Activation("swish")), "'swish' is not one of"),
@@ -120,6 +143,8 @@ def test_verify_refuses(graph, message):
         (chain((300, 1, 1), conv(rng, (256, 1), 1, 1)), "up to 255, got 256"),
         (chain((300, 1, 1), Pool2D(Pool("max", (256, 1), (1, 1)))), "up to 255, got 256"),
         (chain((4097, 4096, 1), RELU), "more than 16777216 elements"),
+        (chain((1,), Dense(np.ones((1, 32)), precision="fp16")), "fp16 for 32 outputs"),
+        (chain((1,), int8(np.ones((1, 32)), np.ones(32))), "int8 for 32 outputs"),
     ],
 )
 def test_verify_program_refuses(graph, message):

@@ -454,8 +454,7 @@ def run_dense(
     rows = np.full((m, case.depth + gap), np.nan, np.float32)
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
-    depth = case.depth
-    scratch = Guarded(2 * depth + 16 if w.dtype == np.float32 else PANEL * depth)
+    scratch = Guarded(2 * case.depth + 16)
     kernels.dense(
         "dense_narrow" if case.channels <= NARROW else "dense",
         rows.ravel(),
@@ -574,6 +573,31 @@ def test_every_half_and_every_byte_is_read_exactly(isa: str) -> None:
         zero, one = np.zeros(w.size, np.float32), np.ones((1, 1), np.float32)
         got = run_dense(kernels, case, one, w[None], zero, scale)
         np.testing.assert_array_equal(got[0], w.astype(np.float32))
+
+
+@isa_matrix
+@pytest.mark.parametrize("rounds", [0, 1, 2, 50])
+def test_probe_fma(isa: str, rounds: int) -> None:
+    """Chain i starts at i and becomes x / 2 + 1 each round, in every lane."""
+    kernels = _testing.Kernels(isa)
+    lanes = kernels.vector_floats
+    done, total = kernels.probe_fma(rounds)
+    one_round, _ = kernels.probe_fma(1)
+    assert done == rounds * one_round
+    chains = one_round // lanes
+    assert chains >= 12, "enough to hide the latency"
+    want = sum(lanes * ((i - 2) * 0.5**rounds + 2) for i in range(chains))
+    assert total == pytest.approx(want, rel=1e-6)
+
+
+@isa_matrix
+@pytest.mark.parametrize("n", [0, *LENGTHS, 5 * 448 + 13])
+@pytest.mark.parametrize("passes", [1, 3])
+def test_probe_read(isa: str, n: int, passes: int) -> None:
+    """Every float is read once a pass, and nothing beside them."""
+    x = Guarded(np.random.default_rng(n).integers(-9, 10, n).astype(np.float32))
+    got = _testing.Kernels(isa).probe_read(x.data, passes)
+    assert got == passes * x.check().sum(dtype=np.float64)
 
 
 def test_unknown_isa_is_an_error() -> None:

@@ -31,6 +31,7 @@
 
 #include "kernels/conv2d.inl.h"
 #include "kernels/dense.inl.h"
+#include "kernels/probe.inl.h"
 #include "kernels/softmax.inl.h"
 
 #include "kernels/winograd.inl.h"

@@ -33,7 +33,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
         }
     }
-    FD_FN(tile)(acc, x, a->taps, a->depth, w, w_row, groups * cols, nv);
+    FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, groups * cols, nv, FD_DTYPE_F32);
 
     const int relu = a->epilogue.activation == FD_ACT_RELU;
     const int px = groups * cols, outputs = pooled ? cols / 2 : px;

@@ -25,18 +25,25 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
 /* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */
 #define FD_DENSE_NV(mr) (FD_DENSE_ACCUMULATORS / (mr) < 6 ? FD_DENSE_ACCUMULATORS / (mr) : 6)
 
-/* Rows row to row + mr - 1, nv vectors of columns. */
-FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
-                                 const int mr, const int nv) {
+/* Where a panel's weights are: those of its first column at index `at`. */
+typedef struct FD_FN(panel) {
+    const void *weights;
+    size_t at, width, channel;
+} FD_FN(panel);
+
+/* Rows row to row + mr - 1, nv vectors of a panel from vector `first` on. */
+FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const FD_FN(panel) * panel, size_t row, size_t first,
+                                 const int mr, const int nv, const uint32_t dtype) {
     const float *x[FD_DENSE_MR];
     fd_v acc[FD_DENSE_ACCUMULATORS];
+    const size_t channel = panel->channel + first * FD_VL;
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
         x[m] = a->in + (row + (size_t)m) * a->in_row;
         FD_UNROLL
         for (int v = 0; v < nv; v++) acc[m * nv + v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
     }
-    FD_FN(tile)(acc, x, NULL, a->depth, w, w_row, mr, nv);
+    FD_FN(tile)(acc, x, NULL, a->depth, panel->weights, panel->at + first * FD_VL, panel->width, mr, nv, dtype);
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
         FD_UNROLL
@@ -46,19 +53,16 @@ FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const float *w, size_t 
 }
 
 /* mr rows of one panel, its vectors in equal shares. */
-FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const float *w, size_t w_row, size_t row, size_t channel,
-                                  const int mr) {
-    const size_t vectors = (fd_min(FD_PANEL, a->channels - channel) + FD_VL - 1) / FD_VL;
+FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const FD_FN(panel) * panel, size_t row, const int mr,
+                                  const uint32_t dtype) {
+    const size_t vectors = (fd_min(FD_PANEL, a->channels - panel->channel) + FD_VL - 1) / FD_VL;
     const size_t most = (size_t)FD_DENSE_NV(mr), shares = (vectors + most - 1) / most;
     for (size_t s = 0; s < shares; s++) {
         const size_t first = vectors * s / shares;
         switch (vectors * (s + 1) / shares - first) {
 /* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
-#define FD_CASE(nv)                                                                                          \
-    case nv:                                                                                                 \
-        FD_FN(dense_tile)                                                                                    \
-        (a, w + first * FD_VL, w_row, row, channel + first * FD_VL, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1); \
-        break;
+#define FD_CASE(nv) \
+    case nv: FD_FN(dense_tile)(a, panel, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); break;
             FD_CASE(1)
             FD_CASE(2)
             FD_CASE(3)
@@ -70,34 +74,26 @@ FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const float *w, size_t
     }
 }
 
-_Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_panel and dense_many have a case for every share");
+_Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_panel and dense_rows have a case for every share");
 
-/* A vector of weights as floats: the one at index i of panels of dtype. */
-FD_INLINE fd_v FD_FN(dense_weight)(const void *weights, size_t i, const uint32_t dtype) {
-    if (dtype == FD_DTYPE_F16) return v_load_f16((const uint16_t *)weights + i);
-    if (dtype == FD_DTYPE_I8) return v_load_i8((const int8_t *)weights + i);
-    return v_load((const float *)weights + i);
+/* All rows of one panel, in equal shares of two to FD_DENSE_MR. */
+FD_INLINE void FD_FN(dense_rows)(const fd_dense_args *a, const FD_FN(panel) * panel, const uint32_t dtype) {
+    const size_t shares = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
+    for (size_t s = 0; s < shares; s++) {
+        const size_t row = a->m * s / shares;
+        const size_t rows = a->m * (s + 1) / shares - row;
+        if (rows == 2) FD_FN(dense_panel)(a, panel, row, 2, dtype);
+        if (rows == 3) FD_FN(dense_panel)(a, panel, row, 3, dtype);
+        if (rows == 4) FD_FN(dense_panel)(a, panel, row, 4, dtype);
+    }
 }
 
-/* Rows in equal shares of two to FD_DENSE_MR; panels outermost, for they are what comes from afar. Weights that are not
- * floats become so a panel at a time: the sums are those of dense_row, where they are converted one by one. */
+/* Panels outermost, for they are what comes from afar. */
 FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
-    const size_t shares = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
     for (size_t channel = 0; channel < a->channels; channel += FD_PANEL) {
-        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - channel, FD_PANEL_ALIGN));
-        const float *w = (const float *)a->weights + channel * a->depth;
-        if (dtype != FD_DTYPE_F32) {
-            for (size_t i = 0; i < panel * a->depth; i += FD_VL)
-                v_store(a->scratch + i, FD_FN(dense_weight)(a->weights, channel * a->depth + i, dtype));
-            w = a->scratch;
-        }
-        for (size_t s = 0; s < shares; s++) {
-            const size_t row = a->m * s / shares;
-            const size_t rows = a->m * (s + 1) / shares - row;
-            if (rows == 2) FD_FN(dense_panel)(a, w, panel, row, channel, 2);
-            if (rows == 3) FD_FN(dense_panel)(a, w, panel, row, channel, 3);
-            if (rows == 4) FD_FN(dense_panel)(a, w, panel, row, channel, 4);
-        }
+        const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - channel, FD_PANEL_ALIGN));
+        const FD_FN(panel) panel = {a->weights, channel * a->depth, width, channel};
+        FD_FN(dense_rows)(a, &panel, dtype);
     }
 }
 
@@ -125,7 +121,7 @@ FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t
             __builtin_prefetch((const char *)a->weights + (soon + (size_t)v * FD_VL) * fd_dtype_size(dtype));
         FD_UNROLL
         for (int v = 0; v < nv; v++)
-            acc[v] = v_fma(input, FD_FN(dense_weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
+            acc[v] = v_fma(input, FD_FN(weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
     }
     FD_UNROLL
     for (int v = 0; v < nv; v++)

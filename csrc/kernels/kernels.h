@@ -101,8 +101,8 @@ typedef struct fd_dense_args {
 
 #define FD_NARROW_CHAINS 4
 
-/* Scratch of `dense`: a list of nonzero inputs, or a panel of weights as floats. */
-#define FD_DENSE_SCRATCH(depth, dtype) ((dtype) == FD_DTYPE_F32 ? 2 * (depth) + 16 : FD_PANEL * (depth))
+/* Scratch of `dense`, for a list of nonzero inputs. */
+#define FD_DENSE_SCRATCH(depth) (2 * (depth) + 16)
 
 typedef struct fd_kernels {
     const char *isa;

@@ -14,12 +14,20 @@
 #define FD_KEEP(v) ((void)(v))
 #endif
 
-/* acc[p][v] += sum over k < depth of x[p][taps[k]] * w[k * w_row + v * FD_VL], k ascending. Without taps, taps[k] is k.
+/* The vector at index i of weights of dtype, as floats. */
+FD_INLINE fd_v FD_FN(weight)(const void *weights, size_t i, const uint32_t dtype) {
+    if (dtype == FD_DTYPE_F16) return v_load_f16((const uint16_t *)weights + i);
+    if (dtype == FD_DTYPE_I8) return v_load_i8((const int8_t *)weights + i);
+    return v_load((const float *)weights + i);
+}
+
+/* acc[p][v] += sum over k < depth of x[p][taps[k]] * w[at + k * w_row + v * FD_VL], k ascending. Without taps, taps[k]
+ * is k.
  *
  * Whichever is fewer, inputs or weights, waits in registers while the others come one by one. */
-FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *taps, size_t depth, const float *w,
-                           size_t w_row, const int px, const int nv) {
-    for (size_t k = 0; k < depth; k++, w += w_row) {
+FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *taps, size_t depth, const void *w,
+                           size_t at, size_t w_row, const int px, const int nv, const uint32_t dtype) {
+    for (size_t k = 0; k < depth; k++, at += w_row) {
         const size_t tap = taps ? taps[k] : k;
         fd_v waiting[FD_TILE_SIDE];
         if (px < nv) {
@@ -27,7 +35,7 @@ FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *tap
             for (int p = 0; p < px; p++) waiting[p] = v_set1(x[p][tap]);
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
-                fd_v weight = v_load(w + v * FD_VL);
+                fd_v weight = FD_FN(weight)(w, at + (size_t)v * FD_VL, dtype);
                 if (px * nv + px + 1 < FD_VREGS) FD_KEEP(weight);
                 FD_UNROLL
                 for (int p = 0; p < px; p++) acc[p * nv + v] = v_fma(waiting[p], weight, acc[p * nv + v]);
@@ -35,7 +43,7 @@ FD_INLINE void FD_FN(tile)(fd_v *acc, const float *const *x, const uint32_t *tap
         } else {
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
-                waiting[v] = v_load(w + v * FD_VL);
+                waiting[v] = FD_FN(weight)(w, at + (size_t)v * FD_VL, dtype);
                 /* The last one only if there is a register to spare: an accumulator in memory costs more. */
                 if (px * nv + nv + 1 < FD_VREGS || v + 1 < nv) FD_KEEP(waiting[v]);
             }

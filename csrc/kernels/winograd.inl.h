@@ -99,7 +99,7 @@ FD_INLINE void FD_FN(winograd_product)(const fd_winograd_args *a, const float *v
         FD_UNROLL
         for (int i = 0; i < nv; i++) acc[p * nv + i] = v_set1(0.0f);
     }
-    FD_FN(tile)(acc, x, NULL, a->in_channels, w, w_row, mr, nv);
+    FD_FN(tile)(acc, x, NULL, a->in_channels, w, 0, w_row, mr, nv, FD_DTYPE_F32);
     FD_UNROLL
     for (int p = 0; p < mr; p++) {
         FD_UNROLL

@@ -334,6 +334,9 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
                 "op %zu has %zu outputs and weights that are not f32", i, out->channels);
         if (dtype == FD_DTYPE_I8) {
             if ((status = check_vector(m, op->scale, out->channels, "scale", i, error))) return status;
+            const float *const scale = (const float *)(const void *)(m->weights + m->tensors[op->scale].offset);
+            for (size_t c = 0; c < out->channels; c++)
+                REQUIRE(scale[c] > 0, "scale %zu of op %zu is not positive", c, i);
         } else {
             REQUIRE(op->scale == FD_FILE_NONE, "op %zu has a scale, but not i8 weights", i);
         }

@@ -232,7 +232,7 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_curs
         .epilogue = epilogue_of(m, op),
     };
     step->dense = out->channels <= FD_NARROW ? m->kernels->dense_narrow : m->kernels->dense;
-    need_scratch(cursor, FD_DENSE_SCRATCH(in->elements, step->args.dense.dtype));
+    need_scratch(cursor, FD_DENSE_SCRATCH(in->elements));
     m->multiply_adds += (uint64_t)in->elements * out->channels;
 }
 

@@ -29,6 +29,8 @@
 
 typedef float fd_v __attribute__((vector_size(16)));
 typedef int32_t fd_vi __attribute__((vector_size(16)));
+typedef uint16_t fd_vh __attribute__((vector_size(8)));
+typedef int8_t fd_vb __attribute__((vector_size(4)));
 
 static inline fd_v v_load(const float *p) {
     fd_v v;
@@ -47,12 +49,16 @@ static inline void v_store_n(float *p, fd_v v, size_t n) { memcpy(p, &v, n * siz
 
 /* A binary16 shifted to where binary32 has its fraction is 2^-112 times too small, subnormals included. */
 static inline fd_v v_load_f16(const uint16_t *p) {
-    fd_vi bits;
-    for (int i = 0; i < FD_VL; i++)
-        bits[i] = (int32_t)((uint32_t)(p[i] & 0x8000) << 16 | (uint32_t)(p[i] & 0x7FFF) << 13);
-    return (fd_v)bits * v_set1(0x1p112f);
+    fd_vh half;
+    memcpy(&half, p, sizeof half);
+    const fd_vi bits = __builtin_convertvector(half, fd_vi);
+    return (fd_v)((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13) * v_set1(0x1p112f);
 }
-static inline fd_v v_load_i8(const int8_t *p) { return (fd_v){(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
+static inline fd_v v_load_i8(const int8_t *p) {
+    fd_vb byte;
+    memcpy(&byte, p, sizeof byte);
+    return __builtin_convertvector(__builtin_convertvector(byte, fd_vi), fd_v);
+}
 
 static inline fd_v v_select(fd_vi mask, fd_v a, fd_v b) { return (fd_v)((mask & (fd_vi)a) | (~mask & (fd_vi)b)); }
 

@@ -15,10 +15,21 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends import Imported, import_model, open_source
 from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.ops import PRECISIONS
 from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
+from fastdigit.compiler.passes.quantize_weights import quantize_weights
+from fastdigit.compiler.spec import NARROW
 from fastdigit.compiler.unpack import listing, unpack
-from fastdigit.compiler.verify import Verification, check, compare, make_samples, source_runner
+from fastdigit.compiler.verify import (
+    TOLERANCES,
+    Verification,
+    check,
+    check_labels,
+    compare,
+    make_samples,
+    source_runner,
+)
 from fastdigit.errors import InputError, UnsupportedError
 
 __all__ = ["COMPILER_VERSION", "Compiled", "compile_model"]
@@ -68,7 +79,9 @@ def compile_model(
     classes: Sequence[str] | None = None,
     input_range: tuple[float, float] = (0.0, 1.0),
     samples: Any = None,
-    tolerance: float = 1e-5,
+    labels: Any = None,
+    precision: str = "fp32",
+    tolerance: float | None = None,
 ) -> Compiled:
     """Compile ``source``, verify the result against it, and write the model file.
 
@@ -89,13 +102,23 @@ def compile_model(
         Least and greatest value of an input. For (0, 1) the model takes bytes 0 to 255 too.
     samples
         Images (N, *input shape) to verify with, channels-last; by default generated ones.
+    labels
+        The right output (N,) for each of ``samples``, as an integer from 0: the accuracy of the
+        source and of the compiled model are measured and stored.
+    precision
+        Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
+        scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
+        computed with them is float32.
     tolerance
-        Largest difference allowed, see :class:`fastdigit.compiler.verify.Verification`.
+        Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
+        default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
+        in fp32 is verified before, always at 1e-5: what differs then is due to rounding alone.
 
     Raises
     ------
     UnsupportedError
-        If the compiler does not support the network; the message names the layer.
+        If the compiler does not support the network, or the network cannot have that precision;
+        the message names the layer.
     ModelFormatError
         If the source is damaged.
     VerificationError
@@ -106,21 +129,36 @@ def compile_model(
         If a package is missing that the source needs.
     """
     low, high = _check_range(input_range)
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if labels is not None and samples is None:
+        raise InputError("labels given without samples, expected both: labels are of samples")
     model = open_source(source)
     imported = import_model(model)
     steps: list[tuple[str, int]] = []
     graph = optimize(imported.graph, lambda step, now: steps.append((step, len(now.nodes))))
-    labels = _check_classes(graph, classes)
+    names = _check_classes(graph, classes)
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+    right = None if labels is None else check_labels(labels, len(images), len(names))
+    rounded = _round(graph, precision)
+    if tolerance is None:
+        tolerance = TOLERANCES[precision]
 
-    meta = _meta(imported, graph, name, labels)
+    meta = _meta(imported, graph, name, names, precision)
     divisor = 255 if (low, high) == (0.0, 1.0) else 0
-    draft = pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+
+    def packed(graph: Graph) -> bytes:
+        return pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+
     reference, run = source_runner(model, imported)
-    verification = compare(reference, run(images), engine(draft, images), tolerance)
+    want = run(images)
+    if rounded is not graph:
+        compare(reference, want, engine(packed(graph), images), TOLERANCES["fp32"])
+        steps.append((quantize_weights.__name__, len(rounded.nodes)))
+    verification = compare(reference, want, engine(packed(rounded), images), tolerance, right)
     meta["verification"] = asdict(verification)
-    data = pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+    data = packed(rounded)
     if output is not None:
         _write(Path(output), data)
     return Compiled(data, verification, tuple(steps))
@@ -149,11 +187,24 @@ def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:
     return [str(label) for label in classes]
 
 
-def _meta(imported: Imported, graph: Graph, name: str | None, labels: list[str]) -> dict[str, Any]:
+def _round(graph: Graph, precision: str) -> Graph:
+    rounded = quantize_weights(graph, precision)
+    if rounded is graph and precision != "fp32":
+        raise UnsupportedError(
+            f"precision {precision} is for dense layers of more than {NARROW} outputs, and the "
+            "network has none: use fp32"
+        )
+    return rounded
+
+
+def _meta(
+    imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
+) -> dict[str, Any]:
     shape = graph.shapes[graph.input]
     return {
         "name": name or imported.name,
-        "classes": labels,
+        "classes": classes,
+        "precision": precision,
         "compiler": COMPILER_VERSION,
         "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
         "source": {

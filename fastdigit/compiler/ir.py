@@ -3,7 +3,8 @@
 Everything is immutable: a pass takes a :class:`Graph` and returns another. Values have no batch
 dimension; the canonical layout is (height, width, channels), or (features,). Nodes keep their
 weights as NumPy arrays, in float64 wherever a pass computed them, and are rounded to float32 once,
-by the packer.
+by the packer; those that are to be stored with fewer bits are rounded before, by a pass, so that a
+graph always computes what its file does.
 
 The dataclasses here only hold data. What each operator accepts and returns is in
 :mod:`fastdigit.compiler.ops`, and what makes a graph valid in :mod:`fastdigit.compiler.spec`.
@@ -115,11 +116,17 @@ class Dense:
     """Matrix product with ``weights`` (inputs, outputs), bias, activation.
 
     An input of rank 3 is read in row-major order, as if flattened.
+
+    ``precision`` is how the file stores the weights: "fp32", "fp16" (IEEE 754 binary16) or "int8".
+    ``weights`` holds the values that are used: numbers that binary16 has, or integers -128 to 127
+    times the ``scale`` (outputs,) of their column, exact in float64. Only int8 has a scale.
     """
 
     weights: Array
     bias: Array | None = None
     activation: Activation = LINEAR
+    precision: str = "fp32"
+    scale: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,13 @@ from fastdigit.compiler.ir import (
 )
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["ACTIVATIONS", "OPS", "OpSpec", "infer", "make_graph"]
+__all__ = ["ACTIVATIONS", "OPS", "PRECISIONS", "OpSpec", "infer", "make_graph"]
 
 #: Every activation. All are non-decreasing, which the passes rely on.
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh")
 _WITH_ALPHA = ("leaky_relu", "elu")
+#: How the weights of a dense layer can be stored.
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,38 @@ def _infer_dense(op: Dense, shape: Shape) -> Shape:
     _require(bool(np.isfinite(op.weights).all()), "Dense weights are not all finite")
     _check_vector("bias", op.bias, outputs)
     _check_activation(op.activation)
+    _check_precision(op)
     return (outputs,)
+
+
+def _check_precision(op: Dense) -> None:
+    """Check that the weights are numbers which their precision has."""
+    precision, scale = op.precision, op.scale
+    _require(precision in PRECISIONS, f"precision {precision!r} is not one of {PRECISIONS}")
+    _require(
+        (scale is not None) == (precision == "int8"),
+        f"weights of {precision} with{'' if scale is not None else 'out'} a scale",
+    )
+    if precision == "fp16":
+        with np.errstate(over="ignore"):
+            rounded = op.weights.astype(np.float16)
+        _require(bool((rounded == op.weights).all()), "weights of fp16 are not binary16 numbers")
+    if scale is not None:
+        _check_vector("scale", scale, op.weights.shape[1])
+        with np.errstate(over="ignore"):
+            stored = scale.astype(np.float32)
+        _require(
+            bool(((stored > 0) & (stored == scale)).all()),
+            "scales of int8 weights are not float32 numbers greater than 0",
+        )
+        factors = scale.astype(np.float64)
+        integers = np.rint(op.weights / factors)
+        _require(
+            bool((integers * factors == op.weights).all())
+            and integers.min() >= -128
+            and integers.max() <= 127,
+            "weights of int8 are not integers -128 to 127 times their scale",
+        )
 
 
 def _infer_pool2d(op: Pool2D, shape: Shape) -> Shape:

@@ -55,6 +55,7 @@ META, TENSORS, PROGRAM, WEIGHTS = 1, 2, 3, 4
 OPCODES = {Conv2D: 2, Dense: 3, Pool2D: 4, Eltwise: 5, Softmax: 6}
 INPUT_OPCODE = 1
 POOL_MODES = {"max": 1, "average": 2}
+DTYPES = {"fp32": 0, "fp16": 1, "int8": 2}
 HEIGHT, WIDTH, CHANNEL = 1, 2, 3
 
 
@@ -70,7 +71,7 @@ def pack(
     Parameters
     ----------
     graph
-        Weights are rounded to float32 here.
+        Weights are rounded to float32 here, but for those of dense layers in another precision.
     meta
         Stored as JSON with sorted keys; for people and tools, the engine does not read it.
     input_range
@@ -111,10 +112,10 @@ def pack(
     return _file(encoded, writer.tensors, program, bytes(writer.weights))
 
 
-def panels(matrix: NDArray[np.float32]) -> bytes:
+def panels(matrix: NDArray[Any]) -> bytes:
     """Return a (K, N) matrix as panels of 96 columns, the last one padded to a multiple of 16."""
     rows, columns = matrix.shape
-    padded = np.zeros((rows, _round_up(columns, PANEL_ALIGN)), dtype="<f4")
+    padded = np.zeros((rows, _round_up(columns, PANEL_ALIGN)), matrix.dtype.newbyteorder("<"))
     padded[:, :columns] = matrix
     return b"".join(
         padded[:, start : start + PANEL].tobytes() for start in range(0, padded.shape[1], PANEL)
@@ -135,14 +136,24 @@ class _Writer:
     def vector(self, name: str, values: Array | None) -> int:
         if values is None:
             return NONE
-        return self._weight(_float32(name, values).tobytes(), values.shape, layout=0)
+        return self._weight(_float32(name, values).tobytes(), values.shape, "fp32", layout=0)
 
     def matrix(self, name: str, values: Array) -> int:
-        return self._weight(panels(_float32(name, values)), values.shape, layout=1)
+        return self._weight(panels(_float32(name, values)), values.shape, "fp32", layout=1)
 
-    def _weight(self, data: bytes, shape: Shape, layout: int) -> int:
-        record = TENSOR.pack(1, 0, layout, len(shape), *_dims(shape), len(self.weights), len(data))
-        self.tensors.append(record)
+    def dense(self, name: str, op: Dense) -> int:
+        if op.precision == "fp32":
+            return self.matrix(name, op.weights)
+        values: NDArray[Any]
+        if op.scale is None:
+            values = op.weights.astype(np.float16)
+        else:
+            values = np.rint(op.weights / op.scale.astype(np.float64)).astype(np.int8)
+        return self._weight(panels(values), values.shape, op.precision, layout=1)
+
+    def _weight(self, data: bytes, shape: Shape, precision: str, layout: int) -> int:
+        kind = (1, DTYPES[precision], layout, len(shape))
+        self.tensors.append(TENSOR.pack(*kind, *_dims(shape), len(self.weights), len(data)))
         self.weights += data + bytes(-len(data) % ALIGN)
         return len(self.tensors) - 1
 
@@ -176,7 +187,8 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
             window = (*kernel, *op.stride, *op.dilation, *op.pad, 1)
             activation, affine, pool = op.activation, op.affine, op.pool
         case Dense():
-            weights, bias = writer.matrix(node.name, op.weights), writer.vector(node.name, op.bias)
+            weights, bias = writer.dense(node.name, op), writer.vector(node.name, op.bias)
+            scale = writer.vector(node.name, op.scale)
             activation = op.activation
         case Eltwise():
             activation, affine = op.activation, op.affine

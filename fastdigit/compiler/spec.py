@@ -12,12 +12,14 @@ from fastdigit.compiler.ir import Conv2D, Dense, Graph, Node, Op, Pool, Pool2D, 
 from fastdigit.compiler.ops import OPS, infer
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["GraphError", "verify", "verify_program"]
+__all__ = ["NARROW", "GraphError", "verify", "verify_program"]
 
 #: Limits of the model file (csrc/FORMAT.md).
 MAX_SMALL = 255
 MAX_ELEMENTS = 1 << 24
 MAX_RECORDS = 4096
+#: Outputs up to which the weights of a dense layer are fp32.
+NARROW = 32
 
 
 class GraphError(AssertionError):
@@ -121,3 +123,8 @@ def _check_small(node: Node, op: Op) -> None:
         rows = math.prod(op.weights.shape[:-1])
         if rows > MAX_ELEMENTS or op.weights.shape[-1] > MAX_ELEMENTS:
             raise UnsupportedError(f"{node.name}: weights of shape {op.weights.shape} are too big")
+    if isinstance(op, Dense) and op.precision != "fp32" and op.weights.shape[1] <= NARROW:
+        raise UnsupportedError(
+            f"{node.name}: weights of {op.precision} for {op.weights.shape[1]} outputs; dense "
+            f"layers of up to {NARROW} outputs have fp32 weights"
+        )

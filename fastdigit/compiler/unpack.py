@@ -40,6 +40,8 @@ _OPCODES = ("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX")
 _ACTIVATIONS = ("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh")
 _AXES = ("none", "height", "width", "channel")
 _POOLS = ("none", "max", "average")
+_DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
+_PRECISIONS = ("fp32", "fp16", "int8")
 
 _HEADER = np.dtype(
     [
@@ -115,6 +117,7 @@ class Record:
     input_shape: Shape
     output_shape: Shape
     weights: Shape
+    precision: str
     bias: bool
     kernel: Shape
     stride: Shape
@@ -261,12 +264,19 @@ class _Reader:
         return tuple(int(size) for size in tensor["dims"][: tensor["rank"]])
 
     def _weight(self, index: int) -> NDArray[np.float32] | None:
-        """Return a weight in its ordinary layout."""
+        """Return a weight of f32 in its ordinary layout."""
         if index == _NONE:
             return None
+        dtype = self.tensors[index]["dtype"]
+        if dtype != 0:
+            raise ModelFormatError(f"tensor {index} has dtype {dtype}, where only 0 can be")
+        return self._values(index)
+
+    def _values(self, index: int) -> NDArray[Any]:
+        """Return a weight as stored, in its ordinary layout."""
         tensor = self.tensors[index]
         offset, size = int(tensor["offset"]), int(tensor["size"])
-        values = np.frombuffer(self.weights[offset : offset + size], "<f4")
+        values = np.frombuffer(self.weights[offset : offset + size], _DTYPES[tensor["dtype"]])
         if tensor["layout"] == 0:
             return values.reshape(self._shape(index))
         rows, columns = self._shape(index)
@@ -301,7 +311,7 @@ class _Reader:
                     pool,
                 )
             case "DENSE":
-                return Dense(self._required(op["weights"]), self._weight(op["bias"]), activation)
+                return self._dense(op, activation)
             case "POOL2D" if pool is not None:
                 return Pool2D(pool)
             case "ELTWISE":
@@ -309,6 +319,24 @@ class _Reader:
             case "SOFTMAX":
                 return Softmax()
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
+
+    def _dense(self, op: Any, activation: Activation) -> Dense:
+        scale = self._weight(op["scale"])
+        precision = self._precision(op)
+        match precision:
+            case "fp16":
+                weights: NDArray[Any] = self._values(op["weights"]).astype(np.float32)
+            case "int8":
+                integers, factors = self._values(op["weights"]), self._required(op["scale"])
+                weights = integers.astype(np.float64) * factors.astype(np.float64)
+            case _:
+                weights = self._required(op["weights"])
+        return Dense(weights, self._weight(op["bias"]), activation, precision, scale)
+
+    def _precision(self, op: Any) -> str:
+        if op["weights"] == _NONE:
+            return ""
+        return _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
 
     def _required(self, index: int) -> NDArray[np.float32]:
         weight = self._weight(index)
@@ -340,6 +368,7 @@ class _Reader:
             input_shape=self._shape(op["input"]),
             output_shape=self._shape(op["output"]),
             weights=self._shape(op["weights"]),
+            precision=self._precision(op),
             bias=op["bias"] != _NONE,
             kernel=_ints(op["kernel"]),
             stride=_ints(op["stride"]),
@@ -403,6 +432,8 @@ def _details(record: Record, program: Program) -> Iterator[str]:
             yield f"pad {by(record.pad)}"
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
+        if record.precision != "fp32":
+            yield f"{record.precision} weights"
     if record.bias:
         yield "bias"
     if record.activation != "linear":

@@ -12,13 +12,25 @@ from numpy.typing import NDArray
 from fastdigit.compiler.frontends import Imported
 from fastdigit.errors import InputError, MissingExtraError, VerificationError
 
-__all__ = ["Verification", "check", "compare", "make_samples", "source_runner"]
+__all__ = [
+    "TOLERANCES",
+    "Verification",
+    "check",
+    "check_labels",
+    "compare",
+    "make_samples",
+    "source_runner",
+]
 
 F32 = NDArray[np.float32]
 Runner = Callable[[F32], NDArray[Any]]
 
 SAMPLES = 64
 SEED = 20170
+#: Images that ONNX Runtime gets at once, which bounds its memory.
+BATCH = 256
+#: Largest error allowed by default, for each precision of the weights.
+TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1}
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,20 @@ class Verification:
     max_error
         Largest ``|compiled - source| / max(1, |source|)`` over all outputs: for probabilities, the
         absolute difference.
+    mean_error
+        Mean of the same over all outputs of all images.
+    source_accuracy, accuracy
+        Shares of images for which the largest output of the source, and of the compiled model, is
+        the right one; None where that is not known.
     """
 
     reference: str
     samples: int
     label_agreement: float
     max_error: float
+    mean_error: float
+    source_accuracy: float | None = None
+    accuracy: float | None = None
 
 
 def make_samples(shape: tuple[int, ...], low: float, high: float, count: int = SAMPLES) -> F32:
@@ -110,7 +130,8 @@ def _onnx_runner(data: bytes) -> tuple[str, Runner]:
     source = session.get_inputs()[0]
 
     def run(images: F32) -> NDArray[Any]:
-        batch = source.shape[0] if isinstance(source.shape[0], int) else len(images)
+        fixed = source.shape[0]
+        batch = fixed if isinstance(fixed, int) else min(BATCH, len(images))
         padding = np.repeat(images[-1:], -len(images) % batch, axis=0)
         whole = np.concatenate([images, padding])
         outputs = [
@@ -164,10 +185,36 @@ def check(images: Any, shape: tuple[int, ...], low: float, high: float) -> F32:
     return array
 
 
+def check_labels(labels: Any, samples: int, classes: int) -> NDArray[np.int64]:
+    """Return the right outputs of samples as int64 (samples,).
+
+    Raises
+    ------
+    InputError
+        If they are not one integer 0 to ``classes`` - 1 for each sample.
+    """
+    array = np.asarray(labels)
+    if array.shape != (samples,) or array.dtype.kind not in "iu":
+        raise InputError(
+            f"labels have shape {array.shape} and dtype {array.dtype}, expected ({samples},) "
+            "integers: one for each sample"
+        )
+    if array.min() < 0 or array.max() >= classes:
+        raise InputError(
+            f"labels lie between {array.min()} and {array.max()}, expected 0 to {classes - 1}"
+        )
+    return array.astype(np.int64)
+
+
 def compare(
-    reference: str, want: NDArray[Any], got: NDArray[Any], tolerance: float
+    reference: str,
+    want: NDArray[Any],
+    got: NDArray[Any],
+    tolerance: float,
+    labels: NDArray[np.int64] | None = None,
 ) -> Verification:
-    """Compare the outputs (N, classes) of source and compiled model.
+    """Compare the outputs (N, classes) of source and compiled model; ``labels`` (N,) are the right
+    ones.
 
     Raises
     ------
@@ -180,8 +227,16 @@ def compare(
             f"the compiled model returned shape {got.shape}, {reference} {want.shape}"
         )
     error = np.abs(got - want) / np.maximum(1.0, np.abs(want))
-    labels = want.argmax(axis=1) == got.argmax(axis=1)
-    result = Verification(reference, len(want), float(labels.mean()), float(error.max()))
+    theirs, ours = want.argmax(axis=1), got.argmax(axis=1)
+    result = Verification(
+        reference,
+        samples=len(want),
+        label_agreement=float((theirs == ours).mean()),
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        source_accuracy=None if labels is None else float((theirs == labels).mean()),
+        accuracy=None if labels is None else float((ours == labels).mean()),
+    )
     if not error.max() <= tolerance:  # also true for NaN
         worst = int(np.nan_to_num(error, nan=np.inf).max(axis=1).argmax())
         raise VerificationError(

@@ -12,7 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdigit.bench.runtimes import Call, FloatArray, ModelFiles, Runtime, Variant
+from fastdigit.bench.arrays import FloatArray
+from fastdigit.bench.roofline import FMA, MEMORY, Roofline, Sample, summarize
+from fastdigit.bench.runtimes import Call, ModelFiles, Runtime, Variant, onnx_variants
+
+CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
+
+
+class FakeProbe:
+    """Says that the machine does 100 GFLOP/s and reads at 200, 100, 50 and 10 GB/s."""
+
+    def __init__(self, isa: str = "generic") -> None:
+        self.isa = isa
+        self.samples: list[Sample] = []
+
+    def sample(self) -> None:
+        self.samples.append({FMA: 100.0, "L1": 200.0, "L2": 100.0, "L3": 50.0, MEMORY: 10.0})
+
+    def roofline(self) -> Roofline:
+        return Roofline(self.isa, summarize(self.samples, CACHES), "sysfs", len(self.samples))
+
 
 WEIGHTS = np.random.default_rng(7).normal(0, 0.1, (784, 10)).astype(np.float32)
 
@@ -164,6 +183,40 @@ class FastVariantIsWrong(Peer):
             time.sleep(0.002)
         else:
             out += np.float32(3e-5)
+
+
+class ReadsOnnx(Right):
+    """Runs what files.onnx has, the last the fastest."""
+
+    reads_onnx = True
+
+    @classmethod
+    def variants(cls, files: ModelFiles) -> list[Variant]:
+        return onnx_variants(files)
+
+    def run(self, images: FloatArray, out: FloatArray) -> None:
+        if "nchw" not in self.variant.label:
+            time.sleep(0.002)
+        super().run(images, out)
+
+
+class EightBit(Right):
+    name = "fastdigit-int8"
+
+    @classmethod
+    def variants(cls, files: ModelFiles) -> list[Variant]:
+        assert files.reduced["int8"].read_bytes() == b"compiled"
+        return [Variant("int8", files.reduced["int8"])]
+
+
+class Quantized(OffByALittle):
+    name = "quantized"
+
+    @classmethod
+    def variants(cls, files: ModelFiles) -> list[Variant]:
+        assert files.calibration is not None
+        assert np.load(files.calibration).shape == (3, 28, 28, 1)
+        return [Variant("quantised", files.calibration)]
 
 
 class ReportsAffinity(Peer):

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 import bench_fakes
-from fastdigit.bench import cli, report
+import networks
+from fastdigit.bench import cli, layers, report
 from fastdigit.bench.machine import Machine
-from fastdigit.bench.measure import Turn
+from fastdigit.bench.measure import Spread, Turn
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require
 from fastdigit.bench.scenarios import (
     Agreement,
@@ -57,6 +59,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path.touch()
     files = ModelFiles(fdm=path, onnx=(path,))
     monkeypatch.setattr(cli, "default_files", lambda: files)
+    monkeypatch.setattr(cli, "Probe", bench_fakes.FakeProbe)
 
 
 def known(*runtimes: type[Runtime]) -> dict[str, type[Runtime]]:
@@ -68,6 +71,8 @@ def test_success(capsys: pytest.CaptureFixture[str]) -> None:
     output = capsys.readouterr().out
     assert "Parity holds" in output
     assert "Not installed: absent" in output
+    assert "100 GFLOP/s of multiply-adds" in output
+    assert "The machine was quiet" in output
     assert re.search(r"^ *64 +onnxruntime .* \d+\.\d\dx", output, re.MULTILINE)
 
 
@@ -175,6 +180,14 @@ def test_require() -> None:
         ["--model", "a.fdm"],
         ["--onnx", "a.onnx"],
         ["--data", "photographs"],
+        ["--precision", "4bit"],
+        ["--runtimes", "openvino", "--precision", "8bit"],
+        ["--runtimes", "all,fastdigit"],
+        ["--layers", "--runtimes", "fastdigit"],
+        ["--layers", "--threads", "2"],
+        ["--layers", "--onnx", "a.onnx"],
+        ["--layers", "--precision", "8bit"],
+        ["--calibration", "somewhere"],
     ],
 )
 def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +195,100 @@ def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str])
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage: fastdigit-bench" in capsys.readouterr().err
+
+
+def test_8_bits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = []
+
+    def compile(source: Path, target: Path, precision: str) -> None:
+        compiled.append(precision)
+        target.write_bytes(b"compiled")
+
+    calibration = np.zeros((3, 28, 28, 1), np.float32)
+    monkeypatch.setattr(cli.fastdigit, "compile", compile)
+    monkeypatch.setattr(cli, "calibration_digits", lambda directory: (calibration, f"{directory}"))
+    target = tmp_path / "figures.json"
+    fakes = {r.name: r for r in (bench_fakes.EightBit, bench_fakes.Quantized)}
+    arguments = [*QUICK, "--precision", "8bit", "--calibration", "digits", "--json", str(target)]
+    assert cli.main(arguments, known(), fakes) == 0
+    assert compiled == ["int8", "fp16"]
+    figures = json.loads(target.read_text())
+    assert figures["parity"]["subject"] == "fastdigit-int8"
+    assert figures["parity"]["tolerance_labels"] == 0.01
+    assert figures["settings"]["images_checked"] == 600
+    assert [note.split(".")[0] for note in figures["notes"]] == ["Calibrated with digits"]
+    for m in figures["measurements"]:
+        assert m["check"]["label_disagreements"] == 0
+        assert 0 < m["accuracy"] < 1
+        assert (m["ratio"] is None) == (m["runtime"] == "fastdigit-int8")
+    output = capsys.readouterr().out
+    assert re.search(r"^ *64 +quantized .* \d+\.\d\dx +\d+\.\d\d%", output, re.MULTILINE)
+    assert "Parity holds: at most 1% of the labels differ" in output
+
+
+def test_8_bits_without_a_compiler_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compile(source: Path, target: Path, precision: str) -> None:
+        raise MissingExtraError("onnx is not installed")
+
+    monkeypatch.setattr(cli.fastdigit, "compile", compile)
+    monkeypatch.setattr(
+        cli, "calibration_digits", lambda directory: (np.zeros((1, 28, 28, 1), np.float32), "none")
+    )
+    assert cli.main(["--precision", "8bit"], known()) == 2
+    assert "onnx is not installed" in capsys.readouterr().err
+
+
+def test_onnx_readers_also_get_a_plain_form(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    model = tmp_path / "net.fdm"
+    model.write_bytes(networks.packed(networks.seed_network()))
+    onnx = tmp_path / "net.onnx"
+    onnx.touch()
+    arguments = ["--quick", "--rounds", "1", "--batch", "4", "--runtimes", "fastdigit"]
+    arguments += ["--model", str(model), "--onnx", str(onnx)]
+    assert cli.main(arguments, known(bench_fakes.ReadsOnnx)) == 0
+    output = capsys.readouterr().out
+    assert "net-nchw.onnx was made from net.fdm" in output
+    assert "fastdigit ran the fastest of its variants: net-nchw.onnx at batch 4." in output
+
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(arguments, known(bench_fakes.ReadsOnnx)) == 0
+    output = capsys.readouterr().out
+    assert "Without onnx, no plain NCHW form" in output
+
+
+def test_layers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(layers, "IMAGES", 16)
+    model = tmp_path / "net.fdm"
+    model.write_bytes(networks.packed(networks.seed_network()))
+    target = tmp_path / "figures.json"
+    arguments = ["--layers", "--rounds", "2", "--model", str(model), "--json", str(target)]
+    assert cli.main(arguments) == 0
+    figures = json.loads(target.read_text())
+    assert [entry["batch"] for entry in figures["layers"]] == [1, 64]
+    for entry in figures["layers"]:
+        assert len(entry["ops"]) == 7
+        assert entry["limit_ns"] == pytest.approx(sum(op["limit_ns"] for op in entry["ops"]))
+        for op in entry["ops"][1:6]:
+            assert op["gflops"] == pytest.approx(2 * op["multiply_adds"] / op["time_ns"]["median"])
+    output = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in output.splitlines())
+    assert "…" not in output
+    for expected in ("conv F(4x4,3x3)", "batch 64, one thread", "The machine was quiet", "total"):
+        assert expected in output
+
+
+def test_layers_of_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--layers", "--model", "no/such.fdm"]) == 2
+    assert "there is no model file no/such.fdm" in capsys.readouterr().err
 
 
 def test_missing_model_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +331,10 @@ def slow_and_noisy() -> Results:
     results.parity.append(Parity("fastdigit", 1, 512, agreement, 0.9935))
     wrong = Agreement(images=10_000, disagreements=7, max_difference=float("nan"))
     results.parity.append(Parity("ncnn", 1, 512, wrong, None))
+    results.notes.append("something [worth] knowing")
+    probe = bench_fakes.FakeProbe("avx2")
+    probe.sample()
+    results.roofline = replace(probe.roofline(), caches_from="assumed")
     return results
 
 
@@ -242,6 +353,18 @@ def test_report_fits_a_narrow_terminal() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_report_with_accuracies_fits_a_narrow_terminal() -> None:
+    results = slow_and_noisy()
+    results.measurements = [
+        replace(m, accuracy=0.9935, runtime=m.runtime.replace("onnxruntime", "onnxruntime-dynamic"))
+        for m in results.measurements
+    ]
+    text = printed(results, 80)
+    assert "…" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert re.search(r"onnxruntime-dynamic .*99\.35%", text)
+
+
 def test_report_says_everything() -> None:
     text = printed(slow_and_noisy(), 500)
     for expected in (
@@ -258,6 +381,11 @@ def test_report_says_everything() -> None:
         "mnn (batch 8 and from then on): failed: crashed [with] SIGSEGV",
         "99.35%",
         "nan",
+        "something [worth] knowing",
+        "avx2: 100 GFLOP/s of multiply-adds; reads L1 200, L2 100, L3 50, DRAM 10 GB/s (cache "
+        "sizes assumed)",
+        "The machine was quiet: a quarter of 1 samples during the run were below the best by "
+        "FMA 0%, L1 0%",
     ):
         assert expected in text
 
@@ -283,12 +411,22 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
 
 def test_json_schema_is_documented() -> None:
     versions = {name: None for name in RUNTIMES}
-    figures = report.to_json(slow_and_noisy(), MACHINE, versions)
-    json.dumps(figures, allow_nan=False)
+    results = slow_and_noisy()
+    assert results.roofline is not None
+    one = Spread(2.0, 1.0, 3.0)
+    layer = layers.Layer("conv 3x3", (28, 28, 1), (26, 26, 8), "direct", 48672, 48672, 320)
+    profiles = [layers.Profile(1, (layer,), (one,), one)]
+    reports = [
+        report.to_json(results, MACHINE, versions),
+        report.layers_to_json(profiles, results.roofline, MACHINE, "digits"),
+    ]
     named_by_data = re.compile(
         r"(runtimes|settings\.cpus|measurements\[\]\.variants_(ns|rejected))\.[^.]+"
     )
-    written = {named_by_data.sub(r"\1.*", path) for path in keys(figures)}
+    written = set()
+    for figures in reports:
+        json.dumps(figures, allow_nan=False)
+        written |= {named_by_data.sub(r"\1.*", path) for path in keys(figures)}
     section = DOCUMENT.read_text().partition("## The JSON report")[2]
     documented = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
     assert written == documented

@@ -92,6 +92,20 @@ def test_interleave_gives_everyone_one_turn_a_round_with_gaps() -> None:
     )
 
 
+def test_interleave_calls_before_each_round_after_a_gap() -> None:
+    log: list[tuple[object, ...]] = []
+    interleave(
+        [Recorder("a", log)],
+        rounds=2,
+        warmup=0,
+        budget=0,
+        gap=0.25,
+        before_round=lambda: log.append(("before",)),
+        sleep=lambda seconds: log.append(("sleep",)),
+    )
+    assert [name for name, *_ in log] == ["sleep", "before", "sleep", "a"] * 2
+
+
 def test_interleave_goes_on_without_the_one_that_failed() -> None:
     log: list[tuple[object, ...]] = []
     results, failures = interleave(

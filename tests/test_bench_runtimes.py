@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastdigit.bench import convert
-from fastdigit.bench.machine import choose_cpus, usable_cpus
+from fastdigit.bench.machine import choose_cpus
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, OnnxRuntime, Variant, default_files
 from fastdigit.bench.scenarios import compare, digits
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
+from fastdigit.threads import usable_cpus
 
 RANDOM = np.random.default_rng(11)
 WEIGHTS = RANDOM.normal(0, 0.1, (784, 10)).astype(np.float32)

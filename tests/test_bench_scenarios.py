@@ -10,7 +10,8 @@ import pytest
 import bench_fakes
 from fastdigit.bench.runtimes import ModelFiles, Runtime
 from fastdigit.bench.scenarios import (
-    TOLERANCE,
+    EIGHT_BIT,
+    FULL,
     Images,
     Results,
     Settings,
@@ -162,9 +163,9 @@ def test_more_threads_than_cpus_is_an_error() -> None:
 def test_compare() -> None:
     reference = np.eye(4, 10, dtype=np.float32)
     assert compare(reference, reference).passed
-    within = compare(reference + np.float32(TOLERANCE / 2), reference)
+    within = compare(reference + np.float32(FULL.difference / 2), reference)
     assert within.passed
-    assert within.max_difference == pytest.approx(TOLERANCE / 2, rel=0.1)
+    assert within.max_difference == pytest.approx(FULL.difference / 2, rel=0.1)
     other_label = compare(np.roll(reference, 1, axis=1), reference)
     assert (other_label.disagreements, other_label.passed) == (4, False)
     not_a_number = reference.copy()
@@ -172,6 +173,77 @@ def test_compare() -> None:
     assert not compare(not_a_number, reference).passed
     with pytest.raises(ValueError, match=r"got shape \(4, 9\), expected \(4, 10\)"):
         compare(reference[:, :9], reference)
+
+
+def test_compare_networks_of_8_bits() -> None:
+    reference = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
+    other = reference.copy()
+    other[:2] = np.roll(other[:2], 1, axis=1)
+    agreement = compare(other, reference, EIGHT_BIT)
+    assert (agreement.disagreements, agreement.max_difference) == (2, 1.0)
+    assert agreement.passed
+    other[2] = np.roll(other[2], 1)
+    assert not compare(other, reference, EIGHT_BIT).passed
+    other = reference.copy()
+    other[0, 0] = np.nan
+    assert not compare(other, reference, EIGHT_BIT).passed
+
+
+def test_with_a_tolerance_accuracy_is_measured_in_each_scenario() -> None:
+    data = images(tagged=(5,))
+    results = run_fakes(
+        bench_fakes.WrongOnTagged,
+        bench_fakes.Peer,
+        data=data,
+        tolerance=EIGHT_BIT,
+        sample=COUNT,
+    )
+    assert not results.parity_failed()
+    assert not results.failures
+    peer = bench_fakes.probabilities(data.images).argmax(axis=1)
+    own = peer.copy()
+    own[5] = (own[5] + 1) % 10
+    for m in results.measurements:
+        labels, differ = (own, 1) if m.runtime == "fastdigit" else (peer, 0)
+        assert m.agreement is not None
+        assert (m.agreement.images, m.agreement.disagreements) == (COUNT, differ)
+        assert m.accuracy == (labels == data.labels).mean()
+
+
+def test_accuracy_of_a_part_is_not_given() -> None:
+    assert run_fakes(bench_fakes.Right, batches=(4,)).measurements[0].accuracy is None
+
+
+def test_ratios_are_to_the_subject() -> None:
+    results = run(
+        [bench_fakes.Right, bench_fakes.Peer],
+        FILES,
+        images(),
+        Settings(batches=(4,), rounds=3, warmup=0.0, budget=0.005),
+        reference=bench_fakes.Reference,
+        subject="peer",
+    )
+    own, peer = results.measurements
+    assert results.ratio(peer) is None
+    expected = [a.median / b.median for a, b in zip(own.turns, peer.turns, strict=True)]
+    ratio = results.ratio(own)
+    assert ratio is not None and ratio.median == pytest.approx(np.median(expected))
+
+
+def test_the_machine_is_measured_before_each_round() -> None:
+    probe = bench_fakes.FakeProbe()
+    results = run(
+        [bench_fakes.Right],
+        FILES,
+        images(),
+        Settings(batches=(1, 4), rounds=3, warmup=0.0, budget=0.005),
+        reference=bench_fakes.Reference,
+        probe=probe,  # type: ignore[arg-type]
+    )
+    assert results.roofline is not None
+    assert results.roofline.samples == len(probe.samples) == 2 * 3
+    assert results.roofline.state == "quiet"
+    assert run_fakes(bench_fakes.Right, batches=(4,)).roofline is None
 
 
 def test_digits_are_the_test_digits_in_another_order() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import bench_fakes
+from fastdigit.bench.arrays import FloatArray
 from fastdigit.bench.machine import choose_cpus
-from fastdigit.bench.runtimes import FloatArray, ModelFiles, Runtime
+from fastdigit.bench.runtimes import ModelFiles, Runtime
 from fastdigit.bench.worker import Worker, WorkerFailed
 
 Start = Callable[..., Worker]

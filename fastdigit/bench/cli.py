@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+import fastdigit
 from fastdigit import __version__
-from fastdigit.bench import machine, report, scenarios
+from fastdigit.bench import layers, machine, report, scenarios
+from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
+from fastdigit.bench.nchw import write_nchw
+from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8
+from fastdigit.bench.roofline import Probe
 from fastdigit.bench.runtimes import (
     RUNTIMES,
     ModelFiles,
@@ -33,9 +43,15 @@ REFERENCE = OnnxRuntime.name
 
 DATA = {"digits": scenarios.digits, "noise": scenarios.noise}
 
+BATCHES, LAYER_BATCHES = (1, 8, 64, 512), (1, 64)
+FLOAT32, EIGHT_BIT = "fp32", "8bit"
+QUICK_LAYER_ROUNDS = 3
+
 
 def main(
-    arguments: Sequence[str] | None = None, known: Mapping[str, type[Runtime]] = RUNTIMES
+    arguments: Sequence[str] | None = None,
+    known: Mapping[str, type[Runtime]] = RUNTIMES,
+    known_8bit: Mapping[str, type[Runtime]] = EIGHT_BIT_RUNTIMES,
 ) -> int:
     """Run the command.
 
@@ -45,6 +61,8 @@ def main(
         Command line without the program's name; default: that of the process.
     known
         Runtimes to choose from, by name.
+    known_8bit
+        The same for ``--precision 8bit``.
 
     Returns
     -------
@@ -52,12 +70,14 @@ def main(
         0; 1 if fastdigit's results differ from ONNX Runtime's; 2 for any other error, a runtime
         that failed included; 130 when interrupted.
     """
-    parser = _parser(known)
+    parser = _parser(known, known_8bit)
     options = parser.parse_args(arguments)
-    if (options.model is None) != (options.onnx is None):
-        parser.error("--model and --onnx go together: the same network in both forms")
+    _check(options, parser, known_8bit if options.precision == EIGHT_BIT else known)
     try:
-        return _run(options, known)
+        if options.layers:
+            return _run_layers(options)
+        with tempfile.TemporaryDirectory(prefix="fastdigit-bench-") as made:
+            return _run(options, known, known_8bit, Path(made))
     except (FastDigitError, TurnFailed, OSError) as error:
         print(f"fastdigit-bench: {error}", file=sys.stderr)
         return OTHER_ERROR
@@ -65,47 +85,156 @@ def main(
         return INTERRUPTED
 
 
-def _run(options: argparse.Namespace, known: Mapping[str, type[Runtime]]) -> int:
-    versions = {name: runtime.version() for name, runtime in known.items()}
-    files = _files(options)
-    chosen = _choose(options.runtimes, known, versions, files)
-    if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
-        raise InputError(
-            f"--json {options.json}: there is no directory {Path(options.json).parent}"
+def _check(
+    options: argparse.Namespace, parser: argparse.ArgumentParser, known: Mapping[str, object]
+) -> None:
+    """Refuse options that contradict each other."""
+    if options.layers:
+        for name in ("runtimes", "threads", "onnx", "keras", "tflite", "calibration"):
+            if getattr(options, name):
+                parser.error(
+                    f"--layers and --{name} exclude each other: --layers is about fastdigit alone, "
+                    "on one thread"
+                )
+        if options.precision != FLOAT32:
+            parser.error("--layers takes a model of any precision as --model FILE")
+        return
+    if options.calibration and options.precision != EIGHT_BIT:
+        parser.error("--calibration is for --precision 8bit")
+    if (options.model is None) != (options.onnx is None):
+        parser.error("--model and --onnx go together: the same network in both forms")
+    unknown = [name for name in options.runtimes or () if name not in known]
+    if unknown and options.runtimes != ("all",):
+        parser.error(
+            f"argument --runtimes: unknown runtime {', '.join(unknown)}; with --precision "
+            f"{options.precision} known are {', '.join(known)}, and all"
         )
+
+
+def _run(
+    options: argparse.Namespace,
+    known: Mapping[str, type[Runtime]],
+    known_8bit: Mapping[str, type[Runtime]],
+    made: Path,
+) -> int:
+    """Compare runtimes; `made` is a directory for what has to be made for them."""
+    reference = known[REFERENCE]
+    eight_bit = options.precision == EIGHT_BIT
+    known = known_8bit if eight_bit else known
+    versions = {name: runtime.version() for name, runtime in known.items()}
+    files, notes = _files(options), []
+    _json_target(options)
     require("rich", "bench")
-    if not options.no_parity:
-        _must_be_installed(known[REFERENCE])
+    if not options.no_parity or eight_bit:
+        _must_be_installed(reference)
+    data = DATA[options.data]()
     settings = scenarios.QUICK if options.quick else scenarios.Settings()
     settings = replace(
         settings,
-        batches=options.batch,
-        threads=options.threads,
+        batches=options.batch or BATCHES,
+        threads=options.threads or (1,),
         rounds=options.rounds or settings.rounds,
         check=not options.no_parity,
     )
+    if eight_bit:
+        settings = replace(settings, tolerance=scenarios.EIGHT_BIT, sample=len(data.images))
+        files, note = _reduce(files, options, made)
+        notes.append(note)
+    default = ("all",) if eight_bit else ("fastdigit", REFERENCE)
+    chosen = _choose(options.runtimes or default, known, versions, files)
+    if any(runtime.reads_onnx for runtime in chosen):
+        files, note = _add_nchw(files, made)
+        notes.append(note)
     described = machine.describe()
     with _progress() as on_progress:
         results = scenarios.run(
             chosen,
             files,
-            DATA[options.data](),
+            data,
             settings,
-            reference=known[REFERENCE],
+            reference=reference,
+            subject=FastDigitInt8.name if eight_bit else scenarios.SUBJECT,
+            probe=Probe(described["isa"]),
             on_progress=on_progress,
         )
-    # A program that reads the JSON from a pipe gets nothing else on it.
-    tables = sys.stderr if options.json == "-" else sys.stdout
-    report.print_report(results, described, versions, report.console(tables))
-    if options.json:
-        text = json.dumps(report.to_json(results, described, versions), indent=1, allow_nan=False)
-        if options.json == "-":
-            print(text)
-        else:
-            Path(options.json).write_text(text + "\n")
+    results.notes += notes
+    report.print_report(results, described, versions, _console(options))
+    _write_json(options, report.to_json(results, described, versions))
     if results.parity_failed():
         return PARITY_FAILED
     return OTHER_ERROR if results.runtime_failed else 0
+
+
+def _run_layers(options: argparse.Namespace) -> int:
+    """Show where fastdigit's own time goes."""
+    _json_target(options)
+    require("rich", "bench")
+    path = options.model or default_files().fdm
+    if not path.is_file():
+        raise InputError(f"there is no model file {path}")
+    data = DATA[options.data]()
+    described = machine.describe()
+    probe = Probe(described["isa"])
+    profiles = layers.profile(
+        path.read_bytes(),
+        data.images,
+        options.batch or LAYER_BATCHES,
+        probe,
+        options.rounds or (QUICK_LAYER_ROUNDS if options.quick else layers.ROUNDS),
+    )
+    roofline = probe.roofline()
+    report.print_layers(profiles, roofline, described, data.name, _console(options))
+    _write_json(options, report.layers_to_json(profiles, roofline, described, data.name))
+    return 0
+
+
+def _add_nchw(files: ModelFiles, made: Path) -> tuple[ModelFiles, str]:
+    """Add a plain ONNX form of the network; say whether there is one."""
+    if importlib.util.find_spec("onnx") is None:
+        return files, "Without onnx, no plain NCHW form of the network could be made to try."
+    path = made / f"{files.fdm.stem}-nchw.onnx"
+    write_nchw(files.fdm, path)
+    note = f"{path.name} was made from {files.fdm.name}: plain, channels first."
+    return replace(files, onnx=(*files.onnx, path)), note
+
+
+def _reduce(files: ModelFiles, options: argparse.Namespace, made: Path) -> tuple[ModelFiles, str]:
+    """Compile the network with reduced precision; choose images to quantise the others with."""
+    images, origin = calibration_digits(options.calibration)
+    calibration = made / "calibration.npy"
+    np.save(calibration, images)
+    reduced = {}
+    for precision in REDUCED:
+        path = made / f"{files.fdm.stem}-{precision}.fdm"
+        fastdigit.compile(files.onnx[0], path, precision=precision)
+        reduced[precision] = path
+    return (
+        replace(files, calibration=calibration, reduced=reduced),
+        f"Calibrated with {origin}. Accuracy is that of the variant that was timed.",
+    )
+
+
+def _json_target(options: argparse.Namespace) -> None:
+    """Find out before the run, not after it, that the figures have nowhere to go."""
+    if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
+        raise InputError(
+            f"--json {options.json}: there is no directory {Path(options.json).parent}"
+        )
+
+
+def _console(options: argparse.Namespace) -> Any:
+    # A program that reads the JSON from a pipe gets nothing else on it.
+    return report.console(sys.stderr if options.json == "-" else sys.stdout)
+
+
+def _write_json(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    if not options.json:
+        return
+    text = json.dumps(figures, indent=1, allow_nan=False)
+    if options.json == "-":
+        print(text)
+    else:
+        Path(options.json).write_text(text + "\n")
 
 
 def _choose(
@@ -159,7 +288,9 @@ def _progress() -> Iterator[scenarios.OnProgress]:
         yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
-def _parser(known: Mapping[str, type[Runtime]]) -> argparse.ArgumentParser:
+def _parser(
+    known: Mapping[str, type[Runtime]], known_8bit: Mapping[str, type[Runtime]]
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastdigit-bench",
         description="Time fastdigit beside other CPU runtimes in one interleaved run, and compare "
@@ -170,23 +301,27 @@ def _parser(known: Mapping[str, type[Runtime]]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastdigit {__version__}")
     parser.add_argument(
         "--runtimes",
-        type=_names(known),
-        default=("fastdigit", "onnxruntime"),
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
         metavar="NAME,...",
-        help=f"of {', '.join(known)}; or all: every one that can run here "
-        "(default: fastdigit,onnxruntime)",
+        help=f"of {', '.join(known)}; with --precision 8bit of {', '.join(known_8bit)}; or all: "
+        "every one that can run here (default: fastdigit,onnxruntime; with 8bit: all)",
     )
-    for option, default, what in (
-        ("--batch", (1, 8, 64, 512), "batch sizes"),
-        ("--threads", (1,), "numbers of threads"),
+    parser.add_argument(
+        "--precision",
+        choices=(FLOAT32, EIGHT_BIT),
+        default=FLOAT32,
+        help="8bit: networks with 8-bit weights, each with its accuracy",
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="fastdigit alone: the time of each layer beside the least that this machine allows",
+    )
+    for option, what in (
+        ("--batch", "batch sizes (default: 1,8,64,512; with --layers: 1,64)"),
+        ("--threads", "numbers of threads (default: 1)"),
     ):
-        parser.add_argument(
-            option,
-            type=_positive_list,
-            default=default,
-            metavar="N,...",
-            help=f"{what} (default: {','.join(map(str, default))})",
-        )
+        parser.add_argument(option, type=_positive_list, metavar="N,...", help=what)
     parser.add_argument("--rounds", type=_positive, metavar="N", help="turns of each runtime")
     parser.add_argument("--quick", action="store_true", help="a short run, for a first impression")
     parser.add_argument(
@@ -208,22 +343,15 @@ def _parser(known: Mapping[str, type[Runtime]]) -> argparse.ArgumentParser:
     for option, readers in (("--keras", "tensorflow and litert"), ("--tflite", "litert")):
         parser.add_argument(option, type=Path, metavar="FILE", help=f"the same for {readers}")
     parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIRECTORY",
+        help="with --precision 8bit: where MNIST's training digits are, to quantise with",
+    )
+    parser.add_argument(
         "--no-parity", action="store_true", help="don't compare results with ONNX Runtime"
     )
     return parser
-
-
-def _names(known: Mapping[str, type[Runtime]]) -> Callable[[str], tuple[str, ...]]:
-    def names(text: str) -> tuple[str, ...]:
-        chosen = tuple(dict.fromkeys(text.split(",")))
-        unknown = [name for name in chosen if name not in known]
-        if unknown and chosen != ("all",):
-            raise argparse.ArgumentTypeError(
-                f"unknown runtime {', '.join(unknown)}; known are {', '.join(known)}, and all"
-            )
-        return chosen
-
-    return names
 
 
 def _positive(text: str) -> int:

@@ -21,9 +21,10 @@ from pathlib import Path
 from fastdigit.datasets import cache_directory
 from fastdigit.errors import FastDigitError, MissingExtraError
 
-__all__ = ["keras_to_tflite", "onnx_to_mnn", "onnx_to_ncnn"]
+__all__ = ["keras_to_tflite", "onnx_to_mnn", "onnx_to_ncnn", "quantize"]
 
 TIMEOUT = 300.0  # seconds
+PROGRAM = Path(__file__).with_name("quantize.py")
 
 # Places in a command line.
 SOURCE = "{source}"
@@ -83,12 +84,35 @@ def onnx_to_ncnn(source: Path, shape: Sequence[int]) -> Path:
     return _convert(source, ".param", "pnnx", [str(program), SOURCE, *arguments], also=".bin")
 
 
+def quantize(source: Path, scheme: str, calibration: Path, distribution: str, suffix: str) -> Path:
+    """Quantise a network by a scheme of :mod:`fastdigit.bench.quantize`; return the result.
+
+    `distribution` is what the scheme uses, and `suffix` that of its result.
+    """
+    # -P: the modules beside the program are not for the tools to import.
+    arguments = ["-P", str(PROGRAM), scheme, SOURCE, TARGET, str(calibration)]
+    return _convert(
+        source,
+        suffix,
+        distribution,
+        [sys.executable, *arguments],
+        also=".bin" if suffix == ".xml" else None,
+        inputs=(PROGRAM, calibration),
+    )
+
+
 def _convert(
-    source: Path, suffix: str, distribution: str, command: list[str], also: str | None = None
+    source: Path,
+    suffix: str,
+    distribution: str,
+    command: list[str],
+    also: str | None = None,
+    inputs: Sequence[Path] = (),
 ) -> Path:
     """Run `command` unless its result is in the cache; `distribution` must be installed.
 
-    `also` is the suffix of a second file that the command writes.
+    `also` is the suffix of a second file that the command writes. `inputs` are other files in the
+    command that its result depends on: on what is in them, not on where they are.
     """
     try:
         version = importlib.metadata.version(distribution)
@@ -97,8 +121,11 @@ def _convert(
             f"converting {source.name} to {suffix} needs {distribution}, which is not installed; "
             f"pip install {distribution}"
         ) from None
-    recipe = f"{distribution} {version} {command[1:]} ".encode()
-    target = cache_directory() / "converted" / _digest(recipe + source.read_bytes(), suffix)
+    places = {str(path) for path in inputs}
+    arguments = [argument for argument in command[1:] if argument not in places]
+    recipe = [f"{distribution} {version} {arguments} ".encode()]
+    recipe += [path.read_bytes() for path in (*inputs, source)]
+    target = cache_directory() / "converted" / _digest(recipe, suffix)
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +134,8 @@ def _convert(
         copy = Path(scratch) / f"model{source.suffix}"
         shutil.copyfile(source, copy)
         unfinished = Path(scratch) / f"converted{suffix}"
-        places = {SOURCE: str(copy), TARGET: str(unfinished), TARGET_STEM: str(unfinished.stem)}
-        for place, path in places.items():
+        files = {SOURCE: str(copy), TARGET: str(unfinished), TARGET_STEM: str(unfinished.stem)}
+        for place, path in files.items():
             command = [argument.replace(place, path) for argument in command]
         process = subprocess.run(
             command,
@@ -133,5 +160,5 @@ def _convert(
     return target
 
 
-def _digest(content: bytes, suffix: str) -> str:
-    return hashlib.sha256(content).hexdigest() + suffix
+def _digest(parts: Sequence[bytes], suffix: str) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest() + suffix

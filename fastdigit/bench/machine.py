@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
 from fastdigit.errors import InputError
+from fastdigit.threads import cpu_quota, usable_cpus
 
-__all__ = ["Machine", "choose_cpus", "cpu_quota", "describe", "load_average", "pin", "usable_cpus"]
+__all__ = [
+    "Machine",
+    "cache_sizes",
+    "choose_cpus",
+    "describe",
+    "load_average",
+    "pin",
+    "pinned",
+]
 
 SYSFS_CPU = Path("/sys/devices/system/cpu")
+
+#: Data cache sizes, bytes, where the system doesn't tell: those of most CPUs at least.
+ASSUMED_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}
+SYSCONF_CACHES = {
+    "L1": "SC_LEVEL1_DCACHE_SIZE",
+    "L2": "SC_LEVEL2_CACHE_SIZE",
+    "L3": "SC_LEVEL3_CACHE_SIZE",
+}
 
 
 class Machine(TypedDict):
@@ -56,13 +75,6 @@ def load_average() -> float | None:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return None
-
-
-def usable_cpus() -> list[int]:
-    """Return the numbers of the CPUs this process may run on, in ascending order."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def choose_cpus(count: int) -> list[int]:
@@ -110,13 +122,41 @@ def pin(cpus: list[int], thread: int = 0) -> bool:
     return True
 
 
-def cpu_quota() -> float | None:
-    """Return the CPUs that the control group (version 2) grants, None without a limit."""
-    text = _read(Path("/sys/fs/cgroup/cpu.max"))
-    if text is None or text.startswith("max"):
-        return None
-    quota, period = text.split()
-    return int(quota) / int(period)
+@contextlib.contextmanager
+def pinned(cpus: list[int]) -> Iterator[None]:
+    """Pin the calling thread to `cpus` for a while, where this system can."""
+    before = usable_cpus()
+    if not pin(cpus):
+        yield
+        return
+    try:
+        yield
+    finally:
+        pin(before)
+
+
+def cache_sizes(cpu: int) -> tuple[dict[str, int], str]:
+    """Find the data caches of a CPU.
+
+    Returns
+    -------
+    sizes
+        Bytes by level, the nearest first: "L1", "L2" and so on.
+    source
+        Who said so: "sysfs", "sysconf", or "assumed" if neither knows.
+    """
+    sizes = {}
+    for cache in sorted(SYSFS_CPU.glob(f"cpu{cpu}/cache/index*")):
+        size = _read(cache / "size") or ""
+        if _read(cache / "type") in ("Data", "Unified") and size[-1:] == "K":
+            sizes[f"L{_read(cache / 'level')}"] = int(size[:-1]) << 10
+    if sizes:
+        return dict(sorted(sizes.items())), "sysfs"
+    for level, name in SYSCONF_CACHES.items():
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            if (size_ := os.sysconf(name)) > 0:
+                sizes[level] = size_
+    return (sizes, "sysconf") if sizes else (dict(ASSUMED_CACHES), "assumed")
 
 
 def _cpu_model() -> str:

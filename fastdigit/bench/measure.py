@@ -25,6 +25,7 @@ __all__ = [
     "interleave",
     "order_of_round",
     "ratio",
+    "spread",
     "summarize",
 ]
 
@@ -135,6 +136,7 @@ def interleave(
     gap: float = 0.0,
     images: int = 1,
     on_turn: Callable[[str], None] = lambda name: None,
+    before_round: Callable[[], object] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[dict[str, list[Turn]], dict[str, TurnFailed]]:
     """Let all contestants take turns, one at a time.
@@ -154,6 +156,8 @@ def interleave(
         Size of the data set. Each round begins at another image, the same for everyone.
     on_turn
         Called with the contestant's name after each turn.
+    before_round
+        Called before each round, after another `gap`.
     sleep
         What to idle with.
 
@@ -169,6 +173,10 @@ def interleave(
     failures: dict[str, TurnFailed] = {}
     for round_ in range(rounds):
         start = round_ * images // rounds
+        if before_round is not None:
+            if gap:
+                sleep(gap)
+            before_round()
         for contestant in order_of_round(contestants, round_):
             if contestant.name in failures:
                 continue
@@ -187,7 +195,7 @@ def summarize(turns: Sequence[Turn]) -> Summary:
     """Reduce the turns of one contestant (at least one) to its statistics."""
     calls = np.concatenate([turn.nanoseconds for turn in turns])
     return Summary(
-        rounds=_spread(turn.median for turn in turns),
+        rounds=spread(turn.median for turn in turns),
         minimum=float(calls.min()),
         p99=float(np.percentile(calls, 99)),
         calls=calls.size,
@@ -208,9 +216,10 @@ def ratio(peer: Sequence[Turn], subject: Sequence[Turn]) -> Spread:
         Of (peer's median call) / (subject's median call), over the rounds; above 1 where the
         subject is the faster one.
     """
-    return _spread(p.median / s.median for p, s in zip(peer, subject, strict=True))
+    return spread(p.median / s.median for p, s in zip(peer, subject, strict=True))
 
 
-def _spread(values: Iterable[float]) -> Spread:
+def spread(values: Iterable[float]) -> Spread:
+    """Return the median of some values, at least one, and their quartiles."""
     lower, median, upper = np.percentile(np.fromiter(values, np.float64), [25, 50, 75])
     return Spread(median=float(median), lower=float(lower), upper=float(upper))

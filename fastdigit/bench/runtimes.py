@@ -22,25 +22,24 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from fastdigit import __version__
 from fastdigit.bench import convert
+from fastdigit.bench.arrays import FloatArray
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
 from fastdigit.model import DEFAULT_MODEL, load
 
 __all__ = [
     "RUNTIMES",
     "Call",
-    "FloatArray",
     "ModelFiles",
     "Runtime",
     "Variant",
     "default_files",
+    "onnx_variants",
     "require",
 ]
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 Call: TypeAlias = Callable[[], object]
 
 
@@ -67,22 +66,24 @@ class ModelFiles:
         first is the one whose ONNX Runtime output everyone is compared with.
     keras, tflite
         Needed by TensorFlow and LiteRT; None if there is none.
+    calibration
+        Images to quantise with, a ``.npy`` file, float32 (N, 28, 28, 1).
+    reduced
+        fastdigit's model files with reduced precision, by its name, such as "int8".
     """
 
     fdm: Path
     onnx: tuple[Path, ...]
     keras: Path | None = None
     tflite: Path | None = None
+    calibration: Path | None = None
+    reduced: Mapping[str, Path] = field(default_factory=dict)
 
 
 def default_files() -> ModelFiles:
     """Return the files of the model that ships with the package."""
     models = Path(str(resources.files("fastdigit"))) / "models"
-    nchw = models / f"{DEFAULT_MODEL}-nchw.onnx"
-    return ModelFiles(
-        fdm=models / f"{DEFAULT_MODEL}.fdm",
-        onnx=(models / f"{DEFAULT_MODEL}.onnx", *([nchw] if nchw.exists() else [])),
-    )
+    return ModelFiles(fdm=models / f"{DEFAULT_MODEL}.fdm", onnx=(models / f"{DEFAULT_MODEL}.onnx",))
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class Runtime(ABC):
     #: Distribution on PyPI, and the extra of fastdigit that installs it.
     distribution: ClassVar[str]
     extra: ClassVar[str] = "bench-peers"
+    #: Whether more forms of the ONNX file are more chances.
+    reads_onnx: ClassVar[bool] = False
     #: Set in the worker process before the runtime is imported.
     environment: ClassVar[Mapping[str, str]] = {}
 
@@ -174,11 +177,12 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
     distribution = "onnxruntime"
+    reads_onnx = True
     extra = "bench"
 
     @classmethod
     def variants(cls, files: ModelFiles) -> list[Variant]:
-        return _onnx_variants(files)
+        return onnx_variants(files)
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._ort = ort = require("onnxruntime", self.extra)
@@ -218,10 +222,11 @@ class OpenVino(Runtime):
 
     name = "openvino"
     distribution = "openvino"
+    reads_onnx = True
 
     @classmethod
     def variants(cls, files: ModelFiles) -> list[Variant]:
-        return _onnx_variants(files)
+        return onnx_variants(files)
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._ov = ov = require("openvino", self.extra)
@@ -316,6 +321,7 @@ class Mnn(Runtime):
 
     name = "mnn"
     distribution = "MNN"
+    reads_onnx = True
     #: A member of the C++ enum ``Interpreter::HintMode``, which Python gets no names for.
     WINOGRAD_MEMORY_LEVEL = 3
 
@@ -323,7 +329,7 @@ class Mnn(Runtime):
     def variants(cls, files: ModelFiles) -> list[Variant]:
         return [
             replace(variant, path=convert.onnx_to_mnn(variant.path))
-            for variant in _onnx_variants(files)
+            for variant in onnx_variants(files)
         ]
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
@@ -366,11 +372,12 @@ class Ncnn(Runtime):
 
     name = "ncnn"
     distribution = "ncnn"
+    reads_onnx = True
 
     @classmethod
     def variants(cls, files: ModelFiles) -> list[Variant]:
         variants = []
-        for variant in _onnx_variants(files):
+        for variant in onnx_variants(files):
             shape = [1, *_onnx_image_shape(variant.path)]
             path = convert.onnx_to_ncnn(variant.path, shape)
             variants.append(replace(variant, path=path, options={"shape": shape}))
@@ -457,7 +464,8 @@ RUNTIMES: Mapping[str, type[Runtime]] = {
 }
 
 
-def _onnx_variants(files: ModelFiles) -> list[Variant]:
+def onnx_variants(files: ModelFiles) -> list[Variant]:
+    """List the ONNX files as variants; those of the same name are told apart by their paths."""
     names = Counter(path.name for path in files.onnx)
     return [Variant(path.name if names[path.name] == 1 else str(path), path) for path in files.onnx]
 

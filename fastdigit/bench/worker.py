@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 
+from fastdigit.bench.arrays import FloatArray, aligned, whole_batches
 from fastdigit.bench.machine import pin
 from fastdigit.bench.measure import SPIN_GAP, Turn, TurnFailed, interleave, summarize
-from fastdigit.bench.runtimes import Call, FloatArray, ModelFiles, Runtime, Variant
+from fastdigit.bench.runtimes import Call, ModelFiles, Runtime, Variant
 from fastdigit.errors import FastDigitError
 
 __all__ = ["Prepared", "Worker", "WorkerFailed"]
 
 CLASSES = 10
 MIN_CALLS = 3  # timed in each turn, however long they take
-ALIGNMENT = 64  # bytes
 ANSWER_TIMEOUT = 120.0  # seconds beyond what was asked for
 CONVERT_TIMEOUT = 600.0  # seconds on top; models may have to be converted
 
@@ -252,7 +252,7 @@ class _Session:
         self._loop = self._cpu_time_at_rest = None
         gc.collect()  # end the threads of the previous one
         pin(self._cpus)
-        images = _whole_batches(self._images, batch)
+        images = whole_batches(self._images, batch)
         loops, rejected = [], dict(without)
         for variant in self._runtime.variants(files):
             if variant.label in without:
@@ -322,7 +322,7 @@ class _Loop:
         self.name = variant.label
         self._keep_alive = runtime, images  # bound calls may hold nothing but their addresses
         self._batch = batch
-        self._out = _aligned((batch, CLASSES))
+        self._out = aligned((batch, CLASSES))
         self._calls = [
             runtime.bind(images[begin : begin + batch], self._out)
             for begin in range(0, len(images), batch)
@@ -369,23 +369,6 @@ def _run(calls: Sequence[Call], index: int, seconds: float, at_least: int) -> tu
         index = (index + 1) % len(calls)
         if end >= deadline and len(durations) >= at_least:
             return index, durations
-
-
-def _whole_batches(images: FloatArray, batch: int) -> FloatArray:
-    """Repeat images from the start until they fill whole batches; copy to aligned memory."""
-    count = math.ceil(len(images) / batch) * batch
-    whole = _aligned((count, *images.shape[1:]))
-    for begin in range(0, count, len(images)):
-        part = whole[begin : begin + len(images)]
-        part[:] = images[: len(part)]
-    return whole
-
-
-def _aligned(shape: tuple[int, ...]) -> FloatArray:
-    size = math.prod(shape)
-    memory = np.empty(size + ALIGNMENT // 4, np.float32)
-    offset = -memory.ctypes.data % ALIGNMENT // 4
-    return memory[offset : offset + size].reshape(shape)
 
 
 def _cpu_time_of_threads() -> dict[int, int]:

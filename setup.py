@@ -78,7 +78,7 @@ HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc")
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
 # keep their order.
-CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-pthread"]
+CFLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-pthread"]
 # What our own builds ask for; a user's newer compiler may know warnings that we have not met.
 if os.environ.get("FASTDIGIT_WERROR"):
     CFLAGS += ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]

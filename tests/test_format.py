@@ -244,6 +244,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "pool on DENSE": (lambda: patched(op(DENSE, 92), "I", 1), "does not use"),
     "range empty": (lambda: patched(op(INPUT, 124), "ff", 1.0, 1.0), "empty or not a number"),
     "range NaN": (lambda: patched(op(INPUT, 128), "f", math.nan), "empty or not a number"),
+    "bytes out of range": (lambda: patched(op(INPUT, 132), "I", 254), "bytes whose values are outside"),
+    "bytes below range": (lambda: patched(op(INPUT, 124), "f", 0.5), "bytes whose values are outside"),
     "range on DENSE": (lambda: patched(op(DENSE, 128), "f", 1.0), "does not use"),
     "u8_divisor on DENSE": (lambda: patched(op(DENSE, 132), "I", 255), "does not use"),
     "op reserved": (lambda: patched(op(CONV2D, 159), "B", 1), "reserved bytes of op 1"),
@@ -297,6 +299,24 @@ def test_random_damage_never_crashes(data: st.DataObject) -> None:
 def test_limits_of_the_engine() -> None:
     """Well formed, but more than a call may use: refused, not tried."""
     rng = np.random.default_rng(0)
-    huge = chain((4096, 4096, 1), [conv(rng, (1, 1), 1, 1)] * 17)
-    with pytest.raises(UnsupportedError, match="MiB"):
-        Model(packed(huge))
+    memory = chain((4096, 4096, 1), [conv(rng, (1, 1), 1, 1)] * 17)
+    with pytest.raises(UnsupportedError, match="MiB an image"):
+        Model(packed(memory))
+    work = chain((4096, 4096, 1), [Pool2D(Pool("average", (255, 255), (1, 1)))] * 2)
+    with pytest.raises(UnsupportedError, match="operations an image"):
+        Model(packed(work))
+
+
+def test_a_small_file_cannot_ask_for_much_memory() -> None:
+    """Many convolutions that share one weight tensor, each of which would be transformed anew."""
+    rng = np.random.default_rng(0)
+    layer = conv(rng, (3, 3), 80, 80, pad=(1, 1, 1, 1), activation=Activation("relu"))
+    whole = bytearray(packed(chain((8, 8, 80), [layer] * 300)))
+    tensors, program = (struct.unpack_from("<Q", whole, 64 + 32 * i + 8)[0] for i in (1, 2))
+    first = struct.unpack_from("<I", whole, program + 160 + 16)[0]
+    for i in range(1, 301):
+        struct.pack_into("<I", whole, program + 160 * i + 16, first)
+    size = struct.unpack_from("<Q", whole, tensors + 64 * first + 40)[0]
+    assert size < 1 << 20
+    with pytest.raises(UnsupportedError, match="beside their weights"):
+        Model(sealed(whole))

@@ -56,6 +56,7 @@ C_SYSTEM = {
     "cpuid.h": ("cpu",),
     "pthread.h": ("model",),
     "sched.h": ("model",),
+    "signal.h": ("model",),
     "time.h": ("model",),
 }
 

@@ -8,6 +8,8 @@
 #error "fastdigit supports little-endian CPUs only: model files are used where they lie"
 #endif
 
+_Static_assert(sizeof(size_t) == 8, "load.c multiplies 32-bit dimensions in size_t");
+
 #if defined(__x86_64__)
 
 #include <cpuid.h>

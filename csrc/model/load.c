@@ -308,6 +308,9 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
     switch (op->opcode) {
     case FD_OP_INPUT:
         REQUIRE(op->range_lo < op->range_hi, "the input range of op %zu is empty or not a number", i);
+        if (op->u8_divisor)
+            REQUIRE(op->range_lo <= 0 && 255.0f / (float)op->u8_divisor <= op->range_hi,
+                    "op %zu accepts bytes whose values are outside its input range", i);
         return FD_OK;
     case FD_OP_CONV2D: {
         REQUIRE(in->rank == 3, "op %zu is a CONV2D of a rank-1 tensor", i);

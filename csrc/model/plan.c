@@ -8,7 +8,9 @@
 
 /* Scratch memory and work beyond which a model is not a small network: an answer must come in bounded time. */
 #define MAX_ARENA_FLOATS ((size_t)1 << 28)
-#define MAX_MULTIPLY_ADDS ((uint64_t)1 << 40)
+#define MAX_WORK ((uint64_t)1 << 36)
+/* What is derived from the weights: ops may share a tensor, so that a small file could ask for much. */
+#define MAX_DERIVED_FLOATS ((size_t)1 << 26)
 /* What a chunk's dense activations may take. */
 #define CHUNK_FLOATS ((size_t)1 << 18)
 
@@ -297,8 +299,21 @@ static fd_status check_sizes(const fd_model *m, fd_sizes *sizes, fd_error *error
             sizes->taps += m->tensors[op->weights].dims[0];
         else
             sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
+        if (sizes->taps + sizes->transformed > MAX_DERIVED_FLOATS)
+            return fd_fail(error, FD_ERR_UNSUPPORTED, "the convolutions need more than %zu MiB beside their weights",
+                           MAX_DERIVED_FLOATS * sizeof(float) >> 20);
     }
     return FD_OK;
+}
+
+/* Multiply-adds and what pooling adds up or compares, for an image. */
+static uint64_t work_of(const fd_model *m) {
+    uint64_t work = m->multiply_adds;
+    for (size_t i = 0; i < m->op_count; i++) {
+        const fd_file_op *const op = &m->ops[i];
+        work += (uint64_t)m->values[op->output].elements * op->pool[0] * op->pool[1];
+    }
+    return work;
 }
 
 fd_status fd_plan(fd_model *m, fd_error *error) {
@@ -324,9 +339,9 @@ fd_status fd_plan(fd_model *m, fd_error *error) {
     if (m->arena > 2 * MAX_ARENA_FLOATS)
         return fd_fail(error, FD_ERR_UNSUPPORTED, "a call would need %zu MiB of scratch memory",
                        m->arena * sizeof(float) >> 20);
-    if (m->multiply_adds > MAX_MULTIPLY_ADDS)
+    if (work_of(m) > MAX_WORK)
         return fd_fail(error, FD_ERR_UNSUPPORTED,
-                       "the network takes %llu multiply-adds an image, at most %llu are allowed",
-                       (unsigned long long)m->multiply_adds, (unsigned long long)MAX_MULTIPLY_ADDS);
+                       "the network takes %llu operations an image, at most %llu are allowed",
+                       (unsigned long long)work_of(m), (unsigned long long)MAX_WORK);
     return FD_OK;
 }

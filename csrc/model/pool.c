@@ -1,6 +1,8 @@
+#define _POSIX_C_SOURCE 200809L /* pthread_sigmask */
 #include "model/pool.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 
 typedef struct fd_job {
@@ -68,7 +70,12 @@ static int start_thread(void) {
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return 0;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* The application's signals are for the application's threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&thread, &attributes, worker, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return !failed;
 }

@@ -1,0 +1,165 @@
+"""The C core under the address, undefined behaviour and thread sanitizers, also on damaged files.
+
+The drivers are in tests/c. A sanitizer that cannot run here is skipped with what it says.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import c_networks
+from c_build import NATIVE, Toolchain, driver, run, run_checked
+from fastdigit import _core
+from fastdigit.compiler.ir import Activation, Eltwise, Graph, Pool, Pool2D, Softmax
+from networks import affine, chain, conv, dense, packed
+
+pytestmark = pytest.mark.slow
+
+#: Damaged files an ISA and network.
+ROUNDS = 600
+
+USABLE = [name for name, usable in _core.isas() if usable]
+
+# -O0: with optimisation gcc takes up to a minute for the checks in the unrolled kernels. Without,
+# its intrinsics are macros, which warn of their own conversions.
+MEMORY = Toolchain(
+    flags=(
+        *("-O0", "-g1", "-Wno-sign-conversion"),
+        *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    )
+)
+# The kernels know nothing of threads, so one ISA will do.
+THREADS = Toolchain(flags=("-O1", "-g1", "-fsanitize=thread"), isas=("generic",))
+
+#: Damaged sizes may ask for any amount of memory: that is an answer of malloc, and no error.
+OPTIONS = {
+    "ASAN_OPTIONS": "allocator_may_return_null=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+
+#: Ways to start a sanitized program; the first that works is taken. Without address space
+#: randomisation, because gcc's sanitizers want places that a kernel with vm.mmap_rnd_bits above 28
+#: may give away; without looking for leaks where a process may not trace itself.
+WAYS = (
+    ("setarch", "-R"),
+    (),
+    ("env", f"ASAN_OPTIONS={OPTIONS['ASAN_OPTIONS']}:detect_leaks=0"),
+)
+
+
+@functools.cache
+def sanitizer(toolchain: Toolchain, folder: Path) -> tuple[str, ...]:
+    """The words to put before a sanitized program so that it starts; skip if there are none."""
+    toolchain.require()
+    source, program = folder / "hello.c", folder / "hello"
+    source.write_text("int main(void) { return 0; }\n")
+    built = run([toolchain.compiler, *toolchain.flags, source, "-o", program])
+    if built.returncode != 0:
+        pytest.skip(f"{toolchain.compiler} has no such sanitizer: {built.stderr.strip()[-300:]}")
+    said = ""
+    for way in WAYS:
+        if way and shutil.which(way[0]) is None:
+            continue
+        done = run([*way, program], **OPTIONS)
+        if done.returncode == 0:
+            return way
+        said = said or done.stderr.strip()[-300:]
+    pytest.skip(f"the sanitizer does not run here: {said}")
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return sanitizer(MEMORY, tmp_path_factory.mktemp("hello"))
+
+
+def fuzzed_networks() -> dict[str, Graph]:
+    """Small files, for many rounds in a second; together they have every opcode and field."""
+    rng = np.random.default_rng(3)
+    relu, elu, leaky = Activation("relu"), Activation("elu", 0.5), Activation("leaky_relu", 0.1)
+    halve, odd = Pool("max", (2, 2), (2, 2)), Pool("average", (3, 2), (2, 1), (1, 0, 1, 1))
+    around = (1, 1, 1, 1)
+    rows, cols = affine(rng, 0, 9), affine(rng, 1, 5)
+    return {
+        "convolutions": chain(
+            (9, 8, 2),
+            [
+                conv(rng, (3, 3), 2, 20, pad=around, activation=relu, affine=rows, pool=halve),
+                conv(rng, (2, 3), 20, 17, pad=(0, 1, 1, 2), activation=elu, pool=odd),
+            ],
+        ),
+        # Channels enough for Winograd's algorithms; patches that just fit the image.
+        "winograd": chain(
+            (10, 10, 15),
+            [
+                conv(rng, (3, 3), 15, 20, activation=relu, affine=affine(rng, 0, 8), pool=halve),
+                conv(rng, (2, 2), 20, 17, pad=around),
+            ],
+        ),
+        "pools": chain(
+            (10, 9, 5),
+            [
+                Eltwise(Activation("tanh"), affine(rng, 2, 5)),
+                Pool2D(Pool("max", (3, 3), (2, 2), around)),
+                conv(rng, (1, 1), 5, 33, activation=leaky, affine=cols),
+            ],
+        ),
+        "classifier": chain(
+            (10, 9, 2),
+            [
+                conv(rng, (3, 3), 2, 5, activation=Activation("sigmoid"), pool=halve),
+                dense(rng, 60, 35, activation=Activation("selu")),
+                Eltwise(Activation("linear"), affine(rng, 0, 35)),
+                dense(rng, 35, 4),
+                Softmax(),
+            ],
+        ),
+    }
+
+
+def test_damaged_models(memory: tuple[str, ...], tmp_path: Path) -> None:
+    """What passes the loader stays in bounds, and does nothing that C leaves undefined."""
+    files = []
+    for name, graph in fuzzed_networks().items():
+        files.append(tmp_path / f"{name}.fdm")
+        files[-1].write_bytes(packed(graph))
+    program = driver("fuzz_model", MEMORY)
+    for i, isa in enumerate(USABLE):
+        command = [*memory, program, str(ROUNDS), str(i * ROUNDS), *files]
+        refused, opened, ran = map(int, run_checked(command, FASTDIGIT_ISA=isa, **OPTIONS).split())
+        # Enough of both kinds, or this test tests nothing.
+        assert refused > 0.2 * (refused + opened)
+        assert ran > 0.2 * (refused + opened)
+
+
+@pytest.mark.parametrize("isa", USABLE)
+def test_networks(memory: tuple[str, ...], isa: str, tmp_path: Path) -> None:
+    command = [*memory, driver("run_model", MEMORY)]
+    environment = {"FASTDIGIT_ISA": isa, **OPTIONS}
+    c_networks.check(command, tmp_path, c_networks.networks(), 35, isa, **environment)
+    c_networks.check(command, tmp_path, c_networks.seed(), 5, isa, 2, **environment)
+
+
+@pytest.fixture
+def lenet(tmp_path: Path) -> Path:
+    path = tmp_path / "lenet.fdm"
+    path.write_bytes(packed(c_networks.networks()["lenet"]))
+    return path
+
+
+def test_threads(lenet: Path, tmp_path: Path) -> None:
+    prefix = sanitizer(THREADS, tmp_path)
+    run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("isa", USABLE)
+def test_forks(isa: str, lenet: Path) -> None:
+    NATIVE.require()
+    run_checked([driver("threads", NATIVE), lenet, "fork"], FASTDIGIT_ISA=isa)

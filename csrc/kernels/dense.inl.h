@@ -35,7 +35,7 @@ typedef struct FD_FN(panel) {
 FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const FD_FN(panel) * panel, size_t row, size_t first,
                                  const int mr, const int nv, const uint32_t dtype) {
     const float *x[FD_DENSE_MR];
-    fd_v acc[FD_DENSE_MR * 6]; /* at most FD_DENSE_ACCUMULATORS are used */
+    fd_v acc[FD_DENSE_ACCUMULATORS];
     const size_t channel = panel->channel + first * FD_VL;
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
@@ -60,11 +60,9 @@ FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const FD_FN(panel) * p
     for (size_t s = 0; s < shares; s++) {
         const size_t first = vectors * s / shares;
         switch (vectors * (s + 1) / shares - first) {
-/* Shares beyond FD_DENSE_NV(mr) do not occur. */
-#define FD_CASE(nv)                                                                          \
-    case nv:                                                                                 \
-        if ((nv) <= FD_DENSE_NV(mr)) FD_FN(dense_tile)(a, panel, row, first, mr, nv, dtype); \
-        break;
+/* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
+#define FD_CASE(nv) \
+    case nv: FD_FN(dense_tile)(a, panel, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); break;
             FD_CASE(1)
             FD_CASE(2)
             FD_CASE(3)

@@ -59,7 +59,7 @@ typedef struct fd_conv2d_args {
     fd_epilogue epilogue;
     uint32_t pool_mode;
     /* Any other pooling or activation than those the fused loop has goes through a ring of convolution rows. */
-    float *ring; /* pool.in_ring rows of cols * channels, or NULL: the fused loop will do */
+    float *ring; /* scratch for it: pool.in_ring rows of cols * channels */
     fd_pool2d_args pool;
 } fd_conv2d_args;
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import fastdigit
 from export import to_onnx, train
+from export.batches import network_input
 from export.recipes import RECIPES
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, VerificationError
@@ -42,7 +43,7 @@ def check_parity(compiled: Path, onnx: Path) -> float:
     import onnxruntime
 
     images, _ = load_mnist_test()
-    x = train.network_input(images)
+    x = network_input(images)
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     parts = np.split(x, range(500, len(x), 500))
     expected = np.concatenate([session.run(None, {to_onnx.INPUT: part})[0] for part in parts])

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ACTIVATIONS", "LEARNING_RATES", "RECIPES", "Recipe", "build_model", "build_optimizer"]
+__all__ = [
+    "ACTIVATIONS",
+    "LEARNING_RATES",
+    "RECIPES",
+    "SEED_WIDTHS",
+    "Augmentation",
+    "Recipe",
+    "build_model",
+    "build_optimizer",
+]
 
 ACTIVATIONS = ("relu", "selu")
 
 #: Default learning rates of the Keras releases of 2017. Keras 3 kept all but Adadelta's, which
 #: is 0.001 there: a thousand times less than its authors and the 2017 script used.
-LEARNING_RATES = {"adadelta": 1.0, "rmsprop": 0.001, "adam": 0.001}
+LEARNING_RATES = {"adadelta": 1.0, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.002}
 
 #: Default ``epsilon`` of the three optimizers in Keras 2.0 (Keras 3 has 1e-7).
 OPTIMIZER_EPSILON = 1e-8
@@ -36,6 +45,48 @@ SEED_PARAMETERS = {
 }
 SEED_TRAINABLE = 1_886_210
 
+#: Output channels of the three convolutions, and units of the hidden dense layer.
+SEED_WIDTHS = (32, 48, 64, 3168)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random distortion of the training images; every limit is of a uniform draw around 0.
+
+    Parameters
+    ----------
+    rotation
+        Degrees.
+    zoom
+        Relative change of height and of width, drawn separately.
+    shear
+        Columns moved for each row away from the centre.
+    shift
+        Pixels, in each direction.
+    elastic
+        Standard deviation of the elastic displacement of a pixel (Simard, Steinkraus and Platt
+        2003), in pixels; 0 for none.
+    elastic_sigma
+        Standard deviation of the Gaussian that smooths the displacements, in pixels.
+    """
+
+    rotation: float = 12.0
+    zoom: float = 0.12
+    shear: float = 0.1
+    shift: float = 2.5
+    elastic: float = 0.0
+    elastic_sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}, expected a finite number >= 0")
+        if self.zoom >= 1 or self.elastic_sigma == 0:
+            raise ValueError(
+                f"zoom is {self.zoom} and elastic_sigma {self.elastic_sigma}, "
+                f"expected less than 1 and more than 0"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -50,11 +101,31 @@ class Recipe:
     optimizer
         One of :data:`LEARNING_RATES`.
     learning_rate
-        Constant throughout the run; by default that of the optimizer in :data:`LEARNING_RATES`.
+        By default that of the optimizer in :data:`LEARNING_RATES`.
+    warmup_epochs
+        The learning rate rises linearly from 0 during these epochs, then falls to 0 along a half
+        cosine (Loshchilov and Hutter 2017). ``None``: it is constant.
+    weight_decay
+        Decoupled weight decay of ``adamw``.
+    label_smoothing
+        Share of the target that is spread evenly over the classes.
+    augmentation
+        Distortion of the training images; ``None``: they are seen as they are.
+    distillation
+        Share of the target that is the mean prediction of the teachers for the image as
+        augmented (Hinton, Vinyals and Dean 2015, at temperature 1); the rest is the label.
+    teachers
+        How many networks of recipe ``teacher`` (seeds 1, 2, ...) these are.
+    widths
+        Channels of the three convolutions and hidden units that are trained. The saved network
+        always has :data:`SEED_WIDTHS`: what was not trained is zero in it.
     epochs, batch_size
         Length of the run, and images a step.
     validation_split
-        Share of the training images, taken from their end, that is never trained on.
+        Share of the training images that is never trained on.
+    validation
+        Which images these are: ``"end"``, the last ones; or ``"writers"``, those of some writers,
+        where the writers are known, and else drawn at random.
     seed
         Determines initial weights, order of the images and dropout masks.
     """
@@ -63,9 +134,17 @@ class Recipe:
     activation: str = "relu"
     optimizer: str = "adadelta"
     learning_rate: float = 0.0
+    warmup_epochs: int | None = None
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: Augmentation | None = None
+    distillation: float = 0.0
+    teachers: int = 0
+    widths: tuple[int, int, int, int] = SEED_WIDTHS
     epochs: int = 50
     batch_size: int = 64
     validation_split: float = 0.2
+    validation: str = "end"
     seed: int = 2017
 
     def __post_init__(self) -> None:
@@ -85,30 +164,80 @@ class Recipe:
             raise ValueError(
                 f"validation_split is {self.validation_split}, expected a share between 0 and 1"
             )
+        if self.validation not in ("end", "writers"):
+            raise ValueError(f"validation is {self.validation!r}, expected 'end' or 'writers'")
+        for name in ("label_smoothing", "distillation"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 .. 1")
+        if (self.distillation > 0) != (self.teachers > 0):
+            raise ValueError(
+                f"distillation is {self.distillation} with {self.teachers} teachers, "
+                f"expected both or neither"
+            )
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(f"weight_decay is for adamw, not for {self.optimizer}")
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs}, expected 0 .. {self.epochs - 1} or None"
+            )
+        if len(self.widths) != 4 or any(
+            not 1 <= width <= most for width, most in zip(self.widths, SEED_WIDTHS, strict=True)
+        ):
+            raise ValueError(f"widths are {self.widths}, expected 1 .. {SEED_WIDTHS}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, expected 0 .. 2**32 - 1")
 
 
-RECIPES = {"seed": Recipe(name="seed")}
+_TEACHER = Recipe(
+    name="teacher",
+    optimizer="adamw",
+    warmup_epochs=2,
+    weight_decay=0.01,
+    label_smoothing=0.05,
+    augmentation=Augmentation(elastic=0.8),
+    epochs=40,
+    batch_size=256,
+    validation_split=0.17,
+    validation="writers",
+    seed=1,
+)
+
+RECIPES = {
+    "seed": Recipe(name="seed"),
+    "teacher": _TEACHER,
+}
 
 
-def build_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    """Make the recipe's optimizer as Keras had it in 2017.
+def build_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Make the recipe's optimizer, with epochs of `steps` batches.
 
-    One difference remains: Keras 3's RMSprop adds epsilon under the square root, not after it.
+    Adadelta, RMSprop and Adam are as Keras had them in 2017. One difference remains: Keras 3's
+    RMSprop adds epsilon under the square root, not after it.
     """
     import keras
 
+    rate: Any = recipe.learning_rate
+    if recipe.warmup_epochs is not None:
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            decay_steps=(recipe.epochs - recipe.warmup_epochs) * steps,
+            warmup_target=recipe.learning_rate,
+            warmup_steps=recipe.warmup_epochs * steps,
+        )
+    if recipe.optimizer == "adamw":
+        return keras.optimizers.AdamW(learning_rate=rate, weight_decay=recipe.weight_decay)
     kind = {
         "adadelta": keras.optimizers.Adadelta,
         "rmsprop": keras.optimizers.RMSprop,
         "adam": keras.optimizers.Adam,
     }[recipe.optimizer]
-    return kind(learning_rate=recipe.learning_rate, epsilon=OPTIMIZER_EPSILON)
+    return kind(learning_rate=rate, epsilon=OPTIMIZER_EPSILON)
 
 
-def build_model(recipe: Recipe) -> keras.Model:
+def build_model(recipe: Recipe, steps: int = 1) -> keras.Model:
     """Build and compile the network of 2017 with freshly drawn weights.
+
+    The learning rate's schedule counts epochs of `steps` batches.
 
     Takes float32 images of shape (N, 28, 28, 1) in [0, 1], returns float32 probabilities of
     shape (N, 10). Sets the global random seeds of Python, NumPy and TensorFlow.
@@ -122,29 +251,31 @@ def build_model(recipe: Recipe) -> keras.Model:
 
     keras.utils.set_random_seed(recipe.seed)
     activation = recipe.activation
+    conv1, conv2, conv3, dense1 = recipe.widths
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1), name="input"),
-            layers.Conv2D(32, 3, activation=activation, name="conv1"),
+            layers.Conv2D(conv1, 3, activation=activation, name="conv1"),
             layers.MaxPooling2D(2, name="pool1"),
             layers.ZeroPadding2D(1, name="pad2"),
-            layers.Conv2D(48, 3, activation=activation, name="conv2"),
+            layers.Conv2D(conv2, 3, activation=activation, name="conv2"),
             layers.BatchNormalization(axis=1, epsilon=1e-6, name="bn2"),
             layers.MaxPooling2D(2, name="pool2"),
             layers.ZeroPadding2D(1, name="pad3"),
-            layers.Conv2D(64, 2, activation=activation, name="conv3"),
+            layers.Conv2D(conv3, 2, activation=activation, name="conv3"),
             layers.BatchNormalization(axis=1, epsilon=1e-6, name="bn3"),
             layers.MaxPooling2D(2, name="pool3"),
             layers.Dropout(0.25, seed=recipe.seed, name="dropout"),
             layers.Flatten(name="flatten"),
-            layers.Dense(3168, activation=activation, name="dense1"),
+            layers.Dense(dense1, activation=activation, name="dense1"),
             layers.Dense(10, activation="softmax", name="dense2"),
         ],
         name=recipe.name,
     )
-    _check_parameters(model)
+    if recipe.widths == SEED_WIDTHS:
+        _check_parameters(model)
     model.compile(
-        optimizer=build_optimizer(recipe),
+        optimizer=build_optimizer(recipe, steps),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,

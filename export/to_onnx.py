@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.train import network_input
+from export.batches import network_input
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
 

@@ -20,14 +20,24 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import fastdigit
+from export.batches import Batches, Teacher, network_input, one_hot
 from export.progress import TrainingProgress
-from export.recipes import ACTIVATIONS, LEARNING_RATES, RECIPES, Recipe, build_model
+from export.recipes import (
+    ACTIVATIONS,
+    LEARNING_RATES,
+    RECIPES,
+    SEED_WIDTHS,
+    Recipe,
+    build_model,
+)
+from export.split import held_out, read_writers
 from fastdigit.datasets import MNIST_SHA256, encode_idx, load_mnist
 from fastdigit.errors import FastDigitError
 
@@ -37,12 +47,12 @@ if TYPE_CHECKING:
 
     Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
-__all__ = ["main", "network_input", "train"]
+__all__ = ["main", "train"]
 
 CHECKPOINT = "checkpoint.keras"
 RUN = "run.json"
 HISTORY = "history.json"
-CLASSES = 10
+VALIDATION = "validation.npz"
 
 
 def train(
@@ -50,6 +60,9 @@ def train(
     data: tuple[Split, Split],
     output: Path,
     *,
+    validation: npt.NDArray[np.bool_] | None = None,
+    teachers: Sequence[Path] = (),
+    start: Path | None = None,
     fresh: bool = False,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> keras.Model:
@@ -64,6 +77,15 @@ def train(
     output
         Directory of the checkpoint, ``run.json`` (what is being trained) and ``history.json``
         (metrics of each epoch); made if missing.
+    validation
+        bool for each training image: held out, for the figures of the history alone. By default
+        as :func:`export.split.held_out` says; all false trains on everything.
+    teachers
+        ``.fdm`` files of the teachers, as many as the recipe has.
+    start
+        ``.keras`` file of a trained network from which the first weights are taken: the strongest
+        channels and units, where the recipe has fewer (:mod:`export.prune`). By default they are
+        drawn at random.
     fresh
         Ignore and overwrite what is in `output`.
     after_epoch
@@ -77,22 +99,38 @@ def train(
     import keras
     import tensorflow as tf
 
+    from export import prune
+
     tf.config.experimental.enable_op_determinism()
     (images, labels), _ = data
-    trained = len(images) - int(len(images) * recipe.validation_split)
-    x, y = network_input(images), one_hot(labels)
-
-    def batches(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> tf.data.Dataset:
+    if validation is None:
+        validation = held_out(recipe, len(images))
+    loaded: list[Teacher] = [fastdigit.load(path) for path in teachers]
+    batches = Batches(recipe, images[~validation], labels[~validation], loaded)
+    steps = batches.steps
+    evaluation: dict[str, Any] = {}
+    if validation.any():
+        x, y = network_input(images[validation]), one_hot(labels[validation])
         # Keras would make a data set that TensorFlow complains about when ops are deterministic.
-        return tf.data.Dataset.from_tensor_slices((x, y)).batch(recipe.batch_size).prefetch(2)
-
-    held_out = batches(x[trained:], y[trained:])
-    steps = -(-trained // recipe.batch_size)
+        evaluation["validation_data"] = (
+            tf.data.Dataset.from_tensor_slices((x, y)).batch(500).prefetch(2)
+        )
 
     output.mkdir(parents=True, exist_ok=True)
-    run = {"recipe": dataclasses.asdict(recipe), "data_sha256": fingerprint(data)}
+    run = {
+        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "data_sha256": fingerprint(data),
+        "held_out": {
+            "images": int(validation.sum()),
+            "sha256": hashlib.sha256(np.packbits(validation).tobytes()).hexdigest(),
+        },
+        "teachers_sha256": [file_sha256(path) for path in teachers],
+        "start_sha256": file_sha256(start) if start else None,
+    }
     history: list[dict[str, float]] = []
-    model = build_model(recipe)
+    model = build_model(recipe, steps)
+    if start is not None:
+        prune.take_strongest(keras.saving.load_model(start, compile=False), model, images)
     if fresh:
         (output / CHECKPOINT).unlink(missing_ok=True)
     if not (output / CHECKPOINT).exists():
@@ -116,16 +154,16 @@ def train(
             begin = time.monotonic()
             progress.epoch_begins()
             random = np.random.default_rng([recipe.seed, epoch])
-            order = random.permutation(trained)
+            order = random.permutation(int((~validation).sum()))
             model.get_layer("dropout").seed_generator.state.assign(
                 random.integers(2**32, size=2, dtype=np.uint32)
             )
             result = model.fit(
-                batches(x[order], y[order]),
-                validation_data=held_out,
+                batches.epoch(epoch, order),
                 shuffle=False,
                 callbacks=[report],
                 verbose=0,
+                **evaluation,
             )
             metrics = {name: float(values[0]) for name, values in result.history.items()}
             history.append({**metrics, "seconds": round(time.monotonic() - begin, 3)})
@@ -155,15 +193,6 @@ def resume(output: Path, run: dict[str, Any]) -> keras.Model:
         ) from error
 
 
-def network_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Turn uint8 images (N, 28, 28) into the network's float32 (N, 28, 28, 1) in [0, 1]."""
-    return images[..., np.newaxis].astype(np.float32) / np.float32(255)
-
-
-def one_hot(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    return np.eye(CLASSES, dtype=np.float32)[labels]
-
-
 def fingerprint(data: tuple[Split, Split]) -> dict[str, str]:
     """SHA-256 of each array as an IDX file; for MNIST these are the published hashes."""
     arrays = [array for split in data for array in split]
@@ -171,6 +200,10 @@ def fingerprint(data: tuple[Split, Split]) -> dict[str, str]:
         name: hashlib.sha256(encode_idx(array)).hexdigest()
         for name, array in zip(MNIST_SHA256, arrays, strict=True)
     }
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -193,17 +226,43 @@ def save_model(model: keras.Model, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def finish(recipe: Recipe, data: tuple[Split, Split], model: keras.Model, output: Path) -> bool:
+def finish(
+    recipe: Recipe,
+    data: tuple[Split, Split],
+    model: keras.Model,
+    output: Path,
+    validation: npt.NDArray[np.bool_],
+) -> bool:
     """Save the trained `model`, reload and evaluate it, and draw the figures.
 
-    Returns whether both saved files gave the results of `model` on every test image.
+    What is evaluated: the test images if the recipe is final (``seed``, which always was scored
+    like that, or a training on all images), otherwise the held-out ones alone.
+
+    Returns whether both saved files gave the results of `model` on every image.
     """
     import keras
     import tensorflow as tf
 
-    from export import figures
+    from export import figures, prune
 
-    _, (images, labels) = data
+    trained = model
+    if recipe.widths != SEED_WIDTHS:
+        model = build_model(dataclasses.replace(recipe, widths=SEED_WIDTHS))
+        prune.embed(trained, model)
+    (images, labels), test = data
+    evaluated = "test"
+    if validation.any():
+        probabilities = model.predict(network_input(images[validation]), batch_size=500, verbose=0)
+        np.savez(
+            output / VALIDATION,
+            probabilities=probabilities,
+            labels=labels[validation],
+            images=np.flatnonzero(validation),
+        )
+    if validation.any() and recipe.validation != "end":
+        evaluated, images, labels = "validation", images[validation], labels[validation]
+    else:
+        images, labels = test
     x, y = network_input(images), one_hot(labels)
     expected = model.predict(x, batch_size=500, verbose=0)
     agree = True
@@ -217,7 +276,7 @@ def finish(recipe: Recipe, data: tuple[Split, Split], model: keras.Model, output
         agree &= same
         evaluations[path.name] = {name: float(value) for name, value in metrics.items()}
         print(
-            f"{path.name:12s} test "
+            f"{path.name:12s} {evaluated} "
             + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             + ("" if same else "  DIFFERS from the model in memory")
         )
@@ -247,7 +306,7 @@ def finish(recipe: Recipe, data: tuple[Split, Split], model: keras.Model, output
             "epochs": len(history),
             "seconds": round(sum(epoch["seconds"] for epoch in history), 1),
             "last_epoch": history[-1],
-            "test": evaluations,
+            evaluated: evaluations,
         },
     )
     return agree
@@ -266,8 +325,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         recipe = dataclasses.replace(RECIPES[options.recipe], **changes)
         data = load_mnist(options.data)
-        model = train(recipe, data, options.output, fresh=options.fresh)
-        agree = finish(recipe, data, model, options.output)
+        validation = choose_validation(recipe, len(data[0][0]), options)
+        model = train(
+            recipe,
+            data,
+            options.output,
+            validation=validation,
+            teachers=options.teachers,
+            start=options.start,
+            fresh=options.fresh,
+        )
+        agree = finish(recipe, data, model, options.output, validation)
     except (FastDigitError, ValueError) as error:
         print(f"export.train: {error}", file=sys.stderr)
         return 1
@@ -281,6 +349,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if agree else 1
 
 
+def choose_validation(
+    recipe: Recipe, images: int, options: argparse.Namespace
+) -> npt.NDArray[np.bool_]:
+    """Which images are held out, by the options; warns of a split that flatters."""
+    if options.all:
+        return np.zeros(images, bool)
+    writers = read_writers(options.writers, images) if options.writers else None
+    if recipe.validation == "writers" and writers is None:
+        print(
+            "export.train: the writers of the digits are not known (--writers FILE), so the held-"
+            "out images are drawn at random: the same people wrote both parts, and validation "
+            "flatters",
+            file=sys.stderr,
+        )
+    return held_out(recipe, images, writers)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m export.train", description=__doc__)
     add = parser.add_argument
@@ -291,6 +376,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, help="default: the recipe's")
     add("--seed", type=int, help="default: the recipe's")
     add("--data", type=Path, help="directory with the IDX files, or mnist.npz; default: find them")
+    add("--writers", type=Path, help="npz that says who wrote what, to hold out whole writers")
+    add(
+        "--all", action="store_true", help="hold nothing out; the test images are scored at the end"
+    )
+    add("--teachers", type=Path, nargs="+", default=[], help=".fdm files, as the recipe asks for")
+    add("--start", type=Path, help=".keras file whose strongest units the training starts from")
     add("--output", type=Path, help="default: runs/RECIPE")
     add("--fresh", action="store_true", help="start over, overwriting what is in the output")
     options = parser.parse_args(arguments)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from export import figures, recipes, to_onnx, train
+from export.batches import network_input
 from export.recipes import RECIPES, Recipe, build_model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
@@ -63,7 +64,8 @@ def test_command_line_changes_the_recipe(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append(recipe)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "load_mnist", lambda path: None)
+    digits = np.zeros((10, 28, 28), np.uint8), np.zeros(10, np.uint8)
+    monkeypatch.setattr(train, "load_mnist", lambda path: (digits, digits))
     monkeypatch.setattr(train, "train", stop)
     assert train.main(["--optimizer", "adam", "--activation", "selu", "--epochs", "2"]) == 130
     assert train.main(["--batch-size", "7", "--seed", "3"]) == 130
@@ -250,7 +252,7 @@ class TestTraining:
         images, labels = digits[1]
         for name in ("seed.keras", "seed.h5"):
             model = keras_module.saving.load_model(output / name)
-            probabilities = model.predict(train.network_input(images), verbose=0)
+            probabilities = model.predict(network_input(images), verbose=0)
             accuracy = np.mean(probabilities.argmax(axis=1) == labels)
             loss = -np.mean(np.log(probabilities[np.arange(len(labels)), labels]))
             assert result["test"][name]["accuracy"] == pytest.approx(accuracy)

@@ -1,0 +1,124 @@
+"""What a training step sees: images, augmented, with soft targets.
+
+An epoch's batches are a function of (recipe, data, epoch): batch k draws from a generator seeded
+with (seed, epoch, k), so that threads may prepare them in any order and an interrupted run
+continues as it would have gone on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from export.augment import augment
+from export.recipes import Recipe
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import tensorflow as tf
+
+__all__ = ["CLASSES", "Batches", "Teacher", "network_input", "one_hot"]
+
+CLASSES = 10
+
+#: Threads that prepare batches, and how many batches they may be ahead of the training.
+THREADS = 2
+AHEAD = 4
+
+
+class Teacher(Protocol):
+    """Anything with :meth:`fastdigit.Model.predict_proba`."""
+
+    def predict_proba(self, images: npt.NDArray[np.float32], /) -> npt.NDArray[np.float32]: ...
+
+
+def network_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Turn uint8 images (N, 28, 28) into the network's float32 (N, 28, 28, 1) in [0, 1]."""
+    return images[..., np.newaxis].astype(np.float32) / np.float32(255)
+
+
+def one_hot(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.eye(CLASSES, dtype=np.float32)[labels]
+
+
+class Batches:
+    """The training images of a recipe, epoch by epoch.
+
+    Parameters
+    ----------
+    recipe
+        Says how to augment and what the targets are.
+    images, labels
+        uint8 of shape (N, 28, 28) and (N,).
+    teachers
+        Their mean prediction becomes a part of the target; as many as the recipe says.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.uint8],
+        teachers: Sequence[Teacher] = (),
+    ) -> None:
+        if len(teachers) != recipe.teachers:
+            raise ValueError(f"{len(teachers)} teachers, but the recipe has {recipe.teachers}")
+        self._recipe = recipe
+        self._images = images
+        self._labels = labels
+        self._teachers = tuple(teachers)
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch; the last may be smaller."""
+        return -(-len(self._images) // self._recipe.batch_size)
+
+    def batch(
+        self, epoch: int, order: npt.NDArray[np.int64], k: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Batch `k` of an epoch: float32 images (n, 28, 28, 1) and targets (n, 10)."""
+        recipe = self._recipe
+        chosen = order[k * recipe.batch_size : (k + 1) * recipe.batch_size]
+        images, labels = self._images[chosen], self._labels[chosen]
+        if recipe.augmentation is None:
+            x = network_input(images)
+        else:
+            random = np.random.default_rng([recipe.seed, epoch, k])
+            x = augment(images, recipe.augmentation, random)[..., np.newaxis]
+        y = one_hot(labels)
+        if recipe.label_smoothing:
+            smoothing = np.float32(recipe.label_smoothing)
+            y = y * (1 - smoothing) + smoothing / np.float32(CLASSES)
+        if self._teachers:
+            taught = np.mean([t.predict_proba(x) for t in self._teachers], axis=0)
+            share = np.float32(recipe.distillation)
+            y = y * (1 - share) + taught * share
+        return x, y
+
+    def epoch(self, epoch: int, order: npt.NDArray[np.int64]) -> tf.data.Dataset:
+        """All batches of an epoch, with the images in this order."""
+        import tensorflow as tf
+
+        def generate() -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+            with ThreadPoolExecutor(THREADS, "batches") as pool:
+                ahead: deque[Future[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]]
+                ahead = deque()
+                for k in range(self.steps):
+                    ahead.append(pool.submit(self.batch, epoch, order, k))
+                    if len(ahead) > AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+
+        data = tf.data.Dataset.from_generator(
+            generate,
+            output_signature=(
+                tf.TensorSpec((None, *self._images.shape[1:], 1), tf.float32),
+                tf.TensorSpec((None, CLASSES), tf.float32),
+            ),
+        )
+        return data.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastdigit.compiler.driver import Compiled
+    from fastdigit.compiler.verify import Verification
 
 __all__ = [
     "Model",
@@ -35,6 +37,7 @@ __all__ = [
     "predict",
     "predict_proba",
     "show_config",
+    "verify",
 ]
 
 __version__: str = _core.version()
@@ -96,11 +99,40 @@ def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Comp
     """
     from fastdigit.compiler.driver import compile_model
 
-    def engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        model = Model(data)
-        return model.predict_proba(batch) if model.info()["has_softmax"] else model.logits(batch)
+    return compile_model(source, output, engine=_engine, **options)
 
-    return compile_model(source, output, engine=engine, **options)
+
+def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verification:
+    """Hold a ``.fdm`` file against the Keras or ONNX model it was compiled from.
+
+    Parameters
+    ----------
+    model
+        Path of the compiled model.
+    source
+        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
+    **options
+        ``samples``, ``labels``, ``tolerance``: see
+        :func:`fastdigit.compiler.driver.verify_model`.
+
+    Returns
+    -------
+    Verification
+        Errors and agreement of labels.
+
+    Raises
+    ------
+    VerificationError
+        They differ by more than the tolerance.
+    """
+    from fastdigit.compiler.driver import verify_model
+
+    return verify_model(Path(model).read_bytes(), source, engine=_engine, **options)
+
+
+def _engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    model = Model(data)
+    return model.predict_proba(batch) if model.info()["has_softmax"] else model.logits(batch)
 
 
 def config() -> dict[str, Any]:

@@ -150,11 +150,13 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *("errors", "threads", "_core", "_testing"),
         *("model", "datasets", "compiler", "fastdigit"),
     },
+    "commands": {"errors", "model", "compiler", "fastdigit"},
+    "cli": {"errors", "commands", "fastdigit"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
 COMPILER_ROOMS = (
-    *("ir", "ops", "spec", "xxhash64", "passes", "frontends"),
+    *("ir", "ops", "describe", "spec", "xxhash64", "passes", "frontends"),
     *("pack", "unpack", "verify", "driver", "compiler"),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
 from fastdigit.compiler.ir import Graph
 from fastdigit.compiler.ops import PRECISIONS
@@ -30,15 +31,34 @@ from fastdigit.compiler.verify import (
     make_samples,
     source_runner,
 )
-from fastdigit.errors import InputError, UnsupportedError
+from fastdigit.errors import InputError, UnsupportedError, VerificationError
 
-__all__ = ["COMPILER_VERSION", "Compiled", "compile_model"]
+__all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
 
 #: Changes when the same source may give another program.
 COMPILER_VERSION = "1"
 
 #: (bytes of a model file, images) -> outputs (N, classes).
 Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a pass did.
+
+    Parameters
+    ----------
+    name
+        Of the pass.
+    operators
+        How many operators the graph has behind it.
+    changes
+        Operators that are gone (``- ``) and new (``+ ``), as :func:`.describe.changes` writes them.
+    """
+
+    name: str
+    operators: int
+    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,13 +72,12 @@ class Compiled:
     verification
         How it compares with its source.
     steps
-        For each pass that changed the graph, in order: its name, and the number of operators behind
-        it.
+        The passes that changed the graph, in order.
     """
 
     data: bytes
     verification: Verification
-    steps: tuple[tuple[str, int], ...]
+    steps: tuple[Step, ...]
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -135,8 +154,15 @@ def compile_model(
         raise InputError("labels given without samples, expected both: labels are of samples")
     model = open_source(source)
     imported = import_model(model)
-    steps: list[tuple[str, int]] = []
-    graph = optimize(imported.graph, lambda step, now: steps.append((step, len(now.nodes))))
+    steps: list[Step] = []
+    last = imported.graph
+
+    def observe(step: str, now: Graph) -> None:
+        nonlocal last
+        steps.append(Step(step, len(now.nodes), tuple(changes(last, now))))
+        last = now
+
+    graph = optimize(imported.graph, observe)
     names = _check_classes(graph, classes)
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
@@ -155,13 +181,64 @@ def compile_model(
     want = run(images)
     if rounded is not graph:
         compare(reference, want, engine(packed(graph), images), TOLERANCES["fp32"])
-        steps.append((quantize_weights.__name__, len(rounded.nodes)))
+        observe(quantize_weights.__name__, rounded)
     verification = compare(reference, want, engine(packed(rounded), images), tolerance, right)
     meta["verification"] = asdict(verification)
     data = packed(rounded)
     if output is not None:
         _write(Path(output), data)
     return Compiled(data, verification, tuple(steps))
+
+
+def verify_model(
+    data: bytes,
+    source: Any,
+    *,
+    engine: Engine,
+    samples: Any = None,
+    labels: Any = None,
+    tolerance: float | None = None,
+) -> Verification:
+    """Hold a compiled model against its source again.
+
+    Parameters
+    ----------
+    data
+        A model file.
+    source, engine, samples, labels
+        As for :func:`compile_model`.
+    tolerance
+        Largest error allowed; by default that of the precision the model was compiled with.
+
+    Raises
+    ------
+    ModelFormatError
+        If the model file or the source is damaged.
+    UnsupportedError
+        If the source is no network that the compiler knows.
+    VerificationError
+        If they differ by more than ``tolerance``, or take other inputs or return other outputs.
+    InputError
+        If the samples or labels are wrong.
+    """
+    program = unpack(data)
+    low, high = program.input_range
+    precision = str(program.meta.get("precision", "fp32"))
+    if tolerance is None:
+        tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    if labels is not None and samples is None:
+        raise InputError("labels given without samples, expected both: labels are of samples")
+    model = open_source(source)
+    imported = import_model(model)
+    shape = program.graph.shapes[program.graph.input]
+    theirs = imported.graph.shapes[imported.graph.input]
+    if math.prod(shape) != math.prod(theirs):
+        raise VerificationError(f"the model takes images of shape {shape}, its source of {theirs}")
+    images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+    outputs = math.prod(program.graph.shapes[program.graph.output])
+    right = None if labels is None else check_labels(labels, len(images), outputs)
+    reference, run = source_runner(model, imported)
+    return compare(reference, run(images), engine(data, images), tolerance, right)
 
 
 def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:

@@ -50,6 +50,8 @@ class Verification:
         absolute difference.
     mean_error
         Mean of the same over all outputs of all images.
+    error_quantiles
+        Of the largest error of each image: the median, and the 0.9 and 0.99 quantiles.
     source_accuracy, accuracy
         Shares of images for which the largest output of the source, and of the compiled model, is
         the right one; None where that is not known.
@@ -60,6 +62,7 @@ class Verification:
     label_agreement: float
     max_error: float
     mean_error: float
+    error_quantiles: tuple[float, float, float] = (0.0, 0.0, 0.0)
     source_accuracy: float | None = None
     accuracy: float | None = None
 
@@ -228,12 +231,14 @@ def compare(
         )
     error = np.abs(got - want) / np.maximum(1.0, np.abs(want))
     theirs, ours = want.argmax(axis=1), got.argmax(axis=1)
+    median, q90, q99 = np.quantile(error.reshape(len(error), -1).max(axis=1), (0.5, 0.9, 0.99))
     result = Verification(
         reference,
         samples=len(want),
         label_agreement=float((theirs == ours).mean()),
         max_error=float(error.max()),
         mean_error=float(error.mean()),
+        error_quantiles=(float(median), float(q90), float(q99)),
         source_accuracy=None if labels is None else float((theirs == labels).mean()),
         accuracy=None if labels is None else float((ours == labels).mean()),
     )
@@ -242,6 +247,6 @@ def compare(
         raise VerificationError(
             f"the compiled model differs from {reference} by {result.max_error:.3g} on sample "
             f"{worst} of {len(want)}, more than the tolerance {tolerance:.3g}; labels agree on "
-            f"{result.label_agreement:.2%}. Nothing was written"
+            f"{result.label_agreement:.2%}"
         )
     return result

@@ -1,0 +1,1 @@
+"""The subcommands of ``fastdigit``, a module each, imported only when one is used."""

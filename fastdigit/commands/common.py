@@ -1,0 +1,70 @@
+"""What several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit.compiler.verify import Verification
+from fastdigit.errors import InputError
+
+__all__ = ["add_samples", "load_array", "print_verification", "samples_of"]
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what to verify with."""
+    parser.add_argument(
+        "--calibrate",
+        metavar="NPY",
+        type=Path,
+        help="images (N, height, width[, channels]) to compare on: real ones, if you can "
+        "(default: 64 generated ones)",
+    )
+    parser.add_argument(
+        "--labels", metavar="NPY", type=Path, help="their right outputs (N,): measures accuracy"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, help="largest error allowed (default: that of the precision)"
+    )
+
+
+def samples_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments for the compiler that :func:`add_samples` stands for."""
+    return {
+        "samples": None if options.calibrate is None else load_array(options.calibrate),
+        "labels": None if options.labels is None else load_array(options.labels),
+        "tolerance": options.tolerance,
+    }
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Read a ``.npy`` file; never unpickles.
+
+    Raises
+    ------
+    InputError
+        If it is not one.
+    OSError
+        If it can't be read.
+    """
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except ValueError as error:
+        raise InputError(f"{path} is not a .npy file of numbers: {error}") from error
+
+
+def print_verification(found: Verification) -> None:
+    """Print the distribution of errors and what agrees."""
+    median, q90, q99 = found.error_quantiles
+    print(f"{found.samples:,} images, compared with {found.reference}:")
+    print(f"  labels agree on {found.label_agreement:.2%}")
+    print(
+        f"  largest error of an image: median {median:.2g}, 90 % below {q90:.2g}, "
+        f"99 % below {q99:.2g}, greatest {found.max_error:.2g}"
+    )
+    if found.source_accuracy is not None and found.accuracy is not None:
+        print(f"  accuracy {found.accuracy:.2%}, of the source {found.source_accuracy:.2%}")

@@ -1,0 +1,55 @@
+"""``fastdigit compile``: from a Keras or ONNX file to a verified ``.fdm`` file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import fastdigit
+from fastdigit.commands import common
+from fastdigit.compiler.ops import PRECISIONS
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", type=Path, help="a .keras, .h5 or .onnx file")
+    add("-o", "--output", type=Path, help="default: the source's name with .fdm")
+    add("--name", help="stored in the file (default: the source's)")
+    add("--classes", metavar="A,B,...", help="a name for each output (default: 0,1,...)")
+    add(
+        "--input-range",
+        metavar=("LOW", "HIGH"),
+        nargs=2,
+        type=float,
+        default=(0.0, 1.0),
+        help="of the inputs (default: 0 1, and bytes)",
+    )
+    add("--precision", choices=PRECISIONS, default="fp32", help="of wide dense layers")
+    common.add_samples(parser)
+    add("-v", "--verbose", action="store_true", help="print what each pass did, and the program")
+
+
+def run(options: argparse.Namespace) -> int:
+    output = options.output or options.source.with_suffix(".fdm")
+    result = fastdigit.compile(
+        options.source,
+        output,
+        name=options.name,
+        classes=options.classes.split(",") if options.classes else None,
+        input_range=tuple(options.input_range),
+        precision=options.precision,
+        **common.samples_of(options),
+    )
+    if options.verbose:
+        for step in result.steps:
+            print(f"{step.name}: {step.operators} operators")
+            for line in step.changes:
+                print(f"  {line}")
+        print()
+        print(result.listing())
+        print()
+    common.print_verification(result.verification)
+    print(f"{output}: {len(result.data):,} bytes")
+    return 0

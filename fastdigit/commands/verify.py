@@ -1,0 +1,24 @@
+"""``fastdigit verify``: a ``.fdm`` file against its source, again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import fastdigit
+from fastdigit.commands import common
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="a .fdm file")
+    parser.add_argument("source", type=Path, help="the .keras, .h5 or .onnx file it comes from")
+    common.add_samples(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    found = fastdigit.verify(options.model, options.source, **common.samples_of(options))
+    common.print_verification(found)
+    print(f"{options.model} computes what {options.source} does")
+    return 0

@@ -68,7 +68,7 @@ def predict_proba(
     return _default_model().predict_proba(batch, out=out)
 
 
-def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Compiled:
+def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) -> Compiled:
     """Compile a Keras model or an ONNX file to a ``.fdm`` file, verified against its source.
 
     Parameters
@@ -77,7 +77,7 @@ def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Comp
         A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
     output
         Where to write the compiled model. It is written only if its results agree with the
-        source's.
+        source's. None: nowhere.
     **options
         ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
         ("fp32", "fp16" or "int8" weights in dense layers), ``tolerance``: see

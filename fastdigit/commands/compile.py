@@ -7,7 +7,9 @@ from pathlib import Path
 
 import fastdigit
 from fastdigit.commands import common
+from fastdigit.compiler.emit_c import emit_c
 from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.compiler.unpack import unpack
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,15 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the inputs (default: 0 1, and bytes)",
     )
     add("--precision", choices=PRECISIONS, default="fp32", help="of wide dense layers")
+    add("--emit", choices=("fdm", "c"), default="fdm", help="c: C11 source, OUTPUT and its header")
     common.add_samples(parser)
     add("-v", "--verbose", action="store_true", help="print what each pass did, and the program")
 
 
 def run(options: argparse.Namespace) -> int:
-    output = options.output or options.source.with_suffix(".fdm")
+    output = options.output or options.source.with_suffix(f".{options.emit}")
     result = fastdigit.compile(
         options.source,
-        output,
+        output if options.emit == "fdm" else None,
         name=options.name,
         classes=options.classes.split(",") if options.classes else None,
         input_range=tuple(options.input_range),
@@ -51,5 +54,11 @@ def run(options: argparse.Namespace) -> int:
         print(result.listing())
         print()
     common.print_verification(result.verification)
+    if options.emit == "c":
+        emitted = emit_c(unpack(result.data), output.stem)
+        output.write_text(emitted.source, encoding="ascii")
+        output.with_suffix(".h").write_text(emitted.header, encoding="ascii")
+        print(f"{output}, {output.stem}.h: {emitted.scratch:,} floats of scratch memory")
+        return 0
     print(f"{output}: {len(result.data):,} bytes")
     return 0

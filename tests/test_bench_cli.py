@@ -16,10 +16,10 @@ import pytest
 
 import bench_fakes
 import networks
-from fastdigit.bench import cli, layers, report
+from fastdigit.bench import cli, layers, report, scenarios
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import Spread, Turn
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require
+from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, default_files, require
 from fastdigit.bench.scenarios import (
     Agreement,
     Failure,
@@ -54,9 +54,10 @@ def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     pixels = random.random((600, 28, 28, 1), np.float32)
     data = Images("test images", pixels, random.integers(0, 10, 600))
-    monkeypatch.setattr(cli, "DATA", {"digits": lambda: data, "noise": lambda: data})
+    monkeypatch.setattr(scenarios, "digits", lambda: data)
+    monkeypatch.setattr(scenarios, "noise", lambda shape: data)
     path = tmp_path / "model"
-    path.touch()
+    path.symlink_to(default_files().fdm)
     files = ModelFiles(fdm=path, onnx=(path,))
     monkeypatch.setattr(cli, "default_files", lambda: files)
     monkeypatch.setattr(cli, "Probe", bench_fakes.FakeProbe)

@@ -262,7 +262,7 @@ def test_digits_are_the_test_digits_in_another_order() -> None:
 
 
 def test_noise_has_no_labels_and_no_blank_area() -> None:
-    data = noise(100)
+    data = noise(count=100)
     assert data.labels is None
     assert data.images.shape == (100, 28, 28, 1)
     assert (data.images == 0).mean() < 0.001

@@ -31,7 +31,8 @@ from fastdigit.bench.runtimes import (
     default_files,
     require,
 )
-from fastdigit.errors import FastDigitError, InputError, MissingExtraError
+from fastdigit.errors import FastDigitError, InputError, MissingExtraError, UnsupportedError
+from fastdigit.model import load
 
 __all__ = ["main"]
 
@@ -41,7 +42,7 @@ INTERRUPTED = 130
 
 REFERENCE = OnnxRuntime.name
 
-DATA = {"digits": scenarios.digits, "noise": scenarios.noise}
+DIGITS, NOISE = "digits", "noise"
 
 BATCHES, LAYER_BATCHES = (1, 8, 64, 512), (1, 64)
 FLOAT32, EIGHT_BIT = "fp32", "8bit"
@@ -127,7 +128,7 @@ def _run(
     require("rich", "bench")
     if not options.no_parity or eight_bit:
         _must_be_installed(reference)
-    data = DATA[options.data]()
+    data = _data(options, files.fdm)
     settings = scenarios.QUICK if options.quick else scenarios.Settings()
     settings = replace(
         settings,
@@ -172,7 +173,7 @@ def _run_layers(options: argparse.Namespace) -> int:
     path = options.model or default_files().fdm
     if not path.is_file():
         raise InputError(f"there is no model file {path}")
-    data = DATA[options.data]()
+    data = _data(options, path)
     described = machine.describe()
     probe = Probe(described["isa"])
     profiles = layers.profile(
@@ -188,12 +189,29 @@ def _run_layers(options: argparse.Namespace) -> int:
     return 0
 
 
+def _data(options: argparse.Namespace, model: Path) -> scenarios.Images:
+    """The images to run, as the model takes them."""
+    shape = load(model).input_shape
+    if options.data == NOISE:
+        return scenarios.noise(shape)
+    data = scenarios.digits()
+    if data.images.shape[1:] != shape:
+        raise InputError(
+            f"{model.name} takes images of shape {shape}, MNIST digits have "
+            f"{data.images.shape[1:]}: use --data noise"
+        )
+    return data
+
+
 def _add_nchw(files: ModelFiles, made: Path) -> tuple[ModelFiles, str]:
     """Add a plain ONNX form of the network; say whether there is one."""
     if importlib.util.find_spec("onnx") is None:
         return files, "Without onnx, no plain NCHW form of the network could be made to try."
     path = made / f"{files.fdm.stem}-nchw.onnx"
-    write_nchw(files.fdm, path)
+    try:
+        write_nchw(files.fdm, path)
+    except UnsupportedError as error:
+        return files, f"No plain NCHW form of the network could be made to try: {error}."
     note = f"{path.name} was made from {files.fdm.name}: plain, channels first."
     return replace(files, onnx=(*files.onnx, path)), note
 
@@ -273,7 +291,7 @@ def _files(options: argparse.Namespace) -> ModelFiles:
     for path in (files.fdm, *files.onnx, files.keras, files.tflite):
         if path is not None and not path.is_file():
             raise InputError(f"there is no model file {path}")
-    return files
+    return replace(files, classes=len(load(files.fdm).classes))
 
 
 @contextmanager
@@ -326,8 +344,8 @@ def _parser(
     parser.add_argument("--quick", action="store_true", help="a short run, for a first impression")
     parser.add_argument(
         "--data",
-        choices=tuple(DATA),
-        default="digits",
+        choices=(DIGITS, NOISE),
+        default=DIGITS,
         help="real digits, or uniform noise, to see how much speed depends on the data",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE (-: stdout)")

@@ -485,11 +485,11 @@ def _layer_table(profile: Profile, roofline: Roofline, data: str) -> Table:
             if layer.algorithm.startswith("F")
             else layer.name,
             "x".join(map(str, layer.output_shape)),
-            f"{time.median / 1e3:.2f}",
+            _microseconds(time.median),
             f"{layer.multiply_adds / 1e6:.2f}{executed}" if layer.multiply_adds else "",
             "" if gflops is None else f"{gflops:.0f}",
             f"{layer.weight_bytes / 1e3:,.0f}" if layer.weight_bytes else "",
-            f"{least / 1e3:.2f} {bound_by}" if bound_by else "",
+            f"{_microseconds(least)} {bound_by}" if bound_by else "",
             f"{least / time.median:.0%}" if bound_by else "",
             end_section=layer is profile.layers[-1],
         )
@@ -497,15 +497,20 @@ def _layer_table(profile: Profile, roofline: Roofline, data: str) -> Table:
     table.add_row(
         "total",
         "",
-        f"{total / 1e3:.2f}",
+        _microseconds(total),
         f"{sum(layer.multiply_adds for layer in profile.layers) / 1e6:.2f}",
         f"{sum(2 * layer.multiply_adds for layer in profile.layers) / total:.0f}",
         f"{sum(layer.weight_bytes for layer in profile.layers) / 1e3:,.0f}",
-        f"{least / 1e3:.2f}" + " " * 4,
+        _microseconds(least) + " " * 4,
         f"{least / total:.0%}",
         style="bold",
     )
     return table
+
+
+def _microseconds(nanoseconds: float) -> str:
+    """Three digits, so that slow machines' tables are as narrow as fast ones'."""
+    return f"{nanoseconds / 1e3:.{2 if nanoseconds < 9995 else 1}f}"
 
 
 def _table(title: str) -> Table:

@@ -70,6 +70,8 @@ class ModelFiles:
         Images to quantise with, a ``.npy`` file, float32 (N, 28, 28, 1).
     reduced
         fastdigit's model files with reduced precision, by its name, such as "int8".
+    classes
+        Outputs of the network.
     """
 
     fdm: Path
@@ -78,6 +80,7 @@ class ModelFiles:
     tflite: Path | None = None
     calibration: Path | None = None
     reduced: Mapping[str, Path] = field(default_factory=dict)
+    classes: int = 10
 
 
 def default_files() -> ModelFiles:

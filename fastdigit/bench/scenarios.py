@@ -116,7 +116,7 @@ QUICK = Settings(rounds=7, warmup=0.02, budget=0.08)
 
 @dataclass(frozen=True)
 class Images:
-    """A data set: float32 (N, 28, 28, 1) in [0, 1]; labels (N,), None where there is no truth."""
+    """Images (N, height, width, channels), float32 in [0, 1]; labels (N,), None if unknown."""
 
     name: str
     images: FloatArray
@@ -134,9 +134,9 @@ def digits() -> Images:
     return Images("MNIST test digits", scaled, labels[order])
 
 
-def noise(count: int = 10_000) -> Images:
+def noise(shape: tuple[int, ...] = (28, 28, 1), count: int = 10_000) -> Images:
     """Return uniform noise, as unlike digits as images can be: no blank area and hardly a zero."""
-    images = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
+    images = np.random.default_rng(0).random((count, *shape), np.float32)
     return Images("uniform noise", images, None)
 
 

@@ -32,7 +32,6 @@ from fastdigit.errors import FastDigitError
 
 __all__ = ["Prepared", "Worker", "WorkerFailed"]
 
-CLASSES = 10
 MIN_CALLS = 3  # timed in each turn, however long they take
 ANSWER_TIMEOUT = 120.0  # seconds beyond what was asked for
 CONVERT_TIMEOUT = 600.0  # seconds on top; models may have to be converted
@@ -88,7 +87,7 @@ class Worker:
     files
         The network.
     images
-        Path of a ``.npy`` file, float32 (N, 28, 28, 1).
+        Path of a ``.npy`` file, float32 (N, height, width, channels).
     log
         Where the process writes what the runtime prints; quoted when it crashes.
     timeout
@@ -136,7 +135,7 @@ class Worker:
         return answer
 
     def predict(self, count: int) -> FloatArray:
-        """Return the probabilities of the first `count` images, float32 (count, 10)."""
+        """Return the probabilities of the first `count` images, float32 (count, classes)."""
         probabilities: FloatArray = self._ask("predict", count)
         return probabilities
 
@@ -259,7 +258,7 @@ class _Session:
                 continue
             try:
                 runtime = self._runtime(variant, batch, self._threads)
-                loops.append(_Loop(runtime, variant, images, batch))
+                loops.append(_Loop(runtime, variant, images, batch, files.classes))
             except Exception as error:
                 traceback.print_exc()
                 rejected[variant.label] = f"{type(error).__name__}: {error}"
@@ -318,11 +317,13 @@ class _Session:
 class _Loop:
     """A runtime bound to the whole data set. Satisfies `measure.Contestant`."""
 
-    def __init__(self, runtime: Runtime, variant: Variant, images: FloatArray, batch: int) -> None:
+    def __init__(
+        self, runtime: Runtime, variant: Variant, images: FloatArray, batch: int, classes: int
+    ) -> None:
         self.name = variant.label
         self._keep_alive = runtime, images  # bound calls may hold nothing but their addresses
         self._batch = batch
-        self._out = aligned((batch, CLASSES))
+        self._out = aligned((batch, classes))
         self._calls = [
             runtime.bind(images[begin : begin + batch], self._out)
             for begin in range(0, len(images), batch)

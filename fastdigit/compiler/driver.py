@@ -35,7 +35,7 @@ from fastdigit.errors import InputError, UnsupportedError
 __all__ = ["COMPILER_VERSION", "Compiled", "compile_model"]
 
 #: Changes when the same source may give another program.
-COMPILER_VERSION = "1"
+COMPILER_VERSION = "2"
 
 #: (bytes of a model file, images) -> outputs (N, classes).
 Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
@@ -81,6 +81,7 @@ def compile_model(
     samples: Any = None,
     labels: Any = None,
     precision: str = "fp32",
+    compact: bool = True,
     tolerance: float | None = None,
 ) -> Compiled:
     """Compile ``source``, verify the result against it, and write the model file.
@@ -109,6 +110,9 @@ def compile_model(
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
         scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
         computed with them is float32.
+    compact
+        Whether to remove units and channels that make no difference to the result, see
+        :mod:`fastdigit.compiler.passes.remove_dead_units`; False is for comparing.
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
         default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
@@ -136,7 +140,11 @@ def compile_model(
     model = open_source(source)
     imported = import_model(model)
     steps: list[tuple[str, int]] = []
-    graph = optimize(imported.graph, lambda step, now: steps.append((step, len(now.nodes))))
+    graph = optimize(
+        imported.graph,
+        lambda step, now: steps.append((step, len(now.nodes))),
+        compact=compact,
+    )
     names = _check_classes(graph, classes)
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)

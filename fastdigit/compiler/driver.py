@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends import Imported, import_model, open_source
-from fastdigit.compiler.ir import Graph
-from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.compiler.ir import Graph, Softmax
+from fastdigit.compiler.ops import PRECISIONS, make_graph
 from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -82,6 +82,7 @@ def compile_model(
     labels: Any = None,
     precision: str = "fp32",
     compact: bool = True,
+    temperature: float = 1.0,
     tolerance: float | None = None,
 ) -> Compiled:
     """Compile ``source``, verify the result against it, and write the model file.
@@ -113,6 +114,11 @@ def compile_model(
     compact
         Whether to remove units and channels that make no difference to the result, see
         :mod:`fastdigit.compiler.passes.remove_dead_units`; False is for comparing.
+    temperature
+        What logits are divided by before the final softmax, so that probabilities mean what they
+        say; labels and logits stay as they are, to the last bit. Rounded to float32. See Guo et
+        al., "On Calibration of Modern Neural Networks" (2017); ``export/calibration.py`` fits one.
+        The source is verified without it, then the probabilities with it against the logits.
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
         default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
@@ -150,10 +156,11 @@ def compile_model(
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
     right = None if labels is None else check_labels(labels, len(images), len(names))
     rounded = _round(graph, precision)
+    calibrated = _with_temperature(rounded, temperature)
     if tolerance is None:
         tolerance = TOLERANCES[precision]
 
-    meta = _meta(imported, graph, name, names, precision)
+    meta = _meta(imported, calibrated, name, names, precision)
     divisor = 255 if (low, high) == (0.0, 1.0) else 0
 
     def packed(graph: Graph) -> bytes:
@@ -165,8 +172,10 @@ def compile_model(
         compare(reference, want, engine(packed(graph), images), TOLERANCES["fp32"])
         steps.append((quantize_weights.__name__, len(rounded.nodes)))
     verification = compare(reference, want, engine(packed(rounded), images), tolerance, right)
+    if calibrated is not rounded:
+        _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
     meta["verification"] = asdict(verification)
-    data = packed(rounded)
+    data = packed(calibrated)
     if output is not None:
         _write(Path(output), data)
     return Compiled(data, verification, tuple(steps))
@@ -205,14 +214,47 @@ def _round(graph: Graph, precision: str) -> Graph:
     return rounded
 
 
+def _with_temperature(graph: Graph, temperature: float) -> Graph:
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(temperature))
+    if not (math.isfinite(stored) and stored > 0):
+        raise InputError(f"temperature is {temperature}, expected a number > 0 that float32 has")
+    if stored == 1:
+        return graph
+    last = graph.nodes[-1]
+    if not isinstance(last.op, Softmax):
+        raise UnsupportedError(
+            f"temperature is {temperature}, but the network does not end in a softmax: it has no "
+            "probabilities to calibrate"
+        )
+    nodes = (*graph.nodes[:-1], replace(last, op=Softmax(stored)))
+    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+
+
+def _check_temperature(
+    graph: Graph, images: NDArray[np.float32], run: Callable[[Graph], NDArray[Any]]
+) -> None:
+    """Hold the probabilities of a graph that ends in a softmax against its logits."""
+    softmax = graph.nodes[-1]
+    assert isinstance(softmax.op, Softmax)
+    nodes, value = graph.nodes[:-1], softmax.inputs[0]
+    headless = make_graph(graph.input, graph.shapes[graph.input], nodes, value)
+    logits: NDArray[Any] = run(headless) if nodes else images
+    scaled = logits.astype(np.float64) / softmax.op.temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    want = powers / powers.sum(axis=1, keepdims=True)
+    compare("the softmax of its logits", want, run(graph), TOLERANCES["fp32"])
+
+
 def _meta(
     imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
 ) -> dict[str, Any]:
-    shape = graph.shapes[graph.input]
+    shape, last = graph.shapes[graph.input], graph.nodes[-1].op
     return {
         "name": name or imported.name,
         "classes": classes,
         "precision": precision,
+        "temperature": last.temperature if isinstance(last, Softmax) else None,
         "compiler": COMPILER_VERSION,
         "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
         "source": {

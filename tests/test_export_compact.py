@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from export import to_onnx
+from export.calibration import set_temperature
 from export.compact import compact_model
 from export.recipes import RECIPES, build_model
 from export.train import network_input
 from fastdigit.datasets import load_mnist_test
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import UnsupportedError, VerificationError
 from test_export import randomize
 
 if TYPE_CHECKING:
@@ -131,13 +132,24 @@ def test_command(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     model = prune(randomize(build_model(RECIPES["seed"]), seed=3), LEFT, inwards=True)
     model.save(tmp_path / "pruned.keras")
     sizes = []
-    for options in ([], ["--compact"]):
+    for options in ([], ["--compact", "--temperature", "1.5"]):
         output = tmp_path / f"{len(options)}.onnx"
         paths = [str(tmp_path / "pruned.keras"), str(output)]
         assert to_onnx.main([*paths, "--layout", layout, *options]) == 0
         onnx.checker.check_model(str(output), full_check=True)
         sizes.append(output.stat().st_size)
     assert sizes[1] < 0.1 * sizes[0]
+    operators = [node.op_type for node in onnx.load(output).graph.node]
+    assert operators[operators.index("Softmax") - 1] == "Div"
     printed = capsys.readouterr().out
     assert f"{compact_model(model).count_params():,} of 1,886,250 parameters" in printed
     assert "labels of 10000 test digits identical" in printed
+
+
+def test_a_wrong_temperature_is_found() -> None:
+    model = to_onnx.convert_nchw(randomize(build_model(RECIPES["seed"]), seed=3))
+    images, _ = load_mnist_test()
+    tempered = set_temperature(model, 1.5)
+    assert to_onnx.verify_temperature(tempered, model, 1.5, images[:50]) <= to_onnx.TOLERANCE
+    with pytest.raises(VerificationError, match="ONNX Runtime and the softmax of its logits"):
+        to_onnx.verify_temperature(tempered, model, 1.6, images[:50])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
-__all__ = ["draw_architecture", "draw_curves", "draw_predictions"]
+__all__ = ["draw_architecture", "draw_curves", "draw_predictions", "save"]
 
 # Fill of a layer's box by what it does; anything else is white.
 _COLOURS = {
@@ -65,7 +65,7 @@ def draw_architecture(model: keras.Model, path: Path) -> None:
         6.55, len(rows) - 0.1, f"{model.count_params():,}", ha="right", va="center", size=9,
         weight="bold",
     )  # fmt: skip
-    _save(figure, path)
+    save(figure, path)
 
 
 def _describe(layer: keras.Layer) -> str:
@@ -101,7 +101,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.axes[0].set_yscale("log")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_predictions(
@@ -120,10 +120,10 @@ def draw_predictions(
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(f"Actual: {label} Pred: {prediction}")
         axes.set_axis_off()
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Save so that the same picture gives the same bytes."""
     import matplotlib
 

@@ -43,6 +43,9 @@ __all__ = [
 #: Bins of confidence, as in Guo et al. (2017).
 BINS = 15
 
+#: Shares of misread images for which the command says what to reject.
+RISKS = (0.005, 0.002, 0.001)
+
 #: Temperatures that are considered; a fit that wants more is no calibration.
 LEAST, GREATEST = 0.01, 100.0
 
@@ -354,6 +357,11 @@ def main(arguments: list[str] | None = None) -> int:
     for t in (1.0, temperature):
         facts = report(softmax(logits, t), labels)
         print(f"temperature {t:.4f}  " + "  ".join(f"{k} {v:.5f}" for k, v in facts.items()))
+    curve = risk_coverage(softmax(logits, temperature), labels)
+    for risk in RISKS:
+        threshold = curve.threshold(risk)
+        labelled = float(curve.coverage[curve.thresholds >= threshold][-1:].sum())
+        print(f"at most {risk:.2%} misread: reject_below {threshold:.6f}, labels {labelled:.2%}")
     return 0
 
 

@@ -244,12 +244,17 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "validation.npz"
     np.savez(file, probabilities=softmax(logits).astype(np.float32), labels=labels)
     assert calibration.main([str(file)]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, *thresholds = capsys.readouterr().out.splitlines()
     t = fit_temperature(log_probabilities(softmax(logits).astype(np.float32)), labels)
     assert first.startswith("temperature 1.0000  accuracy ")
     assert second.startswith(f"temperature {t:.4f}  ")
     error = expected_calibration_error(softmax(logits, t), labels)
     assert f"ece {error:.4f}"[:-1] in second
+    p = softmax(log_probabilities(softmax(logits).astype(np.float32)), t)
+    threshold = risk_coverage(p, labels).threshold(0.005)
+    kept = p.max(axis=1) >= threshold
+    line = f"reject_below {threshold:.6f}, labels {kept.mean():.2%}"
+    assert thresholds[0] == f"at most 0.50% misread: {line}"
     assert calibration.main([str(tmp_path / "none.npz")]) == 1
     np.savez(file, labels=labels)
     assert calibration.main([str(file)]) == 1

@@ -586,7 +586,7 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     documents = [
         ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "csrc/FORMAT.md")
     ]
-    for file in [*documents, *sorted((ROOT / "docs").glob("*.md"))]:
+    for file in [*documents, *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
             if not re.match(r"[a-z]+:", target):
                 assert (file.parent / target).exists(), (

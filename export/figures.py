@@ -1,4 +1,5 @@
-"""Pictures of a training run for people to look at. The suffix of the path is the format."""
+"""Pictures of a training run, and of what a model does, for people to look at. The suffix of the
+path is the format."""
 
 from __future__ import annotations
 
@@ -13,7 +14,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
-__all__ = ["draw_architecture", "draw_curves", "draw_predictions"]
+    from export.calibration import Reliability, RiskCoverage
+
+__all__ = [
+    "draw_architecture",
+    "draw_confusion",
+    "draw_curves",
+    "draw_misread",
+    "draw_predictions",
+    "draw_reliability",
+    "draw_risk_coverage",
+    "save",
+]
 
 # Fill of a layer's box by what it does; anything else is white.
 _COLOURS = {
@@ -65,7 +77,7 @@ def draw_architecture(model: keras.Model, path: Path) -> None:
         6.55, len(rows) - 0.1, f"{model.count_params():,}", ha="right", va="center", size=9,
         weight="bold",
     )  # fmt: skip
-    _save(figure, path)
+    save(figure, path)
 
 
 def _describe(layer: keras.Layer) -> str:
@@ -101,7 +113,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.axes[0].set_yscale("log")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_predictions(
@@ -120,10 +132,96 @@ def draw_predictions(
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(f"Actual: {label} Pred: {prediction}")
         axes.set_axis_off()
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def draw_confusion(matrix: npt.NDArray[np.integer], classes: Sequence[str], path: Path) -> None:
+    """Show how often each class (row) was read as each (column); colour is for what is wrong."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    axes = figure.subplots()
+    wrong = matrix.astype(float)
+    np.fill_diagonal(wrong, np.nan)
+    axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(1.0, 1.5 * float(np.nanmax(wrong))))
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "#999999" if row == column else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", size=8, color=colour)
+    ticks = range(len(classes))
+    axes.set(xlabel="read as", ylabel="label")
+    axes.set_xticks(ticks, classes)
+    axes.set_yticks(ticks, classes)
+    save(figure, path)
+
+
+def draw_misread(
+    images: npt.NDArray[np.uint8],
+    labels: Sequence[str],
+    predictions: Sequence[str],
+    confidences: Sequence[float],
+    path: Path,
+) -> None:
+    """Lay out `images` (N, rows, columns), N > 0, as a contact sheet, each with what it is, what it
+    was read as, and how confidently."""
+    from matplotlib.figure import Figure
+
+    n, height, width = images.shape
+    columns = min(10, n)
+    rows = -(-n // columns)
+    caption = 9  # pixels of room below an image
+    sheet = np.zeros((rows * (height + caption), columns * (width + 2)), np.uint8)
+    figure = Figure(figsize=(0.8 * columns + 0.2, 1.0 * rows + 0.2), layout="constrained")
+    axes = figure.subplots()
+    facts = zip(images, labels, predictions, confidences, strict=True)
+    for index, (image, label, prediction, confidence) in enumerate(facts):
+        top, left = index // columns * (height + caption), index % columns * (width + 2)
+        sheet[top : top + height, left : left + width] = image
+        text = f"{label} → {prediction}  {confidence:.2f}"
+        axes.text(left + width / 2, top + height + 3, text, ha="center", va="center", size=7)
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    save(figure, path)
+
+
+def draw_reliability(reliability: Reliability, path: Path) -> None:
+    """Plot accuracy against confidence, bin by bin, above the number of images in each bin."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    left, widths = reliability.edges[:-1], np.diff(reliability.edges)
+    filled = reliability.counts > 0
+    above.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
+    above.bar(
+        left[filled], reliability.accuracy[filled], widths[filled], align="edge",
+        color="#cfe3f7", edgecolor="#444444", linewidth=0.6,
+    )  # fmt: skip
+    above.plot(reliability.confidence[filled], reliability.accuracy[filled], "k.", markersize=4)
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    above.set_title(f"expected calibration error {reliability.error:.4f}", size=9)
+    below.bar(left, reliability.counts, widths, align="edge", color="#d6efd3", edgecolor="#444444")
+    below.set(xlabel="confidence", ylabel="images", yscale="log")
+    save(figure, path)
+
+
+def draw_risk_coverage(curve: RiskCoverage, path: Path) -> None:
+    """Plot the share of misread images against the share that is labelled at all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(100 * curve.coverage, 100 * curve.risk, drawstyle="steps-post")
+    # What is surest is hardly ever wrong: begin where the risk begins to rise.
+    rising = curve.coverage[curve.risk > 0.02 * curve.risk[-1]]
+    left = max(0.0, np.floor(100 * rising[0]) - 1) if len(rising) else 0.0
+    axes.set(xlabel="labelled, %", ylabel="misread of these, %", xlim=(left, 100))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
     """Save so that the same picture gives the same bytes."""
     import matplotlib
 

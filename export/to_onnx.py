@@ -9,7 +9,11 @@ Two graphs of the same network, both opset 18, with a dynamic batch and the tens
     built here, operator by operator, in the layout ONNX is defined in, without a Transpose around
     each convolution; takes (N, 1, 28, 28).
 
-Neither is written unless ONNX Runtime and Keras agree on the label of all 10,000 test digits.
+``--compact`` leaves units that make no difference out of either (see :mod:`export.compact`),
+``--temperature`` divides what goes into the final softmax (see :mod:`export.calibration`).
+
+Nothing is written unless ONNX Runtime and Keras, run on the model as it is, agree on the label of
+all 10,000 test digits, and the temperature changes none of them.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.batches import network_input
+from export.calibration import set_temperature, softmax
+from export.compact import compact_model
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
 
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.float32]
 
-__all__ = ["OPSET", "convert_nchw", "convert_nhwc", "main", "verify"]
+__all__ = ["OPSET", "convert_nchw", "convert_nhwc", "main", "verify", "verify_temperature"]
 
 OPSET = 18
 INPUT = "input"
@@ -251,30 +257,69 @@ def verify(converted: onnx.ModelProto, model: keras.Model, images: npt.NDArray[n
     VerificationError
         The checker of ONNX objects, a label differs, or a probability by more than `TOLERANCE`.
     """
+    got = _run(converted, images)
+    return _compare("Keras", got, model.predict(network_input(images), batch_size=500, verbose=0))
+
+
+def verify_temperature(
+    converted: onnx.ModelProto,
+    plain: onnx.ModelProto,
+    temperature: float,
+    images: npt.NDArray[np.uint8],
+) -> float:
+    """Check `converted`, which is `plain` with a temperature, against the logits of `plain`.
+
+    Returns
+    -------
+    float
+        Largest absolute difference of a probability.
+
+    Raises
+    ------
+    VerificationError
+        The checker of ONNX objects, a label differs, or a probability by more than `TOLERANCE`.
+    """
+    import onnx
+
+    headless = onnx.ModelProto()
+    headless.CopyFrom(plain)
+    last = next(node for node in reversed(headless.graph.node) if node.op_type == "Softmax")
+    headless.graph.output[0].name = last.input[0]
+    headless.graph.node.remove(last)
+    logits = _run(headless, images)
+    return _compare(
+        "the softmax of its logits", _run(converted, images), softmax(logits, temperature)
+    )
+
+
+def _run(model: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> FloatArray:
+    """Check `model`, and run it in ONNX Runtime on uint8 `images` (N, 28, 28)."""
     import onnx
     import onnxruntime
 
     try:
-        onnx.checker.check_model(converted, full_check=True)
+        onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise VerificationError(f"the converted model is no valid ONNX: {error}") from error
     session = onnxruntime.InferenceSession(
-        converted.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     x = network_input(images)
-    expected = model.predict(x, batch_size=500, verbose=0)
     if session.get_inputs()[0].shape[1] == 1:
         x = x.transpose(0, 3, 1, 2)
     # A tail that differs from the other batches also shows that the batch is dynamic.
     parts = np.split(x, range(384, len(x), 384))
-    got = np.concatenate(
-        [session.run([OUTPUT], {INPUT: np.ascontiguousarray(part)})[0] for part in parts]
+    return np.concatenate(
+        [session.run(None, {INPUT: np.ascontiguousarray(part)})[0] for part in parts]
     )
+
+
+def _compare(reference: str, got: FloatArray, expected: npt.NDArray[np.floating[Any]]) -> float:
     difference = float(np.abs(got - expected).max())
     labels = int((got.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if labels or not difference <= TOLERANCE:
         raise VerificationError(
-            f"ONNX Runtime and Keras differ on {labels} of {len(x)} labels and by up to "
+            f"ONNX Runtime and {reference} differ on {labels} of {len(got)} labels and by up to "
             f"{difference:.2g} in a probability; expected none and at most {TOLERANCE:.0e}"
         )
     return difference
@@ -290,6 +335,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("model", type=Path, metavar="MODEL.keras")
     add("output", type=Path, metavar="OUT.onnx")
     add("--layout", choices=("nhwc", "nchw"), default="nhwc", help="default: nhwc")
+    add("--compact", action="store_true", help="leave out units that make no difference")
+    add("--temperature", type=float, default=1.0, help="of the softmax; default: 1")
     add("--data", type=Path, help="test digits to compare on; default: those in the package")
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
@@ -298,8 +345,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         model = keras.saving.load_model(options.model, compile=False)
         images, _ = load_mnist(options.data)[1] if options.data else load_mnist_test()
-        converted = {"nhwc": convert_nhwc, "nchw": convert_nchw}[options.layout](model)
+        small = compact_model(model) if options.compact else model
+        converted = {"nhwc": convert_nhwc, "nchw": convert_nchw}[options.layout](small)
         difference = verify(converted, model, images)
+        if options.temperature != 1:
+            plain, converted = converted, set_temperature(converted, options.temperature)
+            verify_temperature(converted, plain, options.temperature, images)
         temporary = options.output.with_name(options.output.name + ".tmp")
         temporary.write_bytes(converted.SerializeToString())
         os.replace(temporary, options.output)
@@ -311,6 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
             f"export.to_onnx: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr
         )
         return 1
+    if options.compact:
+        print(
+            f"{options.output}: {small.count_params():,} of {model.count_params():,} parameters "
+            f"make a difference"
+        )
     print(
         f"{options.output}: {options.layout}, opset {OPSET}; labels of {len(images)} test digits "
         f"identical to Keras, largest difference of a probability {difference:.2g}"

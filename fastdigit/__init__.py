@@ -56,9 +56,15 @@ def _default_model() -> Model:
     return _default
 
 
-def predict(batch: NDArray[Any], *, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Which digit each image shows; see :meth:`fastdigit.Model.predict`."""
-    return _default_model().predict(batch, out=out)
+def predict(
+    batch: NDArray[Any],
+    *,
+    reject_below: float | None = None,
+    out: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Which digit each image shows, or -1 where the probability of that is less than
+    ``reject_below``; see :meth:`fastdigit.Model.predict`."""
+    return _default_model().predict(batch, reject_below=reject_below, out=out)
 
 
 def predict_proba(
@@ -80,7 +86,8 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
         source's. None: nowhere.
     **options
         ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
-        ("fp32", "fp16" or "int8" weights in dense layers), ``tolerance``: see
+        ("fp32", "fp16" or "int8" weights in dense layers), ``compact`` (False keeps units that
+        make no difference), ``temperature`` (of the softmax), ``tolerance``: see
         :func:`fastdigit.compiler.driver.compile_model`.
 
     Returns

@@ -20,6 +20,9 @@ __all__ = ["DEFAULT_MODEL", "Model", "load"]
 DEFAULT_MODEL: Final = "seed"
 """Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
 
+REJECTED: Final = -1
+"""The label of an image that :meth:`Model.predict` was not to label."""
+
 _MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
 _FLOAT32: Final = np.dtype(np.float32)
 _UINT8: Final = np.dtype(np.uint8)
@@ -132,14 +135,23 @@ class Model:
     # ---- What it does ----
 
     def predict(
-        self, batch: NDArray[Any], *, out: NDArray[np.int64] | None = None
+        self,
+        batch: NDArray[Any],
+        *,
+        reject_below: float | None = None,
+        out: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
-        """Label of each image: the index of its greatest output, the first of equals.
+        """Label of each image: the index of its greatest logit, the first of equals.
 
         Parameters
         ----------
         batch
             N images; see the class.
+        reject_below
+            Label -1 is given to an image whose greatest probability, as :meth:`predict_proba`
+            gives it, is less than this number from 0 to 1. What a threshold rejects is known from
+            images with known labels: a network is sure of things that it has never seen, too.
+            None: every image gets a label.
         out
             Where to put the result: C-contiguous int64 of shape (N,).
 
@@ -151,11 +163,21 @@ class Model:
         Raises
         ------
         InputError
-            The batch, or ``out``, has the wrong type, shape or values.
+            The batch, ``reject_below`` or ``out`` has the wrong type, shape or values.
+        UnsupportedError
+            ``reject_below`` is given, and the network does not end in a softmax.
         """
         images, u8, n = self._images(batch)
         labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
-        self._run(images, u8, n, None, None, labels)
+        if reject_below is None:
+            self._run(images, u8, n, None, None, labels)
+            return labels
+        threshold = _checked_threshold(reject_below)
+        self._require_softmax()
+        values = np.empty((n, self._outputs), _FLOAT32)
+        self._run(images, u8, n, values, None, labels)
+        # In float64: a threshold that float32 does not have is not rounded to one.
+        labels[values.max(axis=1).astype(np.float64) < threshold] = REJECTED
         return labels
 
     def predict_proba(
@@ -182,10 +204,7 @@ class Model:
         UnsupportedError
             The network does not end in a softmax.
         """
-        if not self._facts["has_softmax"]:
-            raise UnsupportedError(
-                "this network does not end in a softmax: it has logits, but no probabilities"
-            )
+        self._require_softmax()
         images, u8, n = self._images(batch)
         values = self._floats(n, out)
         self._run(images, u8, n, values, None, None)
@@ -219,6 +238,12 @@ class Model:
         return values
 
     # ---- How ----
+
+    def _require_softmax(self) -> None:
+        if not self._facts["has_softmax"]:
+            raise UnsupportedError(
+                "this network does not end in a softmax: it has logits, but no probabilities"
+            )
 
     def _floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         shape = (n, self._outputs)
@@ -288,6 +313,16 @@ def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
         raise InputError("out is not C-contiguous, aligned and writeable")
     return out
+
+
+def _checked_threshold(value: Any) -> float:
+    # A bool is a number in Python, and a mistake here.
+    number = not isinstance(value, bool | np.bool_) and isinstance(
+        value, int | float | np.integer | np.floating
+    )
+    if not number or not 0 <= value <= 1:
+        raise InputError(f"reject_below is {value!r}, expected a number from 0 to 1, or None")
+    return float(value)
 
 
 def _parse_meta(text: str) -> dict[str, Any]:

@@ -149,4 +149,5 @@ def small_networks() -> dict[str, Graph]:
                 Softmax(),
             ],
         ),
+        "tempered softmax": chain((5,), [dense(rng, 5, 20), Softmax(1.5)]),
     }

@@ -152,7 +152,7 @@ def run_op(op: Any, x: F64) -> F64:
         case "Pool2D":
             return pool2d(x, op.pool.mode, op.pool.size, op.pool.stride, op.pool.pad)
         case "Softmax":
-            return softmax(x)
+            return softmax(x / op.temperature)
         case "Pad":
             return np.pad(x, ((0, 0), *op.widths), constant_values=op.value)
         case "Transpose":

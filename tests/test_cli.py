@@ -89,6 +89,18 @@ def test_verify(digits: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -
     assert "differs from onnxruntime" in capsys.readouterr().err
 
 
+def test_temperature_changes_probabilities_and_no_label(
+    tmp_path: Path, digits: tuple[Path, Path]
+) -> None:
+    output = tmp_path / "warm.fdm"
+    assert cli.main(["compile", str(ONNX), "-o", str(output), "--temperature", "2"]) == 0
+    assert cli.main(["verify", str(output), str(ONNX), "--calibrate", str(digits[0])]) == 0
+    images = np.load(digits[0])
+    cold, warm = fastdigit.predict_proba(images), fastdigit.load(output).predict_proba(images)
+    assert warm.max(axis=1).mean() < cold.max(axis=1).mean()
+    np.testing.assert_array_equal(warm.argmax(axis=1), cold.argmax(axis=1))
+
+
 def test_verify_finds_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import onnx
     from onnx import numpy_helper

@@ -2,12 +2,15 @@
 
 import builtins
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import reference
 from compiler_cases import OnnxNet, engine
 from fastdigit.compiler import compile_model, unpack
+from fastdigit.compiler.ir import Softmax
 from fastdigit.compiler.verify import check, compare, make_samples
 from fastdigit.errors import (
     InputError,
@@ -61,11 +64,12 @@ def test_metadata(path, tmp_path):
     }
     assert meta == {
         "classes": ["0", "1", "2", "3"],
-        "compiler": "1",
+        "compiler": "2",
         "input": {"layout": "NHWC", "shape": [8, 6, 1]},
         "name": "tiny",
         "precision": "fp32",
         "source": {"kind": "onnx", "layout": "NCHW", "shape": [1, 8, 6]},
+        "temperature": 1.0,
     }
     assert str(tmp_path) not in str(meta)
 
@@ -94,6 +98,51 @@ def test_input_range(model):
     other = unpack(compile_model(model, None, engine=watching, input_range=(-1, 1)).data)
     assert (other.input_range, other.u8_divisor) == ((-1.0, 1.0), 0)
     assert seen == [(-1.0, 1.0)]
+
+
+def test_temperature(model):
+    plain = unpack(compile_model(model, None, engine=engine).data)
+    result = compile_model(model, None, engine=engine, temperature=1.7)
+    program = unpack(result.data)
+    stored = float(np.float32(1.7))
+    assert result.meta["temperature"] == program.graph.nodes[-1].op.temperature == stored
+    assert "temperature 1.7" in result.listing()
+    assert result.verification == compile_model(model, None, engine=engine).verification
+    images = make_samples((8, 6, 1), 0, 1)
+    before, after = (reference.run_graph(p.graph, images) for p in (plain, program))
+    powers = before ** (1 / stored)
+    np.testing.assert_allclose(after, powers / powers.sum(1, keepdims=True), atol=1e-12)
+    # Everything before the softmax is what it was.
+    assert (
+        result.data[-len(result.data) // 2 :]
+        == compile_model(model, None, engine=engine, temperature=1.0).data[-len(result.data) // 2 :]
+    )
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf, 1e-60, 1e60])
+def test_impossible_temperatures(model, temperature):
+    with pytest.raises(InputError, match="expected a number > 0 that float32 has"):
+        compile_model(model, None, engine=engine, temperature=temperature)
+
+
+def test_a_temperature_needs_a_softmax():
+    logits = OnnxNet(("N", 1, 8, 6)).add("Flatten").gemm(48, 4).model()
+    assert compile_model(logits, None, engine=engine, temperature=1.0).meta["temperature"] is None
+    with pytest.raises(UnsupportedError, match="does not end in a softmax"):
+        compile_model(logits, None, engine=engine, temperature=2.0)
+
+
+def test_a_wrong_temperature_is_found(path, tmp_path):
+    """An engine that ignores it; the comparison with the source does not see that."""
+
+    def ignorant(data, images):
+        graph = unpack(data).graph
+        nodes = [replace(n, op=Softmax()) if isinstance(n.op, Softmax) else n for n in graph.nodes]
+        return reference.run_graph(replace(graph, nodes=tuple(nodes)), images)
+
+    with pytest.raises(VerificationError, match="differs from the softmax of its logits"):
+        compile_model(path, tmp_path / "tiny.fdm", engine=ignorant, temperature=1.5)
+    assert not (tmp_path / "tiny.fdm").exists()
 
 
 def test_beyond_tolerance_nothing_is_written(path, tmp_path):

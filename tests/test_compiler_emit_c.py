@@ -141,6 +141,7 @@ def more_networks() -> dict[str, Graph]:
                 )
             ],
         )  # fmt: skip
+    networks["temperature"] = chain((9,), [dense(rng, 9, 4), Softmax(1.7)])
     networks["two slopes"] = chain(
         (4, 4, 1),
         [Eltwise(Activation("leaky_relu", 0.1)), Eltwise(Activation("leaky_relu", 0.2))],

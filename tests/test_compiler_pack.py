@@ -54,7 +54,7 @@ def everything():
         Dense(rng.normal(size=(6 * 9 * 2, 100)), activation=Activation("tanh")),
         Eltwise(Activation("sigmoid"), affine(rng, 0, 100).affine),
         dense(rng, 100, 4),
-        Softmax(),
+        Softmax(0.5),
     )
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import reference
 from fastdigit import Model, _core
-from fastdigit.compiler.ir import Activation, Graph, Pool, Softmax
+from fastdigit.compiler.ir import Activation, Dense, Graph, Pool, Softmax
 from networks import affine, chain, conv, dense, packed, seed_network, small_networks
 
 USABLE = [name for name, usable in _core.isas() if usable]
@@ -81,6 +81,43 @@ def test_seed_network(isa: str, seed_bytes: bytes) -> None:
     assert model.info()["multiply_adds"] == (
         26 * 26 * 9 * 32 + 12 * 12 * 9 * 32 * 48 + 6 * 6 * 4 * 48 * 64 + 576 * 3168 + 3168 * 10
     )
+
+
+def selector(temperature: float) -> Model:
+    """Its three logits are its three inputs."""
+    graph = chain((3,), [Dense(np.eye(3, dtype=np.float32)), Softmax(temperature)])
+    return Model(packed(graph, input_range=(-np.inf, np.inf), u8_divisor=0))
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 0.05, 0.7, 1.0, 1.3, 20.0, 1e30])
+def test_temperature(isa: str, temperature: float) -> None:
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(500, 3)) * 10.0 ** rng.uniform(-3, 3, (500, 1))).astype(np.float32)
+    x[:20] *= np.float32(1e34)  # differences overflow when divided
+    model, plain = selector(temperature), selector(1.0)
+    with np.errstate(over="ignore"):
+        exact = x.astype(np.float64) - x.max(axis=1, keepdims=True)
+        want = reference.softmax(exact / float(np.float32(temperature)))
+    np.testing.assert_allclose(model.predict_proba(x), want, rtol=0, atol=1e-5)
+    assert model.logits(x).tobytes() == plain.logits(x).tobytes() == x.tobytes()
+    np.testing.assert_array_equal(model.predict(x), x.argmax(1))
+    rows = [model.predict_proba(x[i : i + 1]) for i in range(len(x))]
+    assert np.concatenate(rows).tobytes() == model.predict_proba(x).tobytes()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.3, 1.0, 1.7, 1e3])
+def test_a_temperature_never_changes_a_label(isa: str, temperature: float) -> None:
+    """Logits a rounding apart, whose quotients and probabilities are equal; and equal ones."""
+    x = np.random.default_rng(0).normal(size=300).astype(np.float32)
+    above = np.nextafter(x, np.float32(np.inf))
+    model = selector(temperature)
+    cases = (([x, above, x], 1), ([x - 1, x, above], 2), ([above, x, above], 0), ([x, x, x], 0))
+    for columns, label in cases:
+        logits = np.stack(columns, axis=1)
+        np.testing.assert_array_equal(model.predict(logits), np.full(300, label))
+    if temperature == 1e3:
+        logits = np.stack([x, above, x], axis=1)
+        assert (model.predict_proba(logits).argmax(1) == 0).all(), "labels are not read from these"
 
 
 @st.composite

@@ -80,6 +80,47 @@ def test_probabilities_are_the_softmax_of_logits(model: Model, digits: np.ndarra
     np.testing.assert_allclose(model.predict_proba(digits[:50]), want, rtol=0, atol=1e-6)
 
 
+# ---- What it does not label ----
+
+
+def test_rejects_what_it_is_not_sure_of(model: Model, digits: np.ndarray) -> None:
+    labels, top = model.predict(digits), model.predict_proba(digits).max(axis=1)
+    for threshold in (0.0, 0.5, 0.9, float(top[17]), np.float64(0.999), 1):
+        got = model.predict(digits, reject_below=threshold)
+        assert got.dtype == np.int64
+        np.testing.assert_array_equal(
+            got, np.where(top.astype(np.float64) < float(threshold), -1, labels)
+        )
+        np.testing.assert_array_equal(fastdigit.predict(digits, reject_below=threshold), got)
+    assert (model.predict(digits, reject_below=0.99) == -1).any()
+    assert (model.predict(digits, reject_below=0) == labels).all()
+    assert model.predict(digits[:0], reject_below=0.9).shape == (0,)
+
+
+def test_what_is_rejected_goes_into_out(model: Model, digits: np.ndarray) -> None:
+    out = np.empty(300, np.int64)
+    assert model.predict(digits[:300], reject_below=0.9999, out=out) is out
+    assert fastdigit.predict(digits[:300], reject_below=0.9999, out=out) is out
+    np.testing.assert_array_equal(out, model.predict(digits[:300], reject_below=0.9999))
+    assert -1 in out
+
+
+@pytest.mark.parametrize(
+    "threshold", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, np.True_, np.array([0.5])]
+)
+def test_what_is_no_threshold(model: Model, digits: np.ndarray, threshold: object) -> None:
+    with pytest.raises(InputError, match="expected a number from 0 to 1, or None"):
+        model.predict(digits[:2], reject_below=threshold)  # type: ignore[arg-type]
+
+
+def test_without_probabilities_nothing_can_be_rejected() -> None:
+    model = Model(packed(chain((5,), [dense(np.random.default_rng(0), 5, 3)])))
+    x = np.zeros((2, 5), np.float32)
+    assert model.predict(x).shape == (2,)
+    with pytest.raises(UnsupportedError, match="no probabilities"):
+        model.predict(x, reject_below=0.5)
+
+
 # ---- What it takes ----
 
 

@@ -73,7 +73,7 @@ typedef struct fd_model_info {
 typedef struct fd_outputs {
     float *values;   /* (n, output_elements): what the network computes, probabilities if has_softmax */
     float *logits;   /* (n, output_elements): the same before the final softmax */
-    int64_t *labels; /* (n): index of the greatest value, the first of equals */
+    int64_t *labels; /* (n): index of the greatest logit, the first of equals */
 } fd_outputs;
 
 /* A name for a status, such as "FD_ERR_IO". Never NULL. */

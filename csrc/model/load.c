@@ -190,7 +190,8 @@ enum {
     HAS_SCALE = 8,
     HAS_AFFINE = 16 | HAS_SCALE,
     HAS_POOL = 32,
-    HAS_RANGE = 64
+    HAS_RANGE = 64,
+    HAS_TEMPERATURE = 128
 };
 
 static unsigned fields_of(uint32_t opcode) {
@@ -200,6 +201,7 @@ static unsigned fields_of(uint32_t opcode) {
     case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE;
     case FD_OP_POOL2D: return HAS_POOL;
     case FD_OP_ELTWISE: return HAS_ACTIVATION | HAS_AFFINE;
+    case FD_OP_SOFTMAX: return HAS_TEMPERATURE;
     default: return 0;
     }
 }
@@ -221,10 +223,8 @@ static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
         memcpy(rest.pad, zero.pad, sizeof rest.pad);
         rest.groups = 0;
     }
-    if (fields & HAS_ACTIVATION) {
-        rest.activation = 0;
-        rest.alpha = 0;
-    }
+    if (fields & HAS_ACTIVATION) rest.activation = 0;
+    if (fields & (HAS_ACTIVATION | HAS_TEMPERATURE)) rest.alpha = 0;
     if ((fields & HAS_AFFINE) == HAS_AFFINE) rest.affine_axis = 0;
     if (fields & HAS_POOL) {
         rest.pool_mode = 0;
@@ -354,6 +354,7 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         return check_affine(m, op, i, out, error);
     case FD_OP_SOFTMAX:
         REQUIRE(in->rank == 1 && i == m->op_count - 1, "op %zu is a SOFTMAX of a rank-3 tensor or not the last op", i);
+        REQUIRE(isfinite(op->alpha) && op->alpha >= 0, "alpha of op %zu is not a finite number >= 0", i);
         return FD_OK;
     default: return fd_fail(error, FD_ERR_FORMAT, "op %zu has unknown opcode %u", i, op->opcode);
     }

@@ -35,6 +35,7 @@ typedef struct fd_step {
         fd_dense_args dense;
         fd_pool2d_args pool2d;
         fd_eltwise_args eltwise;
+        float temperature; /* of a softmax; 0: none */
     } args;
     size_t scratch_split;                       /* winograd: floats of its patches, before those of its products */
     void (*winograd)(const fd_winograd_args *); /* NULL: conv2d */

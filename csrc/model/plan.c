@@ -264,6 +264,7 @@ static void plan_step(fd_model *m, size_t i, fd_cursor *cursor) {
             .epilogue = epilogue_of(m, op),
         };
         break;
+    case FD_OP_SOFTMAX: step->args.temperature = op->alpha; break;
     default: break;
     }
 }

@@ -123,6 +123,25 @@ static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
     }
 }
 
+static float greatest_of(const float *x, size_t n) {
+    float greatest = x[0];
+    for (size_t i = 1; i < n; i++) greatest = x[i] > greatest ? x[i] : greatest;
+    return greatest;
+}
+
+static void run_softmax(const fd_work *w, const fd_step *step, size_t i) {
+    const float *x = input_data(w, step, i);
+    float *const out = value_data(w, step->out, i);
+    const size_t n = w->model->values[step->out].elements;
+    if (step->args.temperature > 0) {
+        /* Differences to the greatest: they are at most 0 and stay so, where a quotient of x might overflow. */
+        const float greatest = greatest_of(x, n);
+        for (size_t k = 0; k < n; k++) out[k] = (x[k] - greatest) / step->args.temperature;
+        x = out;
+    }
+    w->model->kernels->softmax(x, out, n);
+}
+
 /* A step that takes one image at a time, on image i of the chunk. */
 static void run_step(const fd_work *w, const fd_step *step, size_t i) {
     const fd_kernels *const kernels = w->model->kernels;
@@ -142,9 +161,7 @@ static void run_step(const fd_work *w, const fd_step *step, size_t i) {
         kernels->eltwise(&a);
         break;
     }
-    case FD_OP_SOFTMAX:
-        kernels->softmax(input_data(w, step, i), value_data(w, step->out, i), w->model->values[step->out].elements);
-        break;
+    case FD_OP_SOFTMAX: run_softmax(w, step, i); break;
     default: break;
     }
 }
@@ -240,7 +257,8 @@ static void give_outputs(const fd_call *call, const fd_work *w, size_t first, si
         const float *const logits = last->opcode == FD_OP_SOFTMAX ? input_data(w, last, i) : values;
         if (call->outputs.values) memcpy(call->outputs.values + (first + i) * n, values, n * sizeof(float));
         if (call->outputs.logits) memcpy(call->outputs.logits + (first + i) * n, logits, n * sizeof(float));
-        if (call->outputs.labels) call->outputs.labels[first + i] = index_of_greatest(values, n);
+        /* Not of the probabilities: rounding, and a temperature above 1, may make equal what was not. */
+        if (call->outputs.labels) call->outputs.labels[first + i] = index_of_greatest(logits, n);
     }
 }
 

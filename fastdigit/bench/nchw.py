@@ -89,7 +89,9 @@ class _Writer:
                 case Eltwise():
                     self._activation(node.op.activation)
                     self._affine(node.op.affine, len(shape))
-                case Softmax():
+                case Softmax(temperature):
+                    if temperature != 1:
+                        self._add("Div", np.array(temperature))
                     self._add("Softmax", axis=1)
                 case other:
                     raise UnsupportedError(f"{node.name}: {type(other).__name__} has no ONNX form")

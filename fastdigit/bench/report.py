@@ -485,11 +485,11 @@ def _layer_table(profile: Profile, roofline: Roofline, data: str) -> Table:
             if layer.algorithm.startswith("F")
             else layer.name,
             "x".join(map(str, layer.output_shape)),
-            _microseconds(time.median),
+            _layer_time(time.median),
             f"{layer.multiply_adds / 1e6:.2f}{executed}" if layer.multiply_adds else "",
             "" if gflops is None else f"{gflops:.0f}",
             f"{layer.weight_bytes / 1e3:,.0f}" if layer.weight_bytes else "",
-            f"{_microseconds(least)} {bound_by}" if bound_by else "",
+            f"{_layer_time(least)} {bound_by}" if bound_by else "",
             f"{least / time.median:.0%}" if bound_by else "",
             end_section=layer is profile.layers[-1],
         )
@@ -497,19 +497,19 @@ def _layer_table(profile: Profile, roofline: Roofline, data: str) -> Table:
     table.add_row(
         "total",
         "",
-        _microseconds(total),
+        _layer_time(total),
         f"{sum(layer.multiply_adds for layer in profile.layers) / 1e6:.2f}",
         f"{sum(2 * layer.multiply_adds for layer in profile.layers) / total:.0f}",
         f"{sum(layer.weight_bytes for layer in profile.layers) / 1e3:,.0f}",
-        _microseconds(least) + " " * 4,
+        _layer_time(least) + " " * 4,
         f"{least / total:.0%}",
         style="bold",
     )
     return table
 
 
-def _microseconds(nanoseconds: float) -> str:
-    """Three digits, so that slow machines' tables are as narrow as fast ones'."""
+def _layer_time(nanoseconds: float) -> str:
+    """Microseconds in three digits, so that slow machines' tables are as narrow as fast ones'."""
     return f"{nanoseconds / 1e3:.{2 if nanoseconds < 9995 else 1}f}"
 
 

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--precision", choices=PRECISIONS, default="fp32", help="of wide dense layers")
     add("--emit", choices=("fdm", "c"), default="fdm", help="c: C11 source, OUTPUT and its header")
+    add("--temperature", type=float, default=1.0, help="of the softmax: calibrates probabilities")
+    add("--no-compact", action="store_true", help="keep units and channels that change nothing")
     common.add_samples(parser)
     add("-v", "--verbose", action="store_true", help="print what each pass did, and the program")
 
@@ -43,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
         classes=options.classes.split(",") if options.classes else None,
         input_range=tuple(options.input_range),
         precision=options.precision,
+        temperature=options.temperature,
+        compact=not options.no_compact,
         **common.samples_of(options),
     )
     if options.verbose:

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
-from fastdigit.compiler.ir import Graph
-from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.compiler.ir import Graph, Softmax
+from fastdigit.compiler.ops import PRECISIONS, make_graph
 from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -36,7 +36,7 @@ from fastdigit.errors import InputError, UnsupportedError, VerificationError
 __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
 
 #: Changes when the same source may give another program.
-COMPILER_VERSION = "1"
+COMPILER_VERSION = "2"
 
 #: (bytes of a model file, images) -> outputs (N, classes).
 Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
@@ -100,6 +100,8 @@ def compile_model(
     samples: Any = None,
     labels: Any = None,
     precision: str = "fp32",
+    compact: bool = True,
+    temperature: float = 1.0,
     tolerance: float | None = None,
 ) -> Compiled:
     """Compile ``source``, verify the result against it, and write the model file.
@@ -128,6 +130,14 @@ def compile_model(
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
         scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
         computed with them is float32.
+    compact
+        Whether to remove units and channels that make no difference to the result, see
+        :mod:`fastdigit.compiler.passes.remove_dead_units`; False is for comparing.
+    temperature
+        What logits are divided by before the final softmax, so that probabilities mean what they
+        say; labels and logits stay as they are, to the last bit. Rounded to float32. See Guo et
+        al., "On Calibration of Modern Neural Networks" (2017); ``export/calibration.py`` fits one.
+        The source is verified without it, then the probabilities with it against the logits.
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
         default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
@@ -162,16 +172,17 @@ def compile_model(
         steps.append(Step(step, len(now.nodes), tuple(changes(last, now))))
         last = now
 
-    graph = optimize(imported.graph, observe)
+    graph = optimize(imported.graph, observe, compact=compact)
     names = _check_classes(graph, classes)
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
     right = None if labels is None else check_labels(labels, len(images), len(names))
     rounded = _round(graph, precision)
+    calibrated = _with_temperature(rounded, temperature)
     if tolerance is None:
         tolerance = TOLERANCES[precision]
 
-    meta = _meta(imported, graph, name, names, precision)
+    meta = _meta(imported, calibrated, name, names, precision)
     divisor = 255 if (low, high) == (0.0, 1.0) else 0
 
     def packed(graph: Graph) -> bytes:
@@ -183,8 +194,10 @@ def compile_model(
         compare(reference, want, engine(packed(graph), images), TOLERANCES["fp32"])
         observe(quantize_weights.__name__, rounded)
     verification = compare(reference, want, engine(packed(rounded), images), tolerance, right)
+    if calibrated is not rounded:
+        _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
     meta["verification"] = asdict(verification)
-    data = packed(rounded)
+    data = packed(calibrated)
     if output is not None:
         _write(Path(output), data)
     return Compiled(data, verification, tuple(steps))
@@ -238,7 +251,12 @@ def verify_model(
     outputs = math.prod(program.graph.shapes[program.graph.output])
     right = None if labels is None else check_labels(labels, len(images), outputs)
     reference, run = source_runner(model, imported)
-    return compare(reference, run(images), engine(data, images), tolerance, right)
+    want = np.asarray(run(images), dtype=np.float64)
+    last = program.graph.nodes[-1].op
+    if isinstance(last, Softmax) and last.temperature != 1:
+        want **= 1 / last.temperature
+        want /= want.sum(axis=1, keepdims=True)
+    return compare(reference, want, engine(data, images), tolerance, right)
 
 
 def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
@@ -274,14 +292,47 @@ def _round(graph: Graph, precision: str) -> Graph:
     return rounded
 
 
+def _with_temperature(graph: Graph, temperature: float) -> Graph:
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(temperature))
+    if not (math.isfinite(stored) and stored > 0):
+        raise InputError(f"temperature is {temperature}, expected a number > 0 that float32 has")
+    if stored == 1:
+        return graph
+    last = graph.nodes[-1]
+    if not isinstance(last.op, Softmax):
+        raise UnsupportedError(
+            f"temperature is {temperature}, but the network does not end in a softmax: it has no "
+            "probabilities to calibrate"
+        )
+    nodes = (*graph.nodes[:-1], replace(last, op=Softmax(stored)))
+    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+
+
+def _check_temperature(
+    graph: Graph, images: NDArray[np.float32], run: Callable[[Graph], NDArray[Any]]
+) -> None:
+    """Hold the probabilities of a graph that ends in a softmax against its logits."""
+    softmax = graph.nodes[-1]
+    assert isinstance(softmax.op, Softmax)
+    nodes, value = graph.nodes[:-1], softmax.inputs[0]
+    headless = make_graph(graph.input, graph.shapes[graph.input], nodes, value)
+    logits: NDArray[Any] = run(headless) if nodes else images
+    scaled = logits.astype(np.float64) / softmax.op.temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    want = powers / powers.sum(axis=1, keepdims=True)
+    compare("the softmax of its logits", want, run(graph), TOLERANCES["fp32"])
+
+
 def _meta(
     imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
 ) -> dict[str, Any]:
-    shape = graph.shapes[graph.input]
+    shape, last = graph.shapes[graph.input], graph.nodes[-1].op
     return {
         "name": name or imported.name,
         "classes": classes,
         "precision": precision,
+        "temperature": last.temperature if isinstance(last, Softmax) else None,
         "compiler": COMPILER_VERSION,
         "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
         "source": {

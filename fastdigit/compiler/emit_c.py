@@ -378,12 +378,15 @@ class _Emitter:
         self, label: str, op: Softmax, input: tuple[int, ...], output: tuple[int, ...]
     ) -> list[str]:
         size = math.prod(output)
+        scaled = "x[o] - most"
+        if op.temperature != 1:
+            scaled = f"({scaled}) / {_number(op.temperature)}"
         return [
             "float most = x[0], sum = 0.0f;",
             f"for (int o = 1; o < {size}; o++)",
             "    if (x[o] > most) most = x[o];",
             f"for (int o = 0; o < {size}; o++) {{",
-            "    y[o] = expf(x[o] - most);",
+            f"    y[o] = expf({scaled});",
             "    sum += y[o];",
             "}",
             f"for (int o = 0; o < {size}; o++) y[o] /= sum;",

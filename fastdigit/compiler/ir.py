@@ -146,7 +146,9 @@ class Eltwise:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax over a vector."""
+    """Softmax over a vector that is divided by ``temperature`` first."""
+
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,12 @@ def _infer_eltwise(op: Eltwise, shape: Shape) -> Shape:
 
 def _infer_softmax(op: Softmax, shape: Shape) -> Shape:
     _require(len(shape) == 1, f"Softmax is supported over a vector, got shape {shape}")
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(op.temperature))
+    _require(
+        math.isfinite(stored) and stored > 0,
+        f"Softmax has temperature {op.temperature}, expected a number > 0 that float32 has",
+    )
     return shape
 
 

@@ -176,6 +176,7 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, int]) -> bytes:
     weights = bias = scale = shift = NONE
+    temperature = 0.0
     window: tuple[int, ...] = (0,) * 11
     activation, affine, pool = LINEAR, None, None
     op = node.op
@@ -194,6 +195,8 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
             activation, affine = op.activation, op.affine
         case Pool2D():
             pool = op.pool
+        case Softmax(temperature) if temperature == 1:
+            temperature = 0.0
     if affine is not None:
         scale, shift = (
             writer.vector(node.name, affine.scale),
@@ -204,19 +207,19 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
         *(OPCODES[type(op)], indices[node.inputs[0]], NONE, indices[node.output]),
         *(weights, bias, scale, shift),
         *window,
-        *_activation_fields(activation, affine, len(value)),
+        *_activation_fields(activation, affine, len(value), temperature),
         *_pool_fields(pool),
         *(0.0, 0.0, 0),
     )
 
 
 def _activation_fields(
-    activation: Activation, affine: Affine | None, rank: int
+    activation: Activation, affine: Affine | None, rank: int, temperature: float
 ) -> tuple[int, float, int]:
     axis = 0
     if affine is not None:
         axis = CHANNEL if rank == 1 else (HEIGHT, WIDTH, CHANNEL)[affine.axis]
-    return ACTIVATIONS.index(activation.name), activation.alpha, axis
+    return ACTIVATIONS.index(activation.name), activation.alpha or temperature, axis
 
 
 def _pool_fields(pool: Pool | None) -> tuple[int, ...]:

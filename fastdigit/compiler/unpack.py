@@ -317,7 +317,7 @@ class _Reader:
             case "ELTWISE":
                 return Eltwise(activation, affine)
             case "SOFTMAX":
-                return Softmax()
+                return Softmax(float(op["alpha"]) or 1.0)
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
 
     def _dense(self, op: Any, activation: Activation) -> Dense:
@@ -439,6 +439,8 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if record.activation != "linear":
         alpha = f" {record.alpha:g}" if record.alpha else ""
         yield f"{record.activation}{alpha}"
+    if record.opcode == "SOFTMAX" and record.alpha:
+        yield f"temperature {record.alpha:g}"
     if record.affine_axis != "none":
         yield f"affine by {record.affine_axis}"
     if record.pool_mode != "none":

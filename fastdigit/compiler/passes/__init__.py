@@ -18,6 +18,7 @@ from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
 from fastdigit.compiler.passes.materialize_moves import materialize_moves
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
+from fastdigit.compiler.passes.remove_dead_units import remove_dead_units
 from fastdigit.compiler.passes.remove_identities import remove_identities
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
 from fastdigit.compiler.spec import verify, verify_program
@@ -36,6 +37,7 @@ SIMPLIFY: tuple[Pass, ...] = (
     merge_eltwise,
     fold_batchnorm,
     commute_pooling,
+    remove_dead_units,
 )
 #: Last: what is fused can no longer be folded.
 FUSE: tuple[Pass, ...] = (fuse_epilogue, move_baseline, remove_identities)
@@ -43,7 +45,12 @@ FUSE: tuple[Pass, ...] = (fuse_epilogue, move_baseline, remove_identities)
 _MAX_ROUNDS = 100
 
 
-def optimize(graph: Graph, observe: Callable[[str, Graph], None] | None = None) -> Graph:
+def optimize(
+    graph: Graph,
+    observe: Callable[[str, Graph], None] | None = None,
+    *,
+    compact: bool = True,
+) -> Graph:
     """Run all passes, verifying the graph after each.
 
     Parameters
@@ -52,6 +59,8 @@ def optimize(graph: Graph, observe: Callable[[str, Graph], None] | None = None) 
         As built by a front end; nodes that nothing reads are allowed.
     observe
         Called with the name of each pass that changed the graph, and the new graph.
+    compact
+        Whether `remove_dead_units` is one of them.
 
     Returns
     -------
@@ -63,21 +72,24 @@ def optimize(graph: Graph, observe: Callable[[str, Graph], None] | None = None) 
     UnsupportedError
         If the model file cannot express the network.
     """
+    simplify = tuple(step for step in SIMPLIFY if compact or step is not remove_dead_units)
     graph = remove_identities(graph)
     verify(graph)
-    graph = _simplify(graph, observe)
+    graph = _simplify(graph, simplify, observe)
     graph = _run(materialize_moves, graph, observe)
-    graph = _simplify(graph, observe)
+    graph = _simplify(graph, simplify, observe)
     for step in FUSE:
         graph = _run(step, graph, observe)
     verify_program(graph)
     return graph
 
 
-def _simplify(graph: Graph, observe: Callable[[str, Graph], None] | None) -> Graph:
+def _simplify(
+    graph: Graph, steps: tuple[Pass, ...], observe: Callable[[str, Graph], None] | None
+) -> Graph:
     for _ in range(_MAX_ROUNDS):
         before = graph
-        for step in SIMPLIFY:
+        for step in steps:
             graph = _run(step, graph, observe)
         if graph is before:
             return graph

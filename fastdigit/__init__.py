@@ -19,6 +19,7 @@ import numpy as np
 
 from fastdigit import _core
 from fastdigit.model import DEFAULT_MODEL, Model, load
+from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = [
     "__version__",
     "compile",
     "config",
+    "get_include",
+    "get_library",
     "load",
     "predict",
     "predict_proba",

@@ -147,6 +147,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},
     "sdk": {"_core"},
+    "ray": {"errors", "model"},
     "compiler": {"errors"},
     "fastdigit": {"errors", "threads", "_core", "model", "sdk", "compiler"},
     "bench": {
@@ -579,7 +580,7 @@ def test_links_of_the_documents_lead_somewhere() -> None:
         ROOT / name
         for name in (
             *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-            *("csrc/FORMAT.md", "examples/c/README.md"),
+            *("csrc/FORMAT.md", "examples/c/README.md", "deploy/README.md"),
         )
     ]
     for file in [*documents, *sorted((ROOT / "docs").glob("*.md"))]:

@@ -144,8 +144,9 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "_testing": set(),
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},
+    "images": {"errors"},
     "compiler": {"errors"},
-    "fastdigit": {"errors", "threads", "_core", "model", "compiler"},
+    "fastdigit": {"errors", "threads", "_core", "model", "images", "compiler"},
     "bench": {
         *("errors", "threads", "_core", "_testing"),
         *("model", "datasets", "compiler", "fastdigit"),

@@ -35,6 +35,7 @@ __all__ = [
     "get_include",
     "get_library",
     "load",
+    "normalize",
     "predict",
     "predict_proba",
     "show_config",
@@ -66,6 +67,17 @@ def predict_proba(
 ) -> NDArray[np.float32]:
     """Probability of each digit for each image; see :meth:`fastdigit.Model.predict_proba`."""
     return _default_model().predict_proba(batch, out=out)
+
+
+def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Make any picture of one digit look like those of MNIST: uint8 (28, 28), white on black.
+
+    It takes an array of pixels, the bytes of a PNG or JPEG file, or its path; see
+    :func:`fastdigit.images.normalize`.
+    """
+    from fastdigit.images import normalize as normalized
+
+    return normalized(image)
 
 
 def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Compiled:

@@ -148,12 +148,24 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "model": {"errors", "threads", "_core"},
     "sdk": {"_core"},
     "ray": {"errors", "model"},
+    "images": {"errors"},
     "compiler": {"errors"},
-    "fastdigit": {"errors", "threads", "_core", "model", "sdk", "compiler"},
+    "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "compiler"},
     "bench": {
         *("errors", "threads", "_core", "_testing"),
         *("model", "datasets", "compiler", "fastdigit"),
     },
+    "serve": {"errors", "threads", "model", "images", "fastdigit"},
+    "commands": {"errors", "threads", "model", "images", "datasets", "compiler", "fastdigit"},
+    "cli": {"errors", "fastdigit", "commands", "bench", "serve"},
+}
+
+#: Modules that are imported by functions alone, and the extra's packages that they may import.
+BEHIND_AN_EXTRA: dict[str, set[str]] = {
+    "fastdigit.serve.app": {"starlette"},
+    "fastdigit.serve.http": {"uvicorn"},
+    "fastdigit.serve.metrics": {"prometheus_client"},
+    "fastdigit.serve.server": {"uvicorn"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
@@ -275,8 +287,12 @@ def test_extras_are_imported_where_they_are_needed(module: str) -> None:
     for name in imported(path, at_import(body)):
         root = name.split(".")[0]
         ours = {"fastdigit"} | ({"export"} if module in EXPORT else set())
-        assert root in sys.stdlib_module_names or root in {"numpy", *ours}, (
+        extra = BEHIND_AN_EXTRA.get(module, set())
+        assert root in sys.stdlib_module_names or root in {"numpy", *ours, *extra}, (
             f"{module} imports {name} when imported"
+        )
+        assert name not in BEHIND_AN_EXTRA or module in BEHIND_AN_EXTRA, (
+            f"{module} imports {name}, which needs an extra, when imported"
         )
 
 

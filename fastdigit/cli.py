@@ -1,0 +1,67 @@
+"""The ``fastdigit`` command.
+
+A subcommand is a module with ``add_arguments(parser)`` and ``run(options, parser) -> int``, which
+is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from fastdigit import __version__
+from fastdigit.errors import FastDigitError
+
+__all__ = ["main"]
+
+ERROR: Final = 2
+INTERRUPTED: Final = 130
+
+#: Name, module, and what `fastdigit --help` says.
+COMMANDS: Final = {
+    "predict": ("fastdigit.commands.predict", "read the digit in image files"),
+    "serve": ("fastdigit.serve.command", "serve models over HTTP, with a page to draw digits on"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments
+        Command line without the program's name; default: that of the process.
+
+    Returns
+    -------
+    int
+        0; 1 if the subcommand did its work and found something wrong; 2 for any other error; 130
+        when interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="fastdigit", description="Recognise digits, or run any small convolutional network."
+    )
+    parser.add_argument("--version", action="version", version=f"fastdigit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name in arguments[:1]:
+            import_module(module).add_arguments(command)
+            command.set_defaults(module=module, parser=command)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = import_module(options.module).run(options, options.parser)
+    except (FastDigitError, OSError) as error:
+        print(f"fastdigit {options.command}: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ from fastdigit import datasets
 from fastdigit.errors import InputError, MissingExtraError, UnsupportedError
 from fastdigit.ray import Predictor, predict
 from networks import packed, small_networks
+from ray_processes import processes_called
 
 IMAGES, _ = datasets.load_mnist_test()
 HAVE_RAY = importlib.util.find_spec("ray") is not None
@@ -248,28 +249,3 @@ class TestCluster:
         model = next(model for model in models if not model.info()["has_softmax"])
         with pytest.raises(UnsupportedError, match="softmax"):
             predict(numbered(10, 1), model=model, probabilities="p")
-
-
-def processes_called(word: str) -> list[int]:
-    """Descendants of this process whose title begins with ``ray::`` and has `word`."""
-    parents, titles = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            titles[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-            status = (folder / "stat").read_text()
-        except OSError:  # it ended meanwhile
-            continue
-        parents[int(folder.name)] = int(status.rpartition(")")[2].split()[1])
-
-    def ours(pid: int) -> bool:
-        while pid > 1:
-            if pid == os.getpid():
-                return True
-            pid = parents.get(pid, 0)
-        return False
-
-    return [
-        pid
-        for pid, title in sorted(titles.items())
-        if title.startswith("ray::") and word in title and ours(pid)
-    ]

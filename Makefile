@@ -13,9 +13,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-C_FILES := $(shell find csrc tests -name '*.c' -o -name '*.h' -o -name '*.def')
+C_FILES := $(shell find csrc examples tests -name '*.c' -o -name '*.h' -o -name '*.def')
 # What the extension is made of; the Python files of an editable install need no building.
-SOURCES := setup.py pyproject.toml $(C_FILES) $(wildcard fastdigit/*.pyx)
+SOURCES := setup.py pyproject.toml csrc/build.json csrc/cmake/fastdigit.pc.in $(C_FILES) $(wildcard fastdigit/*.pyx)
 
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
@@ -43,7 +43,7 @@ model: $(STAMPS)/test
 	$(BIN)/python -m export.build
 
 clean:
-	rm -rf $(VENV) build *.egg-info fastdigit/*.so
+	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/include fastdigit/lib
 
 # A stamp an extra: its packages are installed and the extension is built from what lies here.
 $(STAMPS)/bench $(STAMPS)/test: $(STAMPS)/%: $(SOURCES) | $(STAMPS)

@@ -1,15 +1,18 @@
 """Builds the C core, one static library an ISA, and the Cython extension that links them.
 
-Everything else about the package is in pyproject.toml. setuptools gives compiler flags to a
-library, not to a single source, hence one library an ISA: only its kernels may use its
-instructions.
+Everything else about the package is in pyproject.toml; what the core is made of, and with which
+flags, is in csrc/build.json. setuptools gives compiler flags to a library, not to a single source,
+hence one library an ISA: only its kernels may use its instructions. The same objects make the
+libraries for C programs that the package carries (docs/c-api.md).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
+import sys
 import sysconfig
 import tempfile
 from dataclasses import dataclass
@@ -26,6 +29,11 @@ MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
 )
 
 
+ROOT = Path(__file__).resolve().parent
+#: What is built and how: shared with csrc/CMakeLists.txt.
+BUILD = json.loads((ROOT / "csrc/build.json").read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True)
 class Isa:
     """An ISA the C core can be built for: where, with which flags, and code to try them on."""
@@ -36,52 +44,19 @@ class Isa:
     probe: str
 
 
-ISAS = (
-    Isa("generic", (), (), "typedef float v __attribute__((vector_size(16)));"),
-    Isa(
-        "avx2",
-        ("x86_64",),
-        ("-mavx2", "-mfma", "-mf16c"),
-        "#include <immintrin.h>\n__m256 f(__m256 x) { return _mm256_fmadd_ps(x, x, x); }",
-    ),
-    Isa(
-        "avx512",
-        ("x86_64",),
-        (
-            *("-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"),
-            *("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        ),
-        "#include <immintrin.h>\n__m512 f(__m512 x) { return _mm512_scalef_ps(x, x); }",
-    ),
-    Isa(
-        "neon",
-        ("aarch64",),
-        (),
-        "#include <arm_neon.h>\nfloat32x4_t f(float32x4_t x) { return vfmaq_f32(x, x, x); }",
-    ),
+ISAS = tuple(
+    Isa(row["name"], tuple(row["machines"]), tuple(row["flags"]), row["probe"])
+    for row in BUILD["isas"]
 )
-
-CORE_SOURCES = [
-    "csrc/base/memory.c",
-    "csrc/base/status.c",
-    "csrc/base/xxhash64.c",
-    "csrc/cpu/cpu.c",
-    "csrc/model/algorithm.c",
-    "csrc/model/load.c",
-    "csrc/model/open.c",
-    "csrc/model/plan.c",
-    "csrc/model/pool.c",
-    "csrc/model/run.c",
-    "csrc/model/team.c",
-]
+CORE_SOURCES = [f"csrc/{source}" for source in BUILD["core"]]
 HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc").rglob(kind))
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
 # keep their order.
-CFLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-pthread"]
+CFLAGS = [*BUILD["flags"], "-O3", "-g0", "-fPIC"]
 # What our own builds ask for; a user's newer compiler may know warnings that we have not met.
 if os.environ.get("FASTDIGIT_WERROR"):
-    CFLAGS += ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
+    CFLAGS += BUILD["warnings"]
 
 NO_COMPILER = """
 fastdigit is built from C, and the C compiler {compiler!r} {problem}.
@@ -108,6 +83,7 @@ class BuildLibraries(build_clib):
     """Probes the compiler, then builds the ISA libraries it can, and the core that knows which."""
 
     built: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
     def get_library_names(self) -> list[str]:
         """What the extension links: the core first, for it is what asks for the others."""
@@ -130,14 +106,14 @@ class BuildLibraries(build_clib):
         for name, info in libraries:
             isa = name.removeprefix("fastdigit_")
             if isa == "core":
-                version = self.distribution.get_version()
                 info["macros"] += [(f"FD_HAVE_{name.upper()}", "1") for name in sorted(have)]
-                info["macros"].append(("FD_VERSION", f'"{version}"'))
             elif isa not in have:
                 continue
             built.append((name, info))
         super().build_libraries(built)
         self.built = tuple(name for name, _ in built)
+        sources = [source for _, info in built for source in info["sources"]]
+        self.objects = self.compiler.object_filenames(sources, output_dir=self.build_temp)
 
     def can_build(self, isa: Isa) -> bool:
         """Whether this machine has the ISA in its family and the compiler knows it."""
@@ -160,6 +136,61 @@ class BuildExtension(build_ext):
         for extension in self.extensions:
             extension.depends = archives
         super().run()
+        self.build_sdk(libraries)
+
+    def build_sdk(self, libraries: BuildLibraries) -> None:
+        """Puts the C API into the package: header, static and shared library, pkg-config file.
+
+        The shared library has its soname as its name, because a wheel can't hold symbolic links.
+        """
+        static, shared, header, pc = map(Path, self.sdk_files())
+        for path in (static, header, pc):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in static.parent.glob("libfastdigit*"):
+            stale.unlink()
+        shutil.copyfile("csrc/include/fastdigit.h", header)
+        template = Path("csrc/cmake/fastdigit.pc.in").read_text(encoding="utf-8")
+        version = self.distribution.get_version()
+        for name, value in (
+            ("PREFIX", "../.."),
+            ("INCLUDEDIR", "${prefix}/include"),
+            ("LIBDIR", "${prefix}/lib"),
+            ("VERSION", version),
+        ):
+            template = template.replace(f"@PC_{name}@", value)
+        pc.write_text(template, encoding="utf-8")
+
+        compiler, objects = libraries.compiler, list(libraries.objects)
+        # Python's own places for libraries are none of this one's business.
+        words = [word for word in compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))]
+        compiler.create_static_lib(objects, "fastdigit", output_dir=str(static.parent))
+        if sys.platform == "darwin":
+            words = ["-dynamiclib" if word == "-bundle" else word for word in words]
+            options = [f"-Wl,-install_name,@rpath/{shared.name}"]
+        else:
+            # Threads of the pool may outlive dlclose: what they run must stay.
+            options = [f"-Wl,-soname,{shared.name}", "-Wl,-z,nodelete"]
+        compiler.linker_so = words
+        compiler.link_shared_object(objects, str(shared), extra_postargs=["-pthread", *options])
+
+    def sdk_files(self) -> list[str]:
+        """Where `build_sdk` puts its files."""
+        package = Path("fastdigit") if self.inplace else Path(self.build_lib, "fastdigit")
+        version = abi_version(self.distribution.get_version())
+        mac = sys.platform == "darwin"
+        shared = f"libfastdigit.{version}.dylib" if mac else f"libfastdigit.so.{version}"
+        files = ("lib/libfastdigit.a", f"lib/{shared}", "include/fastdigit.h")
+        return [str(package / name) for name in (*files, "lib/pkgconfig/fastdigit.pc")]
+
+    def get_outputs(self) -> list[str]:
+        """What the command makes, for the record of an installation."""
+        return super().get_outputs() + ([] if self.inplace else self.sdk_files())
+
+
+def abi_version(version: str) -> str:
+    """The version in the soname: releases that share it are compatible (docs/c-api.md)."""
+    major, minor = version.split(".")[:2]
+    return f"{major}.{minor}" if major == "0" else major
 
 
 def library(name: str, sources: list[str], flags: tuple[str, ...] = ()):

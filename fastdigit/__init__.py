@@ -20,6 +20,7 @@ import numpy as np
 
 from fastdigit import _core
 from fastdigit.model import DEFAULT_MODEL, Model, load
+from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ __all__ = [
     "__version__",
     "compile",
     "config",
+    "get_include",
+    "get_library",
     "load",
+    "normalize",
     "predict",
     "predict_proba",
     "show_config",
@@ -72,6 +76,17 @@ def predict_proba(
 ) -> NDArray[np.float32]:
     """Probability of each digit for each image; see :meth:`fastdigit.Model.predict_proba`."""
     return _default_model().predict_proba(batch, out=out)
+
+
+def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Make any picture of one digit look like those of MNIST: uint8 (28, 28), white on black.
+
+    It takes an array of pixels, the bytes of a PNG or JPEG file, or its path; see
+    :func:`fastdigit.images.normalize`.
+    """
+    from fastdigit.images import normalize as normalized
+
+    return normalized(image)
 
 
 def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) -> Compiled:

@@ -1,28 +1,34 @@
-"""The ``fastdigit`` command."""
+"""The ``fastdigit`` command.
+
+A subcommand is a module with ``add_arguments(parser)`` and ``run(options, parser) -> int``, which
+is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import Final
 
 from fastdigit import __version__
 from fastdigit.errors import FastDigitError, VerificationError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main"]
 
-#: Each is a module of fastdigit.commands with add_arguments(parser) and run(options) -> status.
-COMMANDS = {
-    "compile": "make a model file from a Keras or ONNX file, and verify it",
-    "inspect": "show what a model file holds",
-    "verify": "hold a model file against its source again",
+NOT_VERIFIED: Final = 1
+ERROR: Final = 2
+INTERRUPTED: Final = 130
+
+#: Name, module, and what `fastdigit --help` says.
+COMMANDS: Final = {
+    "compile": ("fastdigit.commands.compile", "make a model file from a Keras or ONNX file"),
+    "inspect": ("fastdigit.commands.inspect", "show what a model file holds"),
+    "verify": ("fastdigit.commands.verify", "hold a model file against its source again"),
+    "predict": ("fastdigit.commands.predict", "read the digit in image files"),
+    "serve": ("fastdigit.serve.command", "serve models over HTTP, with a page to draw digits on"),
 }
-
-NOT_VERIFIED = 1
-OTHER_ERROR = 2
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,38 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a compiled model differs from its source; 2 for any other error; 130 when
-        interrupted.
+        0; 1 if the subcommand did its work and found something wrong; 2 for any other error; 130
+        when interrupted.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
-        prog="fastdigit",
-        description="Compile and run small convolutional networks on the CPU.",
-        epilog="Exit status: 0; 1 if a compiled model differs from its source; 2 for any other "
-        "error.",
+        prog="fastdigit", description="Recognise digits, or run any small convolutional network."
     )
     parser.add_argument("--version", action="version", version=f"fastdigit {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        child = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name in given[:1]:  # the others' modules, and what they import, are not needed
-            _module(name).add_arguments(child)
-    options = parser.parse_args(given)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name in arguments[:1]:
+            import_module(module).add_arguments(command)
+            command.set_defaults(module=module, parser=command)
+    options = parser.parse_args(arguments)
     try:
-        status: int = _module(options.command).run(options)
+        status: int = import_module(options.module).run(options, options.parser)
     except VerificationError as error:
         print(f"fastdigit {options.command}: {error}; nothing was written", file=sys.stderr)
         return NOT_VERIFIED
     except (FastDigitError, OSError) as error:
         print(f"fastdigit {options.command}: {error}", file=sys.stderr)
-        return OTHER_ERROR
+        return ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"fastdigit.commands.{name}")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     ]
     # The longest first.
     jobs = [(isa.name, f"csrc/isa/isa_{isa.name}.c", isa.flags) for isa in reversed(isas)]
-    macros = ('-DFD_VERSION="test"', *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas))
+    macros = tuple(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)
     jobs += [("core", source, macros) for source in setup_py()["CORE_SOURCES"]]
     folder = Path(tempfile.mkdtemp(dir=_scratch.name))
 
@@ -122,9 +122,14 @@ def _compile(toolchain: Toolchain, words: Sequence[str | Path]) -> None:
 
 
 @functools.cache
-def driver(name: str, toolchain: Toolchain) -> Path:
-    """The program tests/c/`name`.c, linked with the core."""
-    target = Path(tempfile.mkdtemp(dir=_scratch.name)) / name
+def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
+    """A program of one file of the repository, linked with the core and options `link`."""
+    target = Path(tempfile.mkdtemp(dir=_scratch.name)) / Path(source).stem
     core = [path for paths in objects(toolchain).values() for path in paths]
-    _compile(toolchain, [ROOT / f"tests/c/{name}.c", *core, "-o", target])
+    _compile(toolchain, [ROOT / source, *core, *link, "-o", target])
     return target
+
+
+def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
+    """The program tests/c/`name`.c, linked with the core."""
+    return program(f"tests/c/{name}.c", toolchain, link)

@@ -8,6 +8,7 @@ adding one and forgetting a place fails here.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,14 +149,26 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "_testing": set(),
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},
+    "sdk": {"_core"},
+    "ray": {"errors", "model"},
+    "images": {"errors"},
     "compiler": {"errors"},
-    "fastdigit": {"errors", "threads", "_core", "model", "compiler"},
+    "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "compiler"},
     "bench": {
         *("errors", "threads", "_core", "_testing"),
         *("model", "datasets", "compiler", "fastdigit"),
     },
-    "commands": {"errors", "model", "compiler", "fastdigit"},
-    "cli": {"errors", "commands", "fastdigit"},
+    "serve": {"errors", "threads", "model", "images", "fastdigit"},
+    "commands": {"errors", "threads", "model", "images", "datasets", "compiler", "fastdigit"},
+    "cli": {"errors", "fastdigit", "commands", "bench", "serve"},
+}
+
+#: Modules that are imported by functions alone, and the extra's packages that they may import.
+BEHIND_AN_EXTRA: dict[str, set[str]] = {
+    "fastdigit.serve.app": {"starlette"},
+    "fastdigit.serve.http": {"uvicorn"},
+    "fastdigit.serve.metrics": {"prometheus_client"},
+    "fastdigit.serve.server": {"uvicorn"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
@@ -276,8 +290,12 @@ def test_extras_are_imported_where_they_are_needed(module: str) -> None:
     for name in imported(path, at_import(body)):
         root = name.split(".")[0]
         ours = {"fastdigit"} | ({"export"} if module in EXPORT else set())
-        assert root in sys.stdlib_module_names or root in {"numpy", *ours}, (
+        extra = BEHIND_AN_EXTRA.get(module, set())
+        assert root in sys.stdlib_module_names or root in {"numpy", *ours, *extra}, (
             f"{module} imports {name} when imported"
+        )
+        assert name not in BEHIND_AN_EXTRA or module in BEHIND_AN_EXTRA, (
+            f"{module} imports {name}, which needs an extra, when imported"
         )
 
 
@@ -298,7 +316,7 @@ def test_import_needs_numpy_alone() -> None:
     ours = {name for name in loaded if name.split(".")[0] == "fastdigit"}
     assert ours == {
         "fastdigit",
-        *(f"fastdigit.{name}" for name in ("_core", "errors", "model", "threads")),
+        *(f"fastdigit.{name}" for name in ("_core", "errors", "model", "sdk", "threads")),
     }
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     # Cython keeps what its modules share in modules of these names.
@@ -494,6 +512,10 @@ def isa_names() -> list[str]:
     )
 
 
+def build() -> dict[str, Any]:
+    return json.loads(text_of("csrc/build.json"))
+
+
 def test_isas_are_the_same_everywhere() -> None:
     names = isa_names()
     vocabularies = [
@@ -502,15 +524,7 @@ def test_isas_are_the_same_everywhere() -> None:
         if file.startswith("simd/")
     ]
     assert sorted(vocabularies) == names
-    calls = (
-        node for node in ast.walk(ast.parse(text_of("setup.py"))) if isinstance(node, ast.Call)
-    )
-    table = [
-        ast.literal_eval(c.args[0])
-        for c in calls
-        if isinstance(c.func, ast.Name) and c.func.id == "Isa"
-    ]
-    assert sorted(table) == names, "rows of ISAS in setup.py"
+    assert sorted(isa["name"] for isa in build()["isas"]) == names
     dispatch = text_of("csrc/cpu/cpu.c")
     conditional = re.findall(r"defined\(FD_HAVE_(\w+)\)", dispatch)
     assert sorted(["generic", *(name.lower() for name in conditional)]) == names
@@ -521,20 +535,17 @@ def test_isas_are_the_same_everywhere() -> None:
 
 
 def test_every_source_of_the_core_is_built() -> None:
-    assign = next(
-        node
-        for node in ast.parse(text_of("setup.py")).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CORE_SOURCES"
-    )
-    sources = {
-        f"csrc/{file}" for file in C_FILES if file.endswith(".c") and not file.startswith("isa/")
-    }
-    assert set(ast.literal_eval(assign.value)) == sources
+    sources = {file for file in C_FILES if file.endswith(".c") and not file.startswith("isa/")}
+    assert set(build()["core"]) == sources
 
 
 def test_version_is_the_same_everywhere() -> None:
     version = project()["version"]
     assert fastdigit.__version__ == version
+    header = dict(
+        re.findall(r"^#define FD_VERSION_(\w+) (\d+)$", text_of("csrc/include/fastdigit.h"), re.M)
+    )
+    assert ".".join(header[part] for part in ("MAJOR", "MINOR", "PATCH")) == version
     assert re.search(rf"^## \[?{re.escape(version)}\b", text_of("CHANGELOG.md"), re.MULTILINE)
 
 
@@ -586,7 +597,11 @@ def test_no_paths_of_one_machine_and_no_markers() -> None:
 
 def test_links_of_the_documents_lead_somewhere() -> None:
     documents = [
-        ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "csrc/FORMAT.md")
+        ROOT / name
+        for name in (
+            *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+            *("csrc/FORMAT.md", "examples/c/README.md", "deploy/README.md"),
+        )
     ]
     for file in [*documents, *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):

@@ -3,11 +3,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#ifndef FD_VERSION
-#error "FD_VERSION is given by the build: -DFD_VERSION=\"x.y.z\""
-#endif
+#define TEXT(x) #x
+#define DOTTED(major, minor, patch) TEXT(major) "." TEXT(minor) "." TEXT(patch)
 
-const char *fd_version(void) { return FD_VERSION; }
+const char *fd_version(void) { return DOTTED(FD_VERSION_MAJOR, FD_VERSION_MINOR, FD_VERSION_PATCH); }
 
 const char *fd_status_name(fd_status status) {
     switch (status) {

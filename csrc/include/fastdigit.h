@@ -1,17 +1,31 @@
 /* fastdigit: run a compiled small convolutional network on the CPU.
  *
- * The only header an embedder needs. Plain C11, also fine in C++. The library depends on libc and threads only; it
- * prints nothing, never aborts, starts no thread before a call asks for more than one, and keeps no global state
- * but the thread pool and the table of kernels chosen for this CPU.
+ * The only header an embedder needs. Plain C11, also fine in C++. docs/c-api.md is the guide to it.
  *
- * Thread safety: an fd_model is immutable after fd_model_open returns and may be shared by any number of threads.
- * An fd_context holds the scratch memory of one call: give each concurrent call its own.
+ * The library depends on libc and threads only, prints nothing, never aborts, and starts no thread before a call asks
+ * for more than one. Its only mutable state is the pool of those threads; a context of one thread never touches it.
+ *
+ * Errors. Every function that can fail returns an fd_status and takes an fd_error, which may be NULL and is written
+ * only if the call fails. On failure, a handle that was to be created is NULL.
+ *
+ * Threads. An fd_model is immutable once it is open: any number of threads may use it at once. An fd_context is the
+ * scratch memory of one call at a time: give each thread its own, or take turns. Different contexts are independent.
+ * All other functions may be called from any thread at any time.
+ *
+ * Ownership. What a function creates belongs to the caller until it is given to its counterpart: fd_model_open and
+ * fd_model_open_memory to fd_model_close, fd_context_create and fd_context_create_in to fd_context_free. A context
+ * must not outlive its model. Inputs and outputs belong to the caller and are not kept after the call.
  */
 #ifndef FASTDIGIT_H
 #define FASTDIGIT_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* The version of this header; fd_version tells that of the library. */
+#define FD_VERSION_MAJOR 0
+#define FD_VERSION_MINOR 1
+#define FD_VERSION_PATCH 0
 
 #if defined(__GNUC__)
 #define FD_API __attribute__((visibility("default")))
@@ -23,22 +37,23 @@
 extern "C" {
 #endif
 
+/* The numbers are part of the ABI: they never change, and later versions may add to them. */
 typedef enum fd_status {
     FD_OK = 0,
-    FD_ERR_ARGUMENT,    /* a null pointer, an unknown enumerator: a mistake of the caller */
-    FD_ERR_MEMORY,      /* an allocation failed */
-    FD_ERR_IO,          /* the file could not be opened or read */
-    FD_ERR_FORMAT,      /* not a .fdm file, or a damaged or malformed one */
-    FD_ERR_VERSION,     /* a .fdm file of another version of the format */
-    FD_ERR_UNSUPPORTED, /* well formed, but beyond a limit of this engine */
-    FD_ERR_ISA,         /* FASTDIGIT_ISA names an ISA that is unknown or that this CPU lacks */
-    FD_ERR_INPUT,       /* an input value is NaN, infinite or out of the model's range */
+    FD_ERR_ARGUMENT = 1,    /* a null pointer, a number out of range: a mistake of the caller */
+    FD_ERR_MEMORY = 2,      /* an allocation failed */
+    FD_ERR_IO = 3,          /* the file could not be opened or read; errno may say why */
+    FD_ERR_FORMAT = 4,      /* not a .fdm file, or a damaged or malformed one */
+    FD_ERR_VERSION = 5,     /* a .fdm file of another version of the format */
+    FD_ERR_UNSUPPORTED = 6, /* well formed, but beyond a limit of this engine */
+    FD_ERR_ISA = 7,         /* FASTDIGIT_ISA names an ISA that is unknown or that this CPU lacks */
+    FD_ERR_INPUT = 8        /* an input value is NaN, infinite or out of the model's range */
 } fd_status;
 
-/* What went wrong, for people: filled by every call that takes one and fails. May be NULL. */
+/* What went wrong, for people. */
 typedef struct fd_error {
     fd_status status;
-    char message[248];
+    char message[248]; /* zero terminated; a sentence without a full stop */
 } fd_error;
 
 typedef struct fd_model fd_model;
@@ -69,41 +84,60 @@ typedef struct fd_model_info {
     size_t meta_bytes;
 } fd_model_info;
 
-/* Results of a run; each pointer may be NULL. All are row-major and written only if the run succeeds for the row. */
+/* Results of a run; each pointer may be NULL. All are row-major, without gaps, and complete if the run succeeds. */
 typedef struct fd_outputs {
     float *values;   /* (n, output_elements): what the network computes, probabilities if has_softmax */
     float *logits;   /* (n, output_elements): the same before the final softmax */
     int64_t *labels; /* (n): index of the greatest logit, the first of equals */
 } fd_outputs;
 
-/* A name for a status, such as "FD_ERR_IO". Never NULL. */
-FD_API const char *fd_status_name(fd_status status);
+/* ---- The library ---- */
 
 /* The version of the library, such as "0.1.0". */
 FD_API const char *fd_version(void);
+
+/* A name for a status, such as "FD_ERR_IO". Never NULL. */
+FD_API const char *fd_status_name(fd_status status);
 
 /* Name of the i-th ISA this library was built with, best first, or NULL past the last; *usable (may be NULL) tells
  * whether this CPU and operating system can run it. */
 FD_API const char *fd_isa_name(size_t i, int *usable);
 
-/* The ISA a model opened now would use: the best usable one, or the one that FASTDIGIT_ISA names. */
+/* The ISA a model opened now would use: the best usable one, or the one that the environment's FASTDIGIT_ISA names.
+ * FD_ERR_ISA, FD_ERR_ARGUMENT. Reads the environment: not beside a setenv. */
 FD_API fd_status fd_isa_selected(const char **name, fd_error *error);
 
-/* Reads and validates a model. The file is not needed afterwards. On success the caller owns *model. */
+/* ---- Models ---- */
+
+/* Reads a model from a file, validates it and prepares it for this CPU. The file is not needed afterwards. Any status
+ * but FD_ERR_INPUT. Reads the environment, as fd_isa_selected does. */
 FD_API fd_status fd_model_open(const char *path, fd_model **model, fd_error *error);
 
-/* The same from memory, which is copied and may be freed afterwards. */
+/* The same from memory of any alignment, which is copied and may be freed afterwards. */
 FD_API fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error);
 
-/* Frees a model. All its contexts must have been freed before. NULL is allowed. */
+/* Frees a model; all its contexts must have been freed before. NULL is allowed. */
 FD_API void fd_model_close(fd_model *model);
 
-/* Facts about a model; its pointers live as long as the model. */
+/* Facts about a model; the pointers in *info live as long as the model. */
 FD_API void fd_model_get_info(const fd_model *model, fd_model_info *info);
 
+/* ---- Contexts ---- */
+
 /* Allocates what a call needs, so that the call itself allocates nothing. `threads` (1 to 256) is how many threads a
- * run with this context uses, the calling one included. The model must outlive the context. */
+ * run with this context uses, the calling one included. FD_ERR_ARGUMENT, FD_ERR_MEMORY. */
 FD_API fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error);
+
+/* The same in memory of the caller: at least as many bytes as fd_context_size says, of any alignment. It must stay
+ * where it is, and untouched, until fd_context_free, which leaves it to the caller. FD_ERR_ARGUMENT if it is too
+ * small. */
+FD_API fd_status fd_context_create_in(const fd_model *model, unsigned threads, void *memory, size_t size,
+                                      fd_context **context, fd_error *error);
+
+/* Bytes that fd_context_create_in needs. FD_ERR_ARGUMENT, FD_ERR_MEMORY if no memory could be that large. */
+FD_API fd_status fd_context_size(const fd_model *model, unsigned threads, size_t *size, fd_error *error);
+
+/* Frees a context that no run is using. NULL is allowed. */
 FD_API void fd_context_free(fd_context *context);
 
 /* Where the time goes: from now on, every run with this context adds the nanoseconds that op i took to
@@ -111,10 +145,13 @@ FD_API void fd_context_free(fd_context *context);
  * and image. Only for contexts of one thread: FD_ERR_ARGUMENT otherwise. */
 FD_API fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error);
 
+/* ---- Running ---- */
+
 /* Runs n images (n may be 0). `input` holds n * input_elements values, row-major without gaps, of any alignment that
  * suits its type. A row's result is bit for bit the same whatever n, its position, the number of threads and the
- * run (on one ISA). On FD_ERR_INPUT, *bad (may be NULL) is the index of the first offending value in the batch and
- * outputs are unspecified. */
+ * run (on one ISA). Allocates nothing; with more than one thread, a call may start those that the pool lacks.
+ * FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of the first offending value in the batch and outputs
+ * are unspecified. Never FD_ERR_MEMORY: a call that gets fewer threads than it asked for makes do. */
 FD_API fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                         const fd_outputs *outputs, size_t *bad, fd_error *error);
 

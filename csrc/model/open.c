@@ -26,8 +26,8 @@ static fd_status open_bytes(unsigned char *file, size_t size, fd_model **out, fd
 }
 
 fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) {
+    if (model) *model = NULL;
     if (!model || (!data && size)) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_open_memory: a pointer is NULL");
-    *model = NULL;
     unsigned char *const file = fd_alloc_raw(size);
     if (!file) return fd_fail(error, FD_ERR_MEMORY, "no memory for a model of %zu bytes", size);
     if (size) memcpy(file, data, size);
@@ -37,8 +37,8 @@ fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, 
 /* The file is read, not mapped: somebody may truncate a mapped file, and the next run would die of SIGBUS. It also
  * gives the weights huge pages. Processes share them by loading before they fork. */
 fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
+    if (model) *model = NULL;
     if (!model || !path) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_open: a pointer is NULL");
-    *model = NULL;
     FILE *const stream = fopen(path, "rb");
     if (!stream) return fd_fail(error, FD_ERR_IO, "cannot open '%.200s'", path);
     long size = -1;

@@ -18,38 +18,90 @@ enum { UNITS_PER_THREAD = 2 };
 /* Rows of a narrow layer that make a unit. */
 enum { ROWS_PER_UNIT = 8 };
 
+/* It is followed, in the same block of memory, by `units` and `arena`. */
 struct fd_context {
     unsigned threads;
+    int owns_memory;
     float *arena;          /* threads times model->arena floats */
     uint64_t *nanoseconds; /* an entry an op, or NULL */
     size_t *units;         /* of each phase of a chunk: op_count entries */
 };
 
-fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error) {
-    if (!model || !context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_create: a pointer is NULL");
-    *context = NULL;
+/* Where in a context's memory the parts begin, and where the last one ends. */
+typedef struct fd_layout {
+    size_t units, arena, end;
+} fd_layout;
+
+static fd_status lay_out(const fd_model *model, unsigned threads, fd_layout *layout, fd_error *error) {
+    *layout = (fd_layout){0};
     if (threads < 1 || threads > FD_MAX_THREADS)
         return fd_fail(error, FD_ERR_ARGUMENT, "threads is %u, expected 1 to %u", threads, FD_MAX_THREADS);
-    fd_context *const c = fd_alloc(sizeof *c);
-    if (!c) return fd_fail(error, FD_ERR_MEMORY, "no memory for a context");
-    c->threads = threads;
-    c->units = fd_alloc(model->op_count * sizeof *c->units);
     size_t bytes;
-    c->arena = fd_mul(model->arena * sizeof(float), threads, &bytes) ? fd_alloc(bytes) : NULL;
-    if (!c->arena || !c->units) {
-        fd_context_free(c);
+    layout->units = fd_round_up(sizeof(fd_context), FD_ALIGN);
+    layout->arena = layout->units + fd_round_up(model->op_count * sizeof(size_t), FD_ALIGN);
+    if (!fd_mul(model->arena * sizeof(float), threads, &bytes) || !fd_add(layout->arena, bytes, &layout->end) ||
+        layout->end > SIZE_MAX - FD_ALIGN)
+        return fd_fail(error, FD_ERR_MEMORY, "the scratch of %u threads, %zu bytes each, has no place in memory",
+                       threads, model->arena * sizeof(float));
+    return FD_OK;
+}
+
+/* `memory` is aligned and zero. */
+static fd_context *place(void *memory, const fd_layout *layout, unsigned threads, int owns_memory) {
+    fd_context *const c = memory;
+    *c = (fd_context){
+        .threads = threads,
+        .owns_memory = owns_memory,
+        .arena = (float *)(void *)((char *)memory + layout->arena),
+        .units = (size_t *)(void *)((char *)memory + layout->units),
+    };
+    return c;
+}
+
+fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error) {
+    if (context) *context = NULL;
+    if (!model || !context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_create: a pointer is NULL");
+    fd_layout layout;
+    const fd_status status = lay_out(model, threads, &layout, error);
+    if (status) return status;
+    void *const memory = fd_alloc(layout.end);
+    if (!memory)
         return fd_fail(error, FD_ERR_MEMORY, "no memory for the scratch of %u threads, %zu bytes each", threads,
                        model->arena * sizeof(float));
-    }
-    *context = c;
+    *context = place(memory, &layout, threads, 1);
+    return FD_OK;
+}
+
+fd_status fd_context_size(const fd_model *model, unsigned threads, size_t *size, fd_error *error) {
+    if (size) *size = 0;
+    if (!model || !size) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_size: a pointer is NULL");
+    fd_layout layout;
+    const fd_status status = lay_out(model, threads, &layout, error);
+    /* What aligning the caller's memory may take. */
+    if (status == FD_OK) *size = layout.end + FD_ALIGN - 1;
+    return status;
+}
+
+fd_status fd_context_create_in(const fd_model *model, unsigned threads, void *memory, size_t size, fd_context **context,
+                               fd_error *error) {
+    if (context) *context = NULL;
+    if (!model || !memory || !context)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_create_in: a pointer is NULL");
+    fd_layout layout;
+    const fd_status status = lay_out(model, threads, &layout, error);
+    if (status) return status;
+    const size_t skip = (FD_ALIGN - (uintptr_t)memory % FD_ALIGN) % FD_ALIGN;
+    if (size < skip || size - skip < layout.end)
+        return fd_fail(error, FD_ERR_ARGUMENT, "a context of %u threads needs %zu bytes (fd_context_size), got %zu",
+                       threads, layout.end + FD_ALIGN - 1, size);
+    void *const aligned = (char *)memory + skip;
+    memset(aligned, 0, layout.end); /* margins of activations are never written again */
+    *context = place(aligned, &layout, threads, 0);
     return FD_OK;
 }
 
 void fd_context_free(fd_context *context) {
-    if (!context) return;
-    fd_free(context->arena);
-    fd_free(context->units);
-    fd_free(context);
+    if (context && context->owns_memory) fd_free(context);
 }
 
 fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error) {

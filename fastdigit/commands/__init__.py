@@ -1,1 +1,1 @@
-"""The subcommands of ``fastdigit``, a module each, imported only when one is used."""
+"""Subcommands of ``fastdigit`` that need no room of their own; one a module."""

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-v", "--verbose", action="store_true", help="print what each pass did, and the program")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     output = options.output or options.source.with_suffix(f".{options.emit}")
     result = fastdigit.compile(
         options.source,

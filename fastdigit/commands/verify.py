@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_samples(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     found = fastdigit.verify(options.model, options.source, **common.samples_of(options))
     common.print_verification(found)
     print(f"{options.model} computes what {options.source} does")

@@ -1,0 +1,55 @@
+"""An HTTP server of models: the Open Inference Protocol, a page to draw on, metrics.
+
+``fastdigit serve`` runs it; :func:`create_app` gives the ASGI application to a server of one's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastdigit.errors import MissingExtraError
+from fastdigit.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from fastdigit.serve.app import App
+
+__all__ = ["Settings", "create_app"]
+
+EXTRA = ("PIL", "httptools", "prometheus_client", "starlette", "uvicorn")
+
+
+def require_extra() -> None:
+    """Raise :class:`MissingExtraError` unless what the server needs is installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"the server needs {', '.join(missing)}: pip install 'fastdigit[serve]'"
+        )
+
+
+def create_app(settings: Settings | None = None) -> App:
+    """Make the ASGI application; its models are open when it returns.
+
+    Parameters
+    ----------
+    settings
+        Models and limits; by default, those of :class:`Settings`.
+
+    Raises
+    ------
+    MissingExtraError
+        The extra ``serve`` is not installed.
+    OSError, ModelFormatError, UnsupportedError, IsaError
+        A model cannot be opened; see :func:`fastdigit.load`.
+
+    Notes
+    -----
+    It may be made before a server forks its workers, which then share the models' memory: no
+    thread and no event loop is bound to it until its first request.
+    """
+    require_extra()
+    from fastdigit.serve.app import App
+
+    return App(settings or Settings())

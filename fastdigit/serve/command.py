@@ -1,0 +1,108 @@
+"""The command ``fastdigit serve``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fastdigit.serve import require_extra
+from fastdigit.serve.settings import Settings
+
+__all__ = ["add_arguments", "run"]
+
+TOKEN_VARIABLE = "FASTDIGIT_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one (%(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes, of which each keeps one core busy; 0: one for each CPU that this "
+        "process may use (%(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=_model,
+        metavar="NAME=PATH",
+        help="serve a .fdm file as NAME, beside the model that ships as 'digits'; may be repeated",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=("critical", "error", "warning", "info", "debug"),
+        help="(%(default)s)",
+    )
+    batching = parser.add_argument_group("batching")
+    limits = parser.add_argument_group("limits")
+    for group, name, unit, text in (
+        (batching, "max_batch_size", "N", "images run together"),
+        (batching, "max_queue_delay_microseconds", "US", "wait for more images to run together"),
+        (batching, "max_queue_size", "N", "images that may wait for a model"),
+        (limits, "timeout", "S", "seconds from request to answer"),
+        (limits, "read_timeout", "S", "seconds a client may take to send its request"),
+        (limits, "max_body_bytes", "N", "size of a request"),
+        (limits, "max_buffered_bytes", "N", "size of all requests in progress"),
+        (limits, "max_pixels", "N", "size of a picture"),
+        (limits, "max_connections", "N", "open connections"),
+        (limits, "drain_delay", "S", "seconds of saying 'not ready' between SIGTERM and the end"),
+    ):
+        default = getattr(Settings, name)
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar=unit,
+            help=f"{text} (%(default)s)",
+        )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token that clients must send as 'Authorization: Bearer TOKEN'; "
+        f"without it, {TOKEN_VARIABLE} in the environment counts",
+    )
+
+
+def _model(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, path
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Serve; return the exit status."""
+    require_extra()
+    token = os.environ.get(TOKEN_VARIABLE)
+    if options.token_file is not None:
+        token = options.token_file.read_text(encoding="utf-8").strip()
+    names = [name for name, _ in options.model]
+    if len(set(names)) < len(names):
+        parser.error("--model: a name is given twice")
+    if options.workers < 0:
+        parser.error("--workers is negative")
+    try:
+        settings = Settings(
+            models=dict(options.model),
+            token=token,
+            **{
+                name: getattr(options, name)
+                for name in vars(options)
+                if name in Settings.__dataclass_fields__ and name != "models"
+            },
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    from fastdigit.serve.server import run as serve
+    from fastdigit.threads import available_cpus
+
+    workers = options.workers or available_cpus()
+    return serve(settings, options.host, options.port, workers, options.log_level)

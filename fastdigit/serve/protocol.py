@@ -1,0 +1,338 @@
+"""The Open Inference Protocol, version 2, as bytes: requests in, responses out.
+
+Sources: "Open Inference Protocol", https://github.com/kserve/open-inference-protocol, and the
+"Binary Tensor Data Extension" of Triton Inference Server, whose clients send it by default.
+Nothing here knows of HTTP servers or of the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import numpy as np
+
+from fastdigit.serve.errors import RequestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["VERSION", "Answer", "Inference", "Signature", "decompressed", "encode", "parse"]
+
+VERSION: Final = "1"
+"""The only version of each model."""
+
+PLATFORM: Final = "fastdigit"
+INPUT: Final = "input"
+LABEL: Final = "label"
+
+#: Datatypes of the protocol that an input may have; floats other than FP32 are converted.
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "FP32": np.dtype("<f4"),
+    "UINT8": np.dtype("u1"),
+    "FP64": np.dtype("<f8"),
+    "FP16": np.dtype("<f2"),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes and gives.
+
+    Attributes
+    ----------
+    name
+        The name it is served as.
+    shape
+        Of one image.
+    outputs
+        How many values an image gives.
+    values
+        What they are: "probabilities" or "logits".
+    accepts_bytes
+        Whether the input may be UINT8 in 0..255.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    outputs: int
+    values: str
+    accepts_bytes: bool
+
+    @property
+    def output_names(self) -> tuple[str, str]:
+        return self.values, LABEL
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether it is that of images behind one another, also flat or without a channel axis."""
+        one = shape[1:]
+        return len(shape) > 1 and (
+            one == self.shape
+            or one == (math.prod(self.shape),)
+            or (len(self.shape) == 3 and self.shape[2] == 1 and one == self.shape[:2])
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "versions": [VERSION],
+            "platform": PLATFORM,
+            "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *self.shape]}],
+            "outputs": [
+                {"name": self.values, "datatype": "FP32", "shape": [-1, self.outputs]},
+                {"name": LABEL, "datatype": "INT64", "shape": [-1]},
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A request, checked but for the values of the images."""
+
+    id: str | None
+    images: NDArray[Any]
+    #: Outputs that are wanted, in order, and whether in binary.
+    outputs: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Body of a response; `header_length` is that of the JSON if tensors follow it."""
+
+    body: bytes
+    header_length: int | None
+
+
+def _refuse(message: str) -> NoReturn:
+    raise RequestError(400, message)
+
+
+def parse(body: bytes, header_length: str | None, signature: Signature) -> Inference:
+    """Read a request.
+
+    Parameters
+    ----------
+    body
+        JSON, followed by the tensors that are sent in binary.
+    header_length
+        The header ``Inference-Header-Content-Length``: bytes of the JSON; None: all of them.
+    signature
+        What the model takes and gives.
+
+    Raises
+    ------
+    RequestError
+        400: the request is wrong; the message says in what.
+    """
+    size = len(body)
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
+            _refuse(f"Inference-Header-Content-Length is {header_length[:40]!r}, expected a number")
+        size = int(header_length)
+        if size > len(body):
+            _refuse(
+                f"Inference-Header-Content-Length is {size}, but the body has {len(body)} bytes"
+            )
+    request = _json(body[:size] if size < len(body) else body)
+    if not isinstance(request, dict):
+        _refuse(f"the request is a JSON {_kind(request)}, expected an object with 'inputs'")
+    identifier = request.get("id")
+    if identifier is not None and not isinstance(identifier, str):
+        _refuse(f"id is a JSON {_kind(identifier)}, expected a string")
+    parameters = _parameters(request, "the request")
+    outputs = _outputs(request.get("outputs"), parameters, signature)
+    images = _images(request.get("inputs"), memoryview(body)[size:], signature)
+    return Inference(identifier, images, outputs)
+
+
+def _json(data: bytes) -> Any:
+    def constant(name: str) -> NoReturn:
+        _refuse(f"the request has the number {name}, which JSON does not know")
+
+    try:
+        return json.loads(data, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        _refuse(f"the request is not JSON: {str(error)[:200]}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        _refuse(f"parameters of {what} are a JSON {_kind(parameters)}, expected an object")
+    for name in ("shared_memory_region", "classification"):
+        if name in parameters:
+            _refuse(f"{what} has the parameter {name}, an extension that is not supported")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        _refuse(f"parameter {name} is a JSON {_kind(value)}, expected true or false")
+    return value
+
+
+def _outputs(
+    wanted: Any, parameters: dict[str, Any], signature: Signature
+) -> tuple[tuple[str, bool], ...]:
+    binary = _flag(parameters, "binary_data_output", False)
+    if wanted is None or wanted == []:
+        return tuple((name, binary) for name in signature.output_names)
+    if not isinstance(wanted, list):
+        _refuse(f"outputs are a JSON {_kind(wanted)}, expected an array")
+    found: dict[str, bool] = {}
+    for output in wanted:
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(name, str) or name not in signature.output_names or name in found:
+            _refuse(
+                f"outputs are to be named once each, out of {', '.join(signature.output_names)}"
+            )
+        found[name] = _flag(_parameters(output, f"output {name}"), "binary_data", binary)
+    return tuple(found.items())
+
+
+def _images(inputs: Any, binary: memoryview, signature: Signature) -> NDArray[Any]:
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        _refuse(f"inputs are to be an array of one object, the tensor {INPUT!r}")
+    tensor = inputs[0]
+    if tensor.get("name") != INPUT:
+        _refuse(f"the input is named {str(tensor.get('name'))[:40]!r}, expected {INPUT!r}")
+    datatype = tensor.get("datatype")
+    dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
+    if dtype is None or (dtype.kind == "u" and not signature.accepts_bytes):
+        taken = "FP32, FP64, FP16" + (" or UINT8" if signature.accepts_bytes else "")
+        _refuse(f"the input has datatype {str(datatype)[:40]}, expected {taken}")
+    shape = _shape(tensor.get("shape"), signature)
+    parameters = _parameters(tensor, f"input {INPUT}")
+    if "binary_data_size" in parameters:
+        if "data" in tensor:
+            _refuse("the input has both 'data' and 'binary_data_size'")
+        return _from_bytes(parameters["binary_data_size"], binary, dtype, shape)
+    if len(binary):
+        _refuse(f"{len(binary)} bytes follow the JSON, but no input has 'binary_data_size'")
+    return _from_json(tensor.get("data"), dtype, shape)
+
+
+def _shape(shape: Any, signature: Signature) -> tuple[int, ...]:
+    if (
+        not isinstance(shape, list)
+        or len(shape) > 8
+        or not all(type(n) is int and 0 <= n < 2**31 for n in shape)
+        or not signature.accepts(tuple(shape))
+    ):
+        _refuse(
+            f"the input has shape {str(shape)[:80]}, expected [N, "
+            f"{', '.join(map(str, signature.shape))}]"
+        )
+    return tuple(shape)
+
+
+def _from_bytes(
+    size: Any, binary: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    expected = math.prod(shape) * dtype.itemsize
+    if type(size) is not int or size != expected:
+        _refuse(
+            f"binary_data_size is {str(size)[:40]}, but shape and datatype make {expected} bytes"
+        )
+    if len(binary) != size:
+        _refuse(f"binary_data_size is {size}, but {len(binary)} bytes follow the JSON")
+    return _converted(np.frombuffer(binary, dtype).reshape(shape))
+
+
+def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if not isinstance(data, list):
+        _refuse("the input has neither 'data', an array, nor 'binary_data_size'")
+    try:
+        values = np.array(data)
+    except (ValueError, OverflowError):
+        _refuse("'data' is not a regular array of numbers")
+    if values.size and values.dtype.kind not in "fiu":
+        _refuse("'data' holds something that is no number")
+    if values.shape != shape and values.shape != (math.prod(shape),):
+        _refuse(
+            f"'data' has shape {list(values.shape)}, expected {list(shape)}, or all in one array"
+        )
+    values = values.reshape(shape)
+    if dtype.kind == "u":
+        if values.size and (
+            values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255
+        ):
+            _refuse("'data' of datatype UINT8 holds something that is no integer in 0..255")
+        return values.astype(np.uint8)
+    return _converted(values)
+
+
+def _converted(values: NDArray[Any]) -> NDArray[Any]:
+    """Bytes, or float32."""
+    if values.dtype.kind == "u" and values.dtype.itemsize == 1:
+        return values
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
+        return values.astype(np.float32, copy=False)
+
+
+def encode(
+    request: Inference, signature: Signature, values: NDArray[np.float32], identifier: str | None
+) -> Answer:
+    """Write the response: the values of each image, the label, or both."""
+    outputs: list[dict[str, Any]] = []
+    tensors: list[bytes] = []
+    for name, binary in request.outputs:
+        array: NDArray[Any]
+        if name == LABEL:
+            # As `Model.predict` does: the first of the greatest.
+            array, datatype = values.argmax(axis=1), "INT64"
+        else:
+            array, datatype = values, "FP32"
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        if binary:
+            tensors.append(array.astype("<i8" if name == LABEL else "<f4", copy=False).tobytes())
+            output["parameters"] = {"binary_data_size": len(tensors[-1])}
+        else:
+            output["data"] = array.ravel().tolist()
+        outputs.append(output)
+    response: dict[str, Any] = {
+        "model_name": signature.name,
+        "model_version": VERSION,
+        "outputs": outputs,
+    }
+    if identifier is not None:
+        response["id"] = identifier
+    header = json.dumps(response, separators=(",", ":")).encode()
+    if not tensors:
+        return Answer(header, None)
+    return Answer(b"".join([header, *tensors]), len(header))
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo ``Content-Encoding``, as far as the result has at most `limit` bytes.
+
+    Raises
+    ------
+    RequestError
+        415: another encoding than gzip or deflate; 413: too large; 400: damaged.
+    """
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise RequestError(415, f"Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    try:
+        data = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        _refuse(f"the body is not {encoding}: {error}")
+    if len(data) > limit:
+        raise RequestError(413, f"the body has more than {limit} bytes when decompressed")
+    if not inflater.eof or inflater.unused_data:
+        _refuse(f"the body is not {encoding}: it ends too early or too late")
+    return data

@@ -1,0 +1,158 @@
+"""Processes and sockets: one worker here, or several under uvicorn's supervisor."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from fastdigit.serve import create_app
+from fastdigit.serve.http import Protocol
+from fastdigit.serve.metrics import DIRECTORY
+from fastdigit.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from fastdigit.serve.app import App
+
+__all__ = ["run"]
+
+logger = logging.getLogger("fastdigit.serve")
+
+BACKLOG = 2048
+
+
+class Factory:
+    """Makes the application in each worker; it travels there by pickle, from us to us."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self) -> App:
+        return create_app(self.settings)
+
+
+class WorkerSocket:
+    """A listening socket that each worker opens for itself: it is made where it is unpickled.
+
+    Workers that share one socket accept connections as they come, and one may get nearly all of
+    them; with SO_REUSEPORT the kernel deals them out. The parent holds `port`, bound but not
+    listening, so that nobody else gets it.
+    """
+
+    def __init__(self, family: int, address: tuple[Any, ...]) -> None:
+        self.family = family
+        self.address = address
+
+    def __reduce__(self) -> tuple[Callable[..., socket.socket], tuple[Any, ...]]:
+        return bound_socket, (self.family, self.address)
+
+
+def bound_socket(family: int, address: tuple[Any, ...], shared: bool = True) -> socket.socket:
+    """A socket bound to an address; shared: one of several."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    bound.set_inheritable(True)
+    return bound
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(settings: Settings, host: str, port: int, workers: int, log_level: str) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings
+        What to serve.
+    host, port
+        Where to listen; port 0: any that is free, which is printed.
+    workers
+        Processes, each with models and queues of its own.
+    log_level
+        One of uvicorn's.
+
+    Returns
+    -------
+    int
+        0, or uvicorn's status if a worker could not start.
+    """
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    reserved = bound_socket(family, address, shared=workers > 1)
+    if not is_loopback(host) and settings.token is None:
+        logger.warning("listening on %s, open to whoever reaches it: set a token", host)
+    with reserved, _uncaught_sigterm():
+        address = reserved.getsockname()
+        shown = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
+        config = uvicorn.Config(
+            Factory(settings),
+            factory=True,
+            host=host,
+            port=address[1],
+            http=Protocol,
+            proxy_headers=False,
+            ws="none",
+            workers=workers,
+            backlog=BACKLOG,
+            access_log=False,
+            server_header=False,
+            log_level=log_level,
+            timeout_graceful_shutdown=int(settings.timeout) + 1,
+        )
+        print(f"fastdigit serves http://{shown}:{address[1]}/", file=sys.stderr, flush=True)
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[reserved])
+            return 0
+        create_app(settings)  # what can't be opened shall be said once, here
+        with _metrics_directory():
+            Multiprocess(config, [WorkerSocket(family, address)]).run()  # type: ignore[list-item]
+    return 0
+
+
+@contextmanager
+def _uncaught_sigterm() -> Iterator[None]:
+    """uvicorn raises SIGTERM again when it has drained: it shall not kill us then."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _metrics_directory() -> Iterator[None]:
+    """Where workers count, if the environment doesn't say where."""
+    if DIRECTORY in os.environ:
+        yield
+        return
+    made = tempfile.mkdtemp(prefix="fastdigit-metrics-")
+    os.environ[DIRECTORY] = made
+    try:
+        yield
+    finally:
+        del os.environ[DIRECTORY]
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""What a server is told: models, limits, how it batches."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastdigit.threads import Threads
+
+__all__ = ["DEFAULT_NAME", "Settings"]
+
+DEFAULT_NAME: Final = "digits"
+"""Name under which the model that ships with the package is served."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a server.
+
+    Attributes
+    ----------
+    models
+        Path of each model file by the name it is served as. `DEFAULT_NAME` is the model that
+        ships with the package, unless it is given a path here.
+    threads
+        Threads of a call; see :func:`fastdigit.load`. One worker process a core is better.
+    max_batch_size
+        Images that are run together; what a longer request brings is run in parts.
+    max_queue_delay_microseconds
+        How long an image may wait for others to share its batch. With 0, what came while the
+        engine was busy is run together, and nothing waits for what may come.
+    max_queue_size
+        Images that may wait for one model; further requests get status 429. No request may have
+        more.
+    timeout
+        Seconds from a complete request to its answer, else status 504.
+    read_timeout
+        Seconds that a client may take to send a request's headers, and again its body.
+    max_body_bytes
+        Size of a request's body, as sent and as decompressed.
+    max_buffered_bytes
+        Bodies of all requests in progress together; beyond that, status 503.
+    max_pixels
+        Size of a picture sent to ``/predict``.
+    max_connections
+        Open connections; one more gets status 503.
+    token
+        If not None, what clients must send as ``Authorization: Bearer TOKEN``, except for health
+        and for the page itself.
+    drain_delay
+        Seconds between SIGTERM and the end of listening, in which the server says that it is not
+        ready, and still answers.
+    """
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    threads: Threads | None = None
+    max_batch_size: int = 64
+    max_queue_delay_microseconds: int = 0
+    max_queue_size: int = 4096
+    timeout: float = 10.0
+    read_timeout: float = 10.0
+    max_body_bytes: int = 16 << 20
+    max_buffered_bytes: int = 256 << 20
+    max_pixels: int = 16_000_000
+    max_connections: int = 4096
+    token: str | None = field(default=None, repr=False)
+    drain_delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.models:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"a model cannot be named {name!r}: letters, digits, '_', '.' and '-' only"
+                )
+        for field_name, least in (
+            ("max_batch_size", 1),
+            ("max_queue_delay_microseconds", 0),
+            ("max_queue_size", 1),
+            ("max_body_bytes", 1),
+            ("max_buffered_bytes", 1),
+            ("max_pixels", 1),
+            ("max_connections", 1),
+            ("drain_delay", 0),
+        ):
+            if not getattr(self, field_name) >= least:
+                value = getattr(self, field_name)
+                raise ValueError(f"{field_name} is {value}, expected at least {least}")
+        for field_name in ("timeout", "read_timeout"):
+            if not getattr(self, field_name) > 0:
+                raise ValueError(f"{field_name} is {getattr(self, field_name)}, expected seconds")
+        if self.token is not None and (not self.token or not self.token.isascii()):
+            raise ValueError("the token is empty or not ASCII")
+
+    def paths(self) -> dict[str, str | None]:
+        """Path of each model to serve; None is the one that ships with the package."""
+        return {DEFAULT_NAME: None, **{name: os.fspath(p) for name, p in self.models.items()}}

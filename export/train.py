@@ -249,6 +249,7 @@ def finish(
     if recipe.widths != SEED_WIDTHS:
         model = build_model(dataclasses.replace(recipe, widths=SEED_WIDTHS))
         prune.embed(trained, model)
+        model.optimizer.build(model.trainable_variables)  # or loading warns that it has no state
     (images, labels), test = data
     evaluated = "test"
     if validation.any():

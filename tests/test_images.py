@@ -51,8 +51,9 @@ def test_the_result_is_as_mnist_says(digit: np.ndarray) -> None:
     assert max(np.ptp(ys), np.ptp(xs)) + 1 <= 20
     for axis, inked in ((1, ys), (0, xs)):
         centre = out.sum(axis, dtype=float) @ np.arange(28) / out.sum(dtype=float)
-        # In the middle to half a pixel, unless the box would leave the image.
-        assert abs(centre - 14) <= 0.5 + 1e-6 or 0 in inked or 27 in inked
+        # In the middle to half a pixel (and what rounding to bytes moves), unless the box would
+        # leave the image.
+        assert abs(centre - 14) <= 0.51 or 0 in inked or 27 in inked
 
 
 @settings(deadline=None)

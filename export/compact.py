@@ -3,22 +3,37 @@
 What the compiler does for fastdigit (``remove_dead_units``), done for everybody else: a network
 pruned by zeroing weights becomes one that was built small, so that a comparison with other runtimes
 shows what the runtimes do, not who skips zeros. Which units those are, the compiler's pass decides.
+
+    python -m export.compact MODEL.keras OUT.keras
+
+writes it for runtimes that read Keras; ``export.to_onnx --compact`` is for the others.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdigit.errors import UnsupportedError
+from export.calibration import log_probabilities, softmax
+from export.train import network_input, save_model
+from fastdigit.datasets import load_mnist, load_mnist_test
+from fastdigit.errors import FastDigitError, InputError, UnsupportedError, VerificationError
 
 if TYPE_CHECKING:
     import keras
+    import numpy.typing as npt
 
     from fastdigit.compiler.ir import Conv2D, Dense
 
-__all__ = ["compact_model"]
+__all__ = ["compact_model", "fold_temperature", "main", "verify"]
+
+#: Largest difference of a probability that rounding explains.
+TOLERANCE = 1e-5
 
 
 def compact_model(model: keras.Model) -> keras.Model:
@@ -97,3 +112,100 @@ def _node_name(layer: keras.Layer) -> str:
 def _weights(op: Conv2D | Dense) -> list[Any]:
     weights = [op.weights] if op.bias is None else [op.weights, op.bias]
     return [array.astype(np.float32) for array in weights]
+
+
+def fold_temperature(model: keras.Model, temperature: float) -> keras.Model:
+    """Divide the weights of the last layer, a dense one with a softmax, by a temperature, in place.
+
+    Keras has no softmax with a temperature. Rounding the quotients may turn over a label that is
+    nearly a tie, which the ``.fdm`` and ONNX files, which keep their weights, don't do.
+
+    Raises
+    ------
+    UnsupportedError
+        The last layer is another one.
+    InputError
+        The temperature is not a number > 0 that float32 has.
+    """
+    stored = np.float32(temperature)
+    if not (np.isfinite(stored) and stored > 0):
+        raise InputError(f"temperature is {temperature}, expected a number > 0 that float32 has")
+    last = model.layers[-1]
+    if type(last).__name__ != "Dense" or last.get_config()["activation"] != "softmax":
+        raise UnsupportedError(
+            f"layer {last.name!r} is the last; a temperature needs a Dense with a softmax there"
+        )
+    last.set_weights([weight / stored for weight in last.get_weights()])
+    return model
+
+
+def verify(
+    small: keras.Model, model: keras.Model, temperature: float, images: npt.NDArray[np.uint8]
+) -> float:
+    """Compare `small`, with its temperature, with `model` on uint8 `images` (N, 28, 28).
+
+    Returns
+    -------
+    float
+        Largest absolute difference of a probability.
+
+    Raises
+    ------
+    VerificationError
+        A label differs, or a probability by more than `TOLERANCE` (times the temperature, where
+        that is greater than 1: it magnifies the rounding of small probabilities).
+    """
+    x = network_input(images)
+    plain = model.predict(x, batch_size=500, verbose=0)
+    got = small.predict(x, batch_size=500, verbose=0)
+    difference = float(np.abs(got - softmax(log_probabilities(plain), temperature)).max())
+    labels = int((got.argmax(axis=1) != plain.argmax(axis=1)).sum())
+    tolerance = TOLERANCE * max(1.0, temperature)
+    if labels or not difference <= tolerance:
+        raise VerificationError(
+            f"the small model and {model.name!r} differ on {labels} of {len(x)} labels and by up "
+            f"to {difference:.2g} in a probability; expected none and at most {tolerance:.0e}"
+        )
+    return difference
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.compact",
+        description="Leave out of a Keras model the units that make no difference.",
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL.keras")
+    add("output", type=Path, metavar="OUT.keras")
+    add("--temperature", type=float, default=1.0, help="of the softmax; default: 1")
+    add("--data", type=Path, help="test digits to compare on; default: those in the package")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
+    try:
+        import keras
+
+        model = keras.saving.load_model(options.model, compile=False)
+        images, _ = load_mnist(options.data)[1] if options.data else load_mnist_test()
+        small = compact_model(model)
+        if options.temperature != 1:
+            fold_temperature(small, options.temperature)
+        difference = verify(small, model, options.temperature, images)
+        save_model(small, options.output)
+    except (FastDigitError, OSError, ValueError) as error:
+        print(f"export.compact: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(
+            f"export.compact: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr
+        )
+        return 1
+    print(
+        f"{options.output}: {small.count_params():,} of {model.count_params():,} parameters; "
+        f"labels of {len(images)} test digits identical, largest difference of a probability "
+        f"{difference:.2g}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from export import to_onnx
+from export import compact, to_onnx
 from export.batches import network_input
-from export.calibration import set_temperature
+from export.calibration import set_temperature, softmax
 from export.compact import compact_model
 from export.recipes import RECIPES, build_model
 from fastdigit.datasets import load_mnist_test
@@ -153,3 +153,35 @@ def test_a_wrong_temperature_is_found() -> None:
     assert to_onnx.verify_temperature(tempered, model, 1.5, images[:50]) <= to_onnx.TOLERANCE
     with pytest.raises(VerificationError, match="ONNX Runtime and the softmax of its logits"):
         to_onnx.verify_temperature(tempered, model, 1.6, images[:50])
+
+
+def test_keras_file(images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import keras
+
+    model = prune(randomize(build_model(RECIPES["seed"]), seed=3), LEFT, inwards=True)
+    model.save(tmp_path / "pruned.keras")
+    paths = [str(tmp_path / "pruned.keras"), str(tmp_path / "small.keras")]
+    assert compact.main([*paths, "--temperature", "0.6"]) == 0
+    assert "labels of 10000 test digits identical" in capsys.readouterr().out
+    small = keras.saving.load_model(tmp_path / "small.keras")
+    assert small.count_params() == compact_model(model).count_params()
+    logits = keras.Model(model.inputs, model.layers[-2].output).predict(images, verbose=0)
+    kernel, bias = (weight.astype(np.float64) for weight in model.layers[-1].get_weights())
+    want = softmax(logits.astype(np.float64) @ kernel + bias, 0.6)
+    np.testing.assert_allclose(small.predict(images, verbose=0), want, rtol=0, atol=1e-5)
+    assert compact.main([*paths, "--temperature", "-1"]) == 1
+    assert "temperature is -1" in capsys.readouterr().err
+
+
+def test_keras_model_that_differs() -> None:
+    import keras
+
+    model = randomize(build_model(RECIPES["seed"]), seed=3)
+    small = compact_model(model)
+    bias = small.layers[-1].bias
+    bias.assign(bias.numpy() + np.float32(1e-3) * np.arange(10, dtype=np.float32))
+    with pytest.raises(VerificationError, match="the small model and 'seed' differ on"):
+        compact.verify(small, model, 1.0, load_mnist_test()[0][:300])
+    linear = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="last")])
+    with pytest.raises(UnsupportedError, match="'last' is the last"):
+        compact.fold_temperature(linear, 2.0)

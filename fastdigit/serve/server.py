@@ -99,6 +99,8 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
     int
         0, or uvicorn's status if a worker could not start.
     """
+    # With several workers each makes its own, but what can't be opened shall be said once.
+    app = create_app(settings)
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -109,8 +111,8 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
         address = reserved.getsockname()
         shown = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
         config = uvicorn.Config(
-            Factory(settings),
-            factory=True,
+            app if workers == 1 else Factory(settings),
+            factory=workers > 1,
             host=host,
             port=address[1],
             http=Protocol,
@@ -127,7 +129,6 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
         if workers == 1:
             uvicorn.Server(config).run(sockets=[reserved])
             return 0
-        create_app(settings)  # what can't be opened shall be said once, here
         with _metrics_directory():
             Multiprocess(config, [WorkerSocket(family, address)]).run()  # type: ignore[list-item]
     return 0

@@ -126,6 +126,8 @@ def test_it_fits_the_width(page: Any) -> None:
     for selector in ("#board", "#bars", "#seen", "#clear", "#choose"):
         box = page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= page.viewport_size["width"]
+    heights = page.locator("#bars .percent").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert len(set(heights)) == 1, "100.0 % must not wrap"
     if directory := os.environ.get("FASTDIGIT_SCREENSHOTS"):
         page.screenshot(path=f"{directory}/page-{page.viewport_size['width']}.png", full_page=True)
 

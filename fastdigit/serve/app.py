@@ -107,11 +107,20 @@ class Served:
 class App:
     """The ASGI application; :func:`fastdigit.serve.create_app` makes it.
 
+    Parameters
+    ----------
+    settings
+        What to serve.
+    open_model
+        Opens each; :func:`fastdigit.load`, unless a benchmark serves something else.
+
+    Notes
+    -----
     Inference requests go straight to :meth:`_infer`, everything else through Starlette: what
     Starlette does for a request would take as long as the network.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_model: Callable[..., Model] = load) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
@@ -120,7 +129,7 @@ class App:
         self._token = None if settings.token is None else b"Bearer " + settings.token.encode()
         self._decoders = ThreadPoolExecutor(DECODERS, "fastdigit-decode")
         self.models = {
-            name: Served(name, load(path, threads=settings.threads), settings, self.metrics)
+            name: Served(name, open_model(path, threads=settings.threads), settings, self.metrics)
             for name, path in settings.paths().items()
         }
         self._infer_paths = {

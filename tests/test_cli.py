@@ -1,0 +1,98 @@
+"""The `fastdigit` command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdigit
+from fastdigit.cli import COMMANDS, main
+from fastdigit.datasets import load_mnist_test
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    paths = []
+    for i, digit in enumerate(load_mnist_test()[0][:3]):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(255 - digit.repeat(6, 0).repeat(6, 1)).save(paths[-1])
+    return paths
+
+
+def test_predict(pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", *map(str, pictures)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2] for line in lines] == ["7", "2", "1"]
+    assert all(line.startswith(f"{path}: ") for line, path in zip(lines, pictures, strict=True))
+
+    assert main(["predict", "--json", str(pictures[0])]) == 0
+    record = json.loads(capsys.readouterr().out)
+    want = fastdigit.predict_proba(fastdigit.normalize(pictures[0]))[0]
+    assert (record["label"], record["class"]) == (7, "7")
+    assert np.array(record["probabilities"], np.float32).tobytes() == want.tobytes()
+
+
+def test_predict_goes_on_after_a_file_it_cannot_read(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("no picture")
+    files = [str(tmp_path / "text"), str(tmp_path / "nothing"), str(pictures[1])]
+    assert main(["predict", *files]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{pictures[1]}: 2")
+    assert "no PNG or JPEG" in shown.err and "No such file" in shown.err
+
+
+def test_errors_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model", str(tmp_path / "nothing.fdm"), "x"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("fastdigit predict: ") and "Traceback" not in shown
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["serve", "--port", "x"], ["predict"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and "usage: fastdigit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS) or "options" in shown
+
+
+def test_help_needs_no_extra() -> None:
+    """Subcommands are imported when asked for, and their extras later still."""
+    code = (
+        "import sys\nfrom fastdigit.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print([m for m in ('PIL', 'starlette', 'uvicorn', 'tensorflow') if m in sys.modules])"
+    )
+    for arguments in (["--help"], ["serve", "--help"], ["predict", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "uvicorn" else real(name)
+    )
+    assert main(["serve"]) == 2
+    assert "pip install 'fastdigit[serve]'" in capsys.readouterr().err

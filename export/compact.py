@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.batches import network_input
 from export.calibration import log_probabilities, softmax
-from export.train import network_input, save_model
+from export.train import save_model
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, UnsupportedError, VerificationError
 

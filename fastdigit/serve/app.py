@@ -32,6 +32,7 @@ from fastdigit.serve import protocol
 from fastdigit.serve.batching import Batcher
 from fastdigit.serve.errors import ClientGone, RequestError
 from fastdigit.serve.metrics import CONTENT_TYPE, Metrics, forget_dead_workers
+from fastdigit.serve.openapi import document
 from fastdigit.serve.protocol import VERSION, Signature
 from fastdigit.serve.settings import DEFAULT_NAME, Settings
 
@@ -107,11 +108,20 @@ class Served:
 class App:
     """The ASGI application; :func:`fastdigit.serve.create_app` makes it.
 
+    Parameters
+    ----------
+    settings
+        What to serve.
+    open_model
+        Opens each; :func:`fastdigit.load`, unless a benchmark serves something else.
+
+    Notes
+    -----
     Inference requests go straight to :meth:`_infer`, everything else through Starlette: what
     Starlette does for a request would take as long as the network.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_model: Callable[..., Model] = load) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
@@ -120,7 +130,7 @@ class App:
         self._token = None if settings.token is None else b"Bearer " + settings.token.encode()
         self._decoders = ThreadPoolExecutor(DECODERS, "fastdigit-decode")
         self.models = {
-            name: Served(name, load(path, threads=settings.threads), settings, self.metrics)
+            name: Served(name, open_model(path, threads=settings.threads), settings, self.metrics)
             for name, path in settings.paths().items()
         }
         self._infer_paths = {
@@ -144,6 +154,7 @@ class App:
             Route("/v2/health/ready", self._ready),
             Route("/predict", self._predict, methods=["POST"]),
             Route("/metrics", self._metrics),
+            Route("/openapi.json", self._openapi),
             *(Route(path, self._asset) for path in PAGE),
             *(Route(base, self._model) for base in (model, version)),
             *(Route(base + "/ready", self._model_ready) for base in (model, version)),
@@ -423,6 +434,10 @@ class App:
 
     async def _metrics(self, request: Request) -> Response:
         return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def _openapi(self, request: Request) -> Response:
+        signatures = [served.signature for served in self.models.values()]
+        return JSONResponse(document(__version__, signatures, token=self._token is not None))
 
     async def _asset(self, request: Request) -> Response:
         return self._page[request.url.path]

@@ -22,6 +22,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         # uvicorn makes connections itself, so they ask the application for its limits.
         self._settings: Settings = self.app.settings
+        self._deaf = False
         self._header_bytes: int | None = 0
         self._header_timer: asyncio.TimerHandle | None = None
         if len(self.connections) > self._settings.max_connections:
@@ -34,7 +35,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
         if self._header_bytes is not None:
             self._header_bytes += len(data)
@@ -77,10 +78,15 @@ class Protocol(HttpToolsProtocol):
     def _error(self, status: int, message: str) -> None:
         if self.transport.is_closing():
             return
-        # An earlier request on this connection may still be in progress: its answer comes first,
-        # so there is nothing that can be said now.
-        if self.cycle is None or self.cycle.response_complete:
-            body = json.dumps({"error": message}).encode()
-            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
-            self.transport.write(STATUS_LINE[status] + head % len(body) + b"\r\n" + body)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            broken = cycle.more_body and not cycle.response_started and not self.pipeline
+            if not broken:
+                # What came before gets its answer; what is wrong here ends the connection then.
+                cycle.keep_alive = False
+                self._deaf = True
+                return
+        body = json.dumps({"error": message}).encode()
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(body) + b"\r\n" + body)
         self.transport.close()

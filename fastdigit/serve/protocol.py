@@ -257,6 +257,11 @@ def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArr
         values = np.array(data)
     except (ValueError, OverflowError):
         _refuse("'data' is not a regular array of numbers")
+    if values.dtype.kind == "O" and all(type(value) in (int, float) for value in values.flat):
+        try:  # integers of more than 64 bits
+            values = values.astype(np.float64)
+        except OverflowError:
+            _refuse("'data' holds a number that is out of range")
     if values.size and values.dtype.kind not in "fiu":
         _refuse("'data' holds something that is no number")
     if values.shape != shape and values.shape != (math.prod(shape),):

@@ -35,11 +35,12 @@ BACKLOG = 2048
 class Factory:
     """Makes the application in each worker; it travels there by pickle, from us to us."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, make_app: Callable[[Settings], App]) -> None:
         self.settings = settings
+        self.make_app = make_app
 
     def __call__(self) -> App:
-        return create_app(self.settings)
+        return self.make_app(self.settings)
 
 
 class WorkerSocket:
@@ -80,7 +81,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run(settings: Settings, host: str, port: int, workers: int, log_level: str) -> int:
+def run(
+    settings: Settings,
+    host: str,
+    port: int,
+    workers: int,
+    log_level: str,
+    make_app: Callable[[Settings], App] = create_app,
+) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Parameters
@@ -93,12 +101,16 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
         Processes, each with models and queues of its own.
     log_level
         One of uvicorn's.
+    make_app
+        Makes the application, in each worker.
 
     Returns
     -------
     int
         0, or uvicorn's status if a worker could not start.
     """
+    # With several workers each makes its own, but what can't be opened shall be said once.
+    app = make_app(settings)
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -109,8 +121,8 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
         address = reserved.getsockname()
         shown = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
         config = uvicorn.Config(
-            Factory(settings),
-            factory=True,
+            app if workers == 1 else Factory(settings, make_app),
+            factory=workers > 1,
             host=host,
             port=address[1],
             http=Protocol,
@@ -127,7 +139,6 @@ def run(settings: Settings, host: str, port: int, workers: int, log_level: str) 
         if workers == 1:
             uvicorn.Server(config).run(sockets=[reserved])
             return 0
-        create_app(settings)  # what can't be opened shall be said once, here
         with _metrics_directory():
             Multiprocess(config, [WorkerSocket(family, address)]).run()  # type: ignore[list-item]
     return 0

@@ -1,0 +1,180 @@
+"""The interface as an OpenAPI 3.1 document, for clients to read and tests to hold the server to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastdigit.serve.protocol import DTYPES, INPUT, LABEL, VERSION, Signature
+
+__all__ = ["document"]
+
+Json = dict[str, Any]
+
+#: What becomes infinite as a float32 is no input.
+FLOAT: Json = {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38}
+
+
+def document(version: str, models: Iterable[Signature], *, token: bool) -> Json:
+    """Describe a server.
+
+    Parameters
+    ----------
+    version
+        Of fastdigit.
+    models
+        What is served.
+    token
+        Whether clients must send one.
+    """
+    paths: Json = {
+        "/v2": {"get": _get("About the server", _object(name=_string(), version=_string()), 200)},
+        "/v2/health/live": {
+            "get": _open(_get("Whether it runs", _object(live={"const": True}), 200))
+        },
+        "/v2/health/ready": {
+            "get": _open(_get("Whether it accepts requests", _object(ready=_boolean()), 200, 503))
+        },
+        "/metrics": {
+            "get": {
+                "summary": "Metrics for Prometheus",
+                "responses": {
+                    "200": {
+                        "description": "Text format",
+                        "content": {"text/plain": {"schema": _string()}},
+                    }
+                },
+            }
+        },
+        "/predict": {
+            "post": {
+                "summary": "Read the digit in an image file",
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        kind: {"schema": {"type": "string", "contentMediaType": kind}}
+                        for kind in ("image/png", "image/jpeg")
+                    },
+                },
+                "responses": _responses(
+                    {"type": "object", "required": ["label", "class", "image"]},
+                    *(200, 400, 408, 413, 415, 429, 503, 504),
+                ),
+            }
+        },
+    }
+    for signature in models:
+        for path in ("", f"/versions/{VERSION}"):
+            base = f"/v2/models/{signature.name}{path}"
+            metadata = _object(
+                name={"const": signature.name},
+                versions=_array(_string()),
+                platform=_string(),
+                inputs=_array(_tensor()),
+                outputs=_array(_tensor()),
+            )
+            config = _object(name={"const": signature.name}, max_batch_size={"type": "integer"})
+            ready = _object(name={"const": signature.name}, ready=_boolean())
+            paths[base] = {"get": _get("What a model takes and gives", metadata, 200)}
+            paths[f"{base}/config"] = {"get": _get("Its configuration", config, 200)}
+            paths[f"{base}/ready"] = {"get": _get("Whether it is ready", ready, 200, 503)}
+            paths[f"{base}/infer"] = {"post": _infer(signature)}
+    security = {"bearer": {"type": "http", "scheme": "bearer"}}
+    for methods in paths.values():
+        for operation in methods.values():
+            opened = operation.pop("open", False)
+            if token and not opened:
+                operation["security"] = [{"bearer": []}]
+                operation["responses"]["401"] = _response(401, {})
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "fastdigit", "version": version},
+        "paths": paths,
+        "components": {"securitySchemes": security} if token else {},
+    }
+
+
+def _string() -> Json:
+    return {"type": "string"}
+
+
+def _boolean() -> Json:
+    return {"type": "boolean"}
+
+
+def _array(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _tensor() -> Json:
+    return _object(name=_string(), datatype=_string(), shape=_array({"type": "integer"}))
+
+
+def _open(operation: Json) -> Json:
+    return {**operation, "open": True}
+
+
+def _get(summary: str, schema: Json, *statuses: int) -> Json:
+    return {"summary": summary, "responses": _responses(schema, *statuses)}
+
+
+def _responses(schema: Json, *statuses: int) -> Json:
+    return {str(status): _response(status, schema) for status in statuses}
+
+
+def _response(status: int, schema: Json) -> Json:
+    if status >= 400:
+        schema = _object(error=_string())
+    return {
+        "description": "Done" if status < 400 else "An error, and what it is",
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _infer(signature: Signature) -> Json:
+    # One image, flat: what a schema can say of "as many numbers as the shape makes".
+    size = 1
+    for n in signature.shape:
+        size *= n
+    floats = _input(size, [name for name in DTYPES if name != "UINT8"], dict(FLOAT))
+    inputs = [floats]
+    if signature.accepts_bytes:
+        pixel = {"type": "integer", "minimum": 0, "maximum": 255}
+        floats["properties"]["data"]["items"].update(minimum=0, maximum=1)
+        inputs.append(_input(size, ["UINT8"], pixel))
+    names = {"enum": [signature.values, LABEL]}
+    request = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": _string(),
+            "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": inputs}},
+            "outputs": {"type": "array", "maxItems": 1, "items": _object(name=names)},
+        },
+    }
+    output = _tensor()
+    output["properties"]["data"] = _array({"type": "number"})
+    output["required"].append("data")
+    answer = _object(
+        model_name={"const": signature.name},
+        model_version={"const": VERSION},
+        outputs=_array(output),
+    )
+    return {
+        "summary": "Inference; tensors may also follow the JSON in binary",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": _responses(answer, *(200, 400, 408, 413, 415, 429, 503, 504)),
+    }
+
+
+def _input(size: int, datatypes: list[str], item: Json) -> Json:
+    return _object(
+        name={"const": INPUT},
+        datatype={"enum": datatypes},
+        shape={"const": [1, size]},
+        data={"type": "array", "minItems": size, "maxItems": size, "items": item},
+    )

@@ -40,8 +40,9 @@ WORKING_SIDE: Final = 512
 # Where separate marks are told apart, on a coarser grid yet.
 LABEL_SIDE: Final = 128
 
-# Of the way from paper to ink; a pixel above is part of the digit's box.
-INK: Final = 0.2
+# Of the way from paper to ink; a pixel above is part of the digit's box. No byte divided by another
+# is just that, so rounding of grey values does not decide.
+INK: Final = 0.202
 # Marks of less ink than this part of the largest are dirt.
 SPECK: Final = 0.03
 # Less contrast than this, of the full range, is paper.

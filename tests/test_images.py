@@ -294,3 +294,13 @@ def test_damaged_files_are_errors_or_images(data: st.DataObject) -> None:
     except InputError:
         return
     assert image.dtype == np.uint8
+
+
+def test_rounding_does_not_decide_what_is_ink() -> None:
+    """A pixel of 51, a fifth of 255, whose grey as RGB may come out a little smaller."""
+    image = np.zeros((40, 40), np.uint8)
+    image[10:30, 15:25] = 255
+    image[10:30, 25:30] = 51
+    want = normalize(image)
+    assert difference(normalize(np.stack([image] * 3, axis=-1)), want) <= 1
+    assert difference(normalize(255 - image), want) <= 1

@@ -67,6 +67,7 @@ CORE_SOURCES = [
     "csrc/base/xxhash64.c",
     "csrc/cpu/cpu.c",
     "csrc/model/algorithm.c",
+    "csrc/model/arena.c",
     "csrc/model/load.c",
     "csrc/model/open.c",
     "csrc/model/plan.c",

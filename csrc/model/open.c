@@ -62,6 +62,7 @@ fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
 void fd_model_close(fd_model *model) {
     if (!model) return;
     fd_free(model->values);
+    fd_free(model->writers);
     fd_free(model->steps);
     fd_free(model->taps);
     fd_free(model->transformed);

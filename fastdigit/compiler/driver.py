@@ -35,7 +35,7 @@ from fastdigit.errors import InputError, UnsupportedError
 __all__ = ["COMPILER_VERSION", "Compiled", "compile_model"]
 
 #: Changes when the same source may give another program.
-COMPILER_VERSION = "1"
+COMPILER_VERSION = "2"
 
 #: (bytes of a model file, images) -> outputs (N, classes).
 Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastdigit.compiler.ir import Affine, Array, Graph, Node, Op, Pair, Shape, Sides
+from fastdigit.compiler.ir import Affine, Array, Concat, Graph, Node, Op, Pair, Shape, Sides
 from fastdigit.compiler.ops import infer
 from fastdigit.compiler.spec import MAX_ELEMENTS
 from fastdigit.errors import UnsupportedError
@@ -53,15 +54,23 @@ class GraphBuilder:
         self.shapes: dict[str, Shape] = {input_name: shape}
         self.nodes: list[Node] = []
 
-    def add(self, name: str, op: Op, source: str) -> str:
-        """Append ``op`` reading value ``source``; return the name of the value it writes."""
+    def add(self, name: str, op: Op, *sources: str) -> str:
+        """Append ``op`` reading values ``sources``; return the name of the value it writes."""
         value = f"{len(self.nodes)}:{name}"
-        shape = infer(name, op, self.shapes[source])
+        shape = infer(name, op, *(self.shapes[source] for source in sources))
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
         self.shapes[value] = shape
-        self.nodes.append(Node(name, op, (source,), value))
+        self.nodes.append(Node(name, op, sources, value))
         return value
+
+    def concat(self, name: str, axis: int, sources: Sequence[str]) -> str:
+        """Join any number of values: in halves, so that each is copied few times."""
+        if len(sources) == 1:
+            return sources[0]
+        middle = len(sources) // 2
+        halves = (self.concat(name, axis, part) for part in (sources[:middle], sources[middle:]))
+        return self.add(name, Concat(axis), *halves)
 
     def build(self, output: str) -> Graph:
         """Return the graph that computes ``output``."""

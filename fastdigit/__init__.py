@@ -97,8 +97,7 @@ def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Comp
     from fastdigit.compiler.driver import compile_model
 
     def engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        model = Model(data)
-        return model.predict_proba(batch) if model.info()["has_softmax"] else model.logits(batch)
+        return Model(data).run(batch)
 
     return compile_model(source, output, engine=engine, **options)
 

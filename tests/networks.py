@@ -31,7 +31,7 @@ from fastdigit.compiler.pack import pack
 
 RELU = Activation("relu")
 HALVE = Pool("max", (2, 2), (2, 2))
-NEW_ACTIVATIONS = ("hard_swish", "silu", "softplus", "gelu", "gelu_tanh")
+NEW_ACTIVATIONS = ("hard_swish", "silu", "softplus", "gelu", "gelu_tanh", "erf")
 
 
 def chain(shape: tuple[int, ...], ops: Sequence[Op]) -> Graph:

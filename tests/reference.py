@@ -92,8 +92,9 @@ def activate(x: ArrayLike, name: str = "linear", alpha: float = 0.0) -> F64:
         case "softplus":
             return np.logaddexp(x, 0.0)
         case "gelu":
-            erf = np.vectorize(math.erf, otypes=[np.float64])
-            return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+            return 0.5 * x * (1.0 + activate(x / math.sqrt(2.0), "erf"))
+        case "erf":
+            return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
         case "gelu_tanh":
             return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
     raise ValueError(f"unknown activation {name!r}")

@@ -328,6 +328,7 @@ def test_uniform_affines_fold_along_any_axis():
         Activation("clipped_relu", 0.5),
         Activation("hard_sigmoid", 0.2),
         Activation("softplus"),
+        Activation("erf"),
     ],
     ids=lambda activation: activation.name,
 )

@@ -35,6 +35,7 @@ ACTIVATIONS = (
     "softplus",
     "gelu",
     "gelu_tanh",
+    "erf",
 )  # in the order of model/format.h
 WITH_ALPHA = {"leaky_relu": 0.3, "elu": 0.3, "clipped_relu": 6.0, "hard_sigmoid": 0.2}
 BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")  # from 1

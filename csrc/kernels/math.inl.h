@@ -99,6 +99,10 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
         const fd_v u = y * v_fma(y * y, v_set1(0.0713548163f), v_set1(1.59576912f));
         return v_max(x, v_set1(-14.0f)) / (one + FD_FN(exp)(zero - u));
     }
+    case FD_ACT_ERF: {
+        const fd_v y = one - FD_FN(erfc)(v_min(v_max(x, zero - x), v_set1(9.0f)));
+        return v_if_positive(x, y, zero - y);
+    }
     default: return x;
     }
 }

@@ -62,6 +62,7 @@ enum {
     FD_ACT_SOFTPLUS,
     FD_ACT_GELU,
     FD_ACT_GELU_TANH,
+    FD_ACT_ERF,
     FD_ACT_END
 };
 

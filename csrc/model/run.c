@@ -356,7 +356,8 @@ static void give_outputs(const fd_call *call, const fd_work *w, size_t first, si
     const size_t n = m->values[last->out].elements;
     for (size_t i = 0; i < rows; i++) {
         const float *const values = value_data(w, last->out, i);
-        const float *const logits = last->opcode == FD_OP_SOFTMAX ? input_data(w, last, i) : values;
+        const float *const logits =
+            last->opcode == FD_OP_SOFTMAX && m->batched < m->op_count ? input_data(w, last, i) : values;
         if (call->outputs.values) memcpy(call->outputs.values + (first + i) * n, values, n * sizeof(float));
         if (call->outputs.logits) memcpy(call->outputs.logits + (first + i) * n, logits, n * sizeof(float));
         if (call->outputs.labels) call->outputs.labels[first + i] = index_of_greatest(values, n);

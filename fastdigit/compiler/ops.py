@@ -52,6 +52,7 @@ __all__ = [
 ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
     *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
+    "erf",
 )
 #: Those that never decrease, and so commute with a maximum.
 MONOTONE = frozenset(ACTIVATIONS) - {"hard_swish", "silu", "gelu", "gelu_tanh"}

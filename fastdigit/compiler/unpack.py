@@ -49,6 +49,7 @@ _OPCODES = (
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
     *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
+    "erf",
 )
 _BINARIES = ("none", "add", "sub", "mul", "div", "max", "min", "prelu")
 _AXES = ("none", "height", "width", "channel")

@@ -8,12 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdigit.compiler.ir import Affine, Array, Concat, Graph, Node, Op, Pair, Shape, Sides
+from fastdigit.compiler.ir import (
+    Activation,
+    Affine,
+    Array,
+    Binary,
+    Concat,
+    Eltwise,
+    Graph,
+    Node,
+    Op,
+    Pair,
+    Shape,
+    Sides,
+)
 from fastdigit.compiler.ops import infer
 from fastdigit.compiler.spec import MAX_ELEMENTS
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["GraphBuilder", "Imported", "batchnorm", "same_padding"]
+__all__ = ["GraphBuilder", "Imported", "batchnorm", "clip", "same_padding", "uniform"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +85,46 @@ class GraphBuilder:
         halves = (self.concat(name, axis, part) for part in (sources[:middle], sources[middle:]))
         return self.add(name, Concat(axis), *halves)
 
+    def combine(self, name: str, kind: str, left: str, right: str) -> str:
+        """Combine two values, of which one broadcasts to the other; ``kind`` is that of Binary."""
+        a, b = self.shapes[left], self.shapes[right]
+        result = np.broadcast_shapes(a, b) if _fit(a, b) else ()
+        if len(a) == len(b) and result == a:
+            return self.add(name, Binary(kind), left, right)
+        if len(a) != len(b) or result != b or kind == "div":
+            raise UnsupportedError(
+                f"{name}: combines shapes {a} and {b}; supported are two of the same rank, of "
+                "which one broadcasts to the other (the divisor to the dividend)"
+            )
+        value = self.add(name, Binary(kind), right, left)
+        return self.add(name, Eltwise(affine=uniform(b, -1.0)), value) if kind == "sub" else value
+
     def build(self, output: str) -> Graph:
         """Return the graph that computes ``output``."""
         return Graph(self.input, output, tuple(self.nodes), dict(self.shapes))
+
+
+def _fit(a: Shape, b: Shape) -> bool:
+    return len(a) == len(b) and all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
+
+
+def uniform(shape: Shape, scale: float, shift: float = 0.0) -> Affine:
+    """Return the affine that does the same to each element of a value."""
+    return Affine(len(shape) - 1, np.full(shape[-1], scale), np.full(shape[-1], shift))
+
+
+def clip(low: float, high: float) -> list[Op]:
+    """Return the operators that limit a value to ``low`` to ``high``, each perhaps infinite."""
+    if low == 0 and high >= 0:
+        if high == math.inf:
+            return [Eltwise(Activation("relu"))]
+        return [Eltwise(Activation("clipped_relu", high))]
+    ops: list[Op] = []
+    if low != -math.inf:
+        ops.append(Binary("max", np.array([low])))
+    if high != math.inf:
+        ops.append(Binary("min", np.array([high])))
+    return ops
 
 
 def same_padding(size: Shape, extent: Pair, stride: Pair, *, extra_first: bool = False) -> Sides:

@@ -14,6 +14,7 @@ from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
 from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
+from fastdigit.compiler.passes.fuse_activations import fuse_activations
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
@@ -37,6 +38,7 @@ SIMPLIFY: tuple[Pass, ...] = (
     sink_reshapes,
     absorb_padding,
     merge_eltwise,
+    fuse_activations,
     fold_batchnorm,
     commute_pooling,
 )

@@ -153,8 +153,7 @@ def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verifi
 
 
 def _engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    model = Model(data)
-    return model.predict_proba(batch) if model.info()["has_softmax"] else model.logits(batch)
+    return Model(data).run(batch)
 
 
 def config() -> dict[str, Any]:

@@ -3,6 +3,7 @@ from typing import Any, TypedDict
 class Facts(TypedDict):
     isa: str
     input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     outputs: int
     has_softmax: bool
     range: tuple[float, float]

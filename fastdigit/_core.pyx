@@ -52,6 +52,8 @@ cdef extern from "fastdigit.h":
         size_t context_bytes
         const char *meta
         size_t meta_bytes
+        size_t output_rank
+        size_t output_dims[3]
 
     ctypedef struct fd_outputs:
         float *values
@@ -171,6 +173,7 @@ cdef class Core:
         return {
             "isa": self.info.isa.decode(),
             "input_shape": tuple(self.info.input_dims[i] for i in range(self.info.input_rank)),
+            "output_shape": tuple(self.info.output_dims[i] for i in range(self.info.output_rank)),
             "outputs": self.info.output_elements,
             "has_softmax": bool(self.info.has_softmax),
             "range": (self.info.range_lo, self.info.range_hi),

@@ -40,11 +40,48 @@ cdef extern from "kernels/kernels.h":
         size_t depth
         size_t in_row_step, in_col_step
         size_t rows, cols, channels
-        size_t out_row
+        size_t out_row, out_col
         fd_epilogue epilogue
         uint32_t pool_mode
         float *ring
         fd_pool2d_args pool
+
+    ctypedef struct fd_depthwise_args:
+        const float *in_ "in"
+        float *out
+        const float *weights
+        const float *bias
+        const uint32_t *taps
+        size_t taps_count
+        size_t in_row_step, in_col_step
+        size_t rows, cols, channels
+        size_t out_row
+        fd_epilogue epilogue
+
+    ctypedef struct fd_binary_args:
+        const float *a
+        const float *b
+        float *out
+        size_t a_row, b_row, b_col, out_row
+        int one
+        size_t rows, cols, channels
+        uint32_t op
+        fd_epilogue epilogue
+
+    ctypedef struct fd_copy_args:
+        const float *in_ "in"
+        float *out
+        size_t size[3]
+        size_t in_stride[3]
+        size_t out_stride[3]
+
+    ctypedef struct fd_layernorm_args:
+        const float *in_ "in"
+        float *out
+        size_t n
+        float epsilon
+        const float *scale
+        const float *shift
 
     ctypedef struct fd_winograd_args:
         const float *in_ "in"
@@ -78,12 +115,16 @@ cdef extern from "kernels/kernels.h":
         size_t (*find_outside)(const float *x, size_t n, float lo, float hi) noexcept nogil
         void (*from_u8)(const uint8_t *x, float *y, size_t n, float divisor) noexcept nogil
         void (*conv2d)(const fd_conv2d_args *a) noexcept nogil
+        void (*depthwise)(const fd_depthwise_args *a) noexcept nogil
         void (*winograd_4x4_3x3)(const fd_winograd_args *a) noexcept nogil
         void (*winograd_2x2_2x2)(const fd_winograd_args *a) noexcept nogil
         void (*dense)(const fd_dense_args *a) noexcept nogil
         void (*dense_narrow)(const fd_dense_args *a) noexcept nogil
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
+        void (*binary)(const fd_binary_args *a) noexcept nogil
+        void (*copy)(const fd_copy_args *a) noexcept nogil
         void (*pool2d)(const fd_pool2d_args *a) noexcept nogil
+        void (*layernorm)(const fd_layernorm_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
         size_t (*probe_fma)(size_t rounds, float *sum) noexcept nogil
         float (*probe_read)(const float *x, size_t n, size_t passes) noexcept nogil
@@ -246,6 +287,58 @@ cdef class Kernels:
         a.epilogue = epilogue_of(epilogue)
         self.table.eltwise(&a)
 
+    def depthwise(self, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
+                  const uint32_t[::1] taps, size_t in_row_step, size_t in_col_step, sizes, size_t out_row,
+                  dict epilogue):
+        """`sizes` are (rows, cols, channels) of the output."""
+        cdef fd_depthwise_args a
+        a.in_ = pointer(x)
+        a.out = &y[0]
+        a.weights = pointer(weights)
+        a.bias = pointer(bias)
+        a.taps = &taps[0]
+        a.taps_count = <size_t>taps.shape[0]
+        a.in_row_step, a.in_col_step = in_row_step, in_col_step
+        a.rows, a.cols, a.channels = sizes
+        a.out_row = out_row
+        a.epilogue = epilogue_of(epilogue)
+        self.table.depthwise(&a)
+
+    def binary(self, const float[::1] x, const float[::1] other, float[::1] y, uint32_t op, sizes, rows, other_col,
+               bint one, dict epilogue):
+        """`sizes` are (rows, cols, channels) of x; `rows` the distances between rows of x, other and y."""
+        cdef fd_binary_args a
+        a.a = pointer(x)
+        a.b = pointer(other)
+        a.out = &y[0]
+        a.a_row, a.b_row, a.out_row = rows
+        a.b_col = other_col
+        a.one = one
+        a.rows, a.cols, a.channels = sizes
+        a.op = op
+        a.epilogue = epilogue_of(epilogue)
+        self.table.binary(&a)
+
+    def copy(self, const float[::1] x, float[::1] y, size, in_stride, out_stride):
+        cdef fd_copy_args a
+        a.in_ = pointer(x)
+        a.out = &y[0]
+        for d in range(3):
+            a.size[d], a.in_stride[d], a.out_stride[d] = size[d], in_stride[d], out_stride[d]
+        self.table.copy(&a)
+
+    def layernorm(self, const float[::1] x, float[::1] y, float epsilon, const float[::1] scale,
+                  const float[::1] shift):
+        """`scale` and `shift` may be None."""
+        cdef fd_layernorm_args a
+        a.in_ = pointer(x)
+        a.out = &y[0]
+        a.n = <size_t>x.shape[0]
+        a.epsilon = epsilon
+        a.scale = pointer(scale)
+        a.shift = pointer(shift)
+        self.table.layernorm(&a)
+
     def pool2d(self, const float[::1] x, float[::1] y, dict pool):
         cdef fd_pool2d_args a = pool_of(pool)
         a.in_ = pointer(x)
@@ -254,7 +347,8 @@ cdef class Kernels:
 
     def conv2d(self, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                const uint32_t[::1] taps, size_t in_row_step, size_t in_col_step, size_t rows, size_t cols,
-               size_t channels, size_t out_row, dict epilogue, dict pool, float[::1] ring):
+               size_t channels, size_t out_row, dict epilogue, dict pool, float[::1] ring, size_t out_col=0):
+        """`out_col`: floats between pixels of the output, by default `channels`."""
         cdef fd_conv2d_args a
         a.in_ = pointer(x)
         a.out = &y[0]
@@ -265,6 +359,7 @@ cdef class Kernels:
         a.in_row_step, a.in_col_step = in_row_step, in_col_step
         a.rows, a.cols, a.channels = rows, cols, channels
         a.out_row = out_row
+        a.out_col = out_col or channels
         a.epilogue = epilogue_of(epilogue)
         a.pool = pool_of(pool)
         a.pool_mode = a.pool.mode

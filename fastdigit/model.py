@@ -100,6 +100,11 @@ class Model:
         return self._shape
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the result for one image: (classes,), or (height, width, channels)."""
+        return tuple(self._facts["output_shape"])
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """What each output stands for, in order."""
         classes = self._meta.get("classes")
@@ -118,11 +123,11 @@ class Model:
         Returns
         -------
         dict
-            ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``outputs``,
-            ``has_softmax``, ``range`` (least and greatest input value), ``accepts_u8``,
-            ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``,
-            ``file_bytes``, ``context_bytes`` (scratch of one call, per thread), ``meta`` (a dict:
-            what the compiler recorded, such as name, classes and verification).
+            ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``output_shape``,
+            ``outputs``, ``has_softmax``, ``range`` (least and greatest input value),
+            ``accepts_u8``, ``multiply_adds`` (per image, by the layers' definitions),
+            ``weight_bytes``, ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
+            ``meta`` (a dict: what the compiler recorded, such as name, classes and verification).
         """
         return {**self._facts, "threads": self._threads, "meta": json.loads(json.dumps(self._meta))}
 
@@ -235,6 +240,35 @@ class Model:
         images, u8, n = self._images(batch)
         values = self._floats(n, out)
         self._run(images, u8, n, None, values, None)
+        return values
+
+    def run(
+        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """What the network computes, for any network: classifiers, regressions, images.
+
+        Parameters
+        ----------
+        batch
+            N images; see the class.
+        out
+            Where to put the result: C-contiguous float32 of shape (N, *output_shape).
+
+        Returns
+        -------
+        ndarray
+            float32 of shape (N, *output_shape), probabilities if the network ends in a softmax;
+            ``out`` if given.
+
+        Raises
+        ------
+        InputError
+            The batch, or ``out``, has the wrong type, shape or values.
+        """
+        images, u8, n = self._images(batch)
+        shape = (n, *self.output_shape)
+        values = np.empty(shape, _FLOAT32) if out is None else _checked_out(out, shape, _FLOAT32)
+        self._run(images, u8, n, values, None, None)
         return values
 
     # ---- How ----

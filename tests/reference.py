@@ -7,6 +7,7 @@ float32 weights keep the values they have.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,15 @@ def conv2d(
     stride: tuple[int, int] = (1, 1),
     dilation: tuple[int, int] = (1, 1),
     pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+    groups: int = 1,
 ) -> F64:
-    """Cross-correlation of ``x`` (N, H, W, C) with ``w`` (KH, KW, C, O); ``pad`` is (top, left,
-    bottom, right)."""
+    """Cross-correlation of ``x`` (N, H, W, C) with ``w`` (KH, KW, C / groups, O); ``pad`` is (top,
+    left, bottom, right)."""
     x, w = _f64(x), _f64(w)
+    if groups > 1:
+        parts = zip(np.split(x, groups, axis=3), np.split(w, groups, axis=3), strict=True)
+        out = np.concatenate([conv2d(a, b, None, stride, dilation, pad) for a, b in parts], axis=3)
+        return out if bias is None else out + _f64(bias)
     kh, kw, in_channels, out_channels = w.shape
     assert x.shape[3] == in_channels
     top, left, bottom, right = pad
@@ -75,6 +81,22 @@ def activate(x: ArrayLike, name: str = "linear", alpha: float = 0.0) -> F64:
             return np.where(x < 0.0, e, 1.0) / (1.0 + e)
         case "tanh":
             return np.tanh(x)
+        case "clipped_relu":
+            return np.clip(x, 0.0, alpha)
+        case "hard_sigmoid":
+            return np.clip(alpha * x + 0.5, 0.0, 1.0)
+        case "hard_swish":
+            return x * np.clip(x / 6 + 0.5, 0.0, 1.0)
+        case "silu":
+            return x * activate(x, "sigmoid")
+        case "softplus":
+            return np.logaddexp(x, 0.0)
+        case "gelu":
+            return 0.5 * x * (1.0 + activate(x / math.sqrt(2.0), "erf"))
+        case "erf":
+            return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
+        case "gelu_tanh":
+            return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
     raise ValueError(f"unknown activation {name!r}")
 
 
@@ -138,12 +160,42 @@ def softmax(x: ArrayLike) -> F64:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def run_op(op: Any, x: F64) -> F64:
+def binary(x: ArrayLike, other: ArrayLike, kind: str) -> F64:
+    """Two operands, of which the second broadcasts to the first but for the batch."""
+    x, other = _f64(x), _f64(other)
+    match kind:
+        case "add":
+            return x + other
+        case "sub":
+            return x - other
+        case "mul":
+            return x * other
+        case "div":
+            return x / other
+        case "max":
+            return np.maximum(x, other)
+        case "min":
+            return np.minimum(x, other)
+        case "prelu":
+            return np.where(x > 0.0, x, x * other)
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def layernorm(x: ArrayLike, epsilon: float, scale: Any = None, shift: Any = None) -> F64:
+    """Layer normalization over the last axis."""
+    x = _f64(x)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    out = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+    out = out if scale is None else out * _f64(scale)
+    return out if shift is None else out + _f64(shift)
+
+
+def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
     """Run one operator of the compiler's IR (a dataclass of ``fastdigit.compiler.ir``) on a
     batch."""
     match type(op).__name__:
         case "Conv2D":
-            x = conv2d(x, op.weights, op.bias, op.stride, op.dilation, op.pad)
+            x = conv2d(x, op.weights, op.bias, op.stride, op.dilation, op.pad, op.groups)
             return _epilogue(op, x)
         case "Dense":
             return _epilogue(op, dense(x, op.weights, op.bias))
@@ -153,6 +205,17 @@ def run_op(op: Any, x: F64) -> F64:
             return pool2d(x, op.pool.mode, op.pool.size, op.pool.stride, op.pool.pad)
         case "Softmax":
             return softmax(x / op.temperature)
+        case "LayerNorm":
+            return layernorm(x, op.epsilon, op.scale, op.shift)
+        case "Binary":
+            if op.constant is not None:
+                other = _f64(op.constant)[np.newaxis]
+            assert other is not None
+            missing = x.ndim - other.ndim
+            other = other.reshape(other.shape[0], *(1,) * missing, *other.shape[1:])
+            return _epilogue(op, binary(x, other, op.kind))
+        case "Concat":
+            return np.concatenate([x, _f64(other)], axis=op.axis + 1)
         case "Pad":
             return np.pad(x, ((0, 0), *op.widths), constant_values=op.value)
         case "Transpose":
@@ -177,8 +240,7 @@ def run_graph(graph: Any, x: ArrayLike) -> F64:
     is checked."""
     values = {graph.input: _f64(x)}
     for node in graph.nodes:
-        (source,) = node.inputs
-        out = run_op(node.op, values[source])
+        out = run_op(node.op, *(values[source] for source in node.inputs))
         assert out.shape[1:] == tuple(graph.shapes[node.output]), (node.name, out.shape)
         values[node.output] = out
     return values[graph.output]

@@ -96,9 +96,7 @@ def write(folder: Path, data: bytes) -> None:
 
 
 def wanted(data: bytes, images: np.ndarray) -> np.ndarray:
-    model = fastdigit.Model(data)
-    softmax = model.info()["has_softmax"]
-    return model.predict_proba(images) if softmax else model.logits(images)
+    return fastdigit.Model(data).run(images)
 
 
 def images_of(graph: Graph, count: int) -> np.ndarray:

@@ -56,6 +56,14 @@ def both(model):
     return first.records[1:]
 
 
+def branched(model):
+    """As both, for branches: which of them comes first is the exporter's choice."""
+    first = unpack(compile_model(model, None, engine=engine).data)
+    second = unpack(compile_model(to_onnx(model), None, engine=engine).data)
+    assert sorted(map(repr, first.records)) == sorted(map(repr, second.records))
+    return first.records[1:]
+
+
 def ops(records):
     return [record.opcode for record in records]
 
@@ -339,14 +347,12 @@ class ReLU(L.Layer):
         ),
         ([ReLU(name="mine")], r"layer 'mine' \(ReLU\) is not supported"),
         ([L.Conv2DTranspose(2, 2, name="up")], r"'up' \(Conv2DTranspose\) is not supported"),
-        ([L.DepthwiseConv2D(2, name="dw")], r"'dw' \(DepthwiseConv2D\) is not supported"),
-        ([L.Conv2D(4, 2, groups=2, name="g")], "'g' .*groups=2; supported is 1"),
-        ([L.Conv2D(2, 2, activation="gelu", name="c")], "'c' .*activation 'gelu' .*supported are"),
-        ([L.ReLU(max_value=6.0, name="r6")], "'r6' .*max_value=6"),
-        ([L.Softmax(axis=1, name="s")], "'s' .*axis=1"),
-        ([L.Activation("softmax", name="s")], "'s' .*Softmax is supported over a vector"),
-        ([L.Dense(3, name="d")], "'d' .*each row of shape .*add a Flatten"),
-        ([L.LayerNormalization(name="ln")], r"'ln' \(LayerNormalization\) is not supported"),
+        ([L.Conv2D(2, 2, activation="mish", name="c")], "'c' .*activation 'mish' .*supported are"),
+        ([L.ReLU(threshold=1.0, name="r")], "'r' .*threshold=1"),
+        ([L.Softmax(axis=(1, 2), name="s")], "'s' .*axis="),
+        ([L.Reshape((18, 4)), L.Dense(3, name="d")], "'d' .*each row of shape .*add a Flatten"),
+        ([L.LayerNormalization(axis=1, name="ln")], "'ln' .*axis=.* supported are the last"),
+        ([L.GroupNormalization(2, name="gn")], r"'gn' \(GroupNormalization\) is not supported"),
         ([L.MaxPooling2D(2, data_format="channels_first", name="p")], "'p' .*channels_first"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].name,
@@ -357,11 +363,147 @@ def test_refuses(layers, message):
         optimize(import_model(model).graph)
 
 
-def test_refuses_branches():
+def test_refuses_operations_and_joins_that_it_does_not_know():
     source = keras.Input((6, 6, 2))
-    model = keras.Model(source, L.Add(name="join")([L.ReLU()(source), source]))
-    with pytest.raises(UnsupportedError, match=r"layer 'join' \(Add\) joins 2 branches"):
-        import_model(model)
+    with pytest.raises(UnsupportedError, match=r"operation .*\(Exp\) is not supported"):
+        import_model(keras.Model(source, keras.ops.exp(source)))
+    dot = L.Dot(axes=1, name="dot")([L.Flatten()(source), L.Flatten()(source)])
+    with pytest.raises(UnsupportedError, match=r"layer 'dot' \(Dot\) is not supported"):
+        import_model(keras.Model(source, dot))
+    with pytest.raises(UnsupportedError, match="division by the image"):
+        import_model(keras.Model(source, 1.0 / source))
+    joined = L.Concatenate(axis=0, name="batch")([source, source])
+    with pytest.raises(UnsupportedError, match=r"'batch' .*axis=0"):
+        import_model(keras.Model(source, joined))
+
+
+def functional(shape, build):
+    source = keras.Input(shape)
+    return randomize(keras.Model(source, build(source)))
+
+
+def squeeze_excite(x, channels):
+    gate = L.GlobalAveragePooling2D()(x)
+    gate = L.Dense(max(channels // 4, 1), activation="relu")(gate)
+    gate = L.Dense(channels, activation="sigmoid")(gate)
+    return L.Multiply()([x, L.Reshape((1, 1, channels))(gate)])
+
+
+def test_residual_squeeze_excite_network():
+    def build(source):
+        x = L.Conv2D(8, 3, padding="same", use_bias=False)(source)
+        x = first = L.ReLU()(L.BatchNormalization()(x))
+        x = L.SeparableConv2D(8, 3, padding="same", use_bias=False)(x)
+        x = L.Activation("silu")(L.BatchNormalization()(x))
+        x = L.BatchNormalization()(L.Conv2D(8, 3, padding="same", groups=2)(x))
+        x = squeeze_excite(x, 8)
+        x = L.ReLU()(L.Add()([x, first]))
+        y = L.Conv2D(4, 1, strides=2)(x)
+        z = L.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2)(x)
+        x = L.Concatenate()([y, z])
+        x = L.LayerNormalization()(x)
+        return L.Dense(5, activation="softmax")(L.GlobalMaxPooling2D()(x))
+
+    model = functional((10, 10, 3), build)
+    result = compile_model(model, None, engine=engine)
+    # The exporter leaves convolutions of groups as TensorFlow has them.
+    assert result.verification.reference.startswith("keras ")
+    names = ops(unpack(result.data).records[1:])
+    assert "TRANSPOSE" not in names
+    assert names.count("BINARY") == 2 and names.count("CONCAT") == 1
+
+
+def test_residual_network_from_both():
+    def build(source):
+        x = first = L.Conv2D(8, 3, padding="same", activation="relu")(source)
+        x = L.DepthwiseConv2D(3, padding="same")(x)
+        x = squeeze_excite(L.BatchNormalization()(x), 8)
+        x = L.ReLU(max_value=6.0)(L.Add()([x, first]))
+        x = L.Concatenate()([L.Conv2D(4, 1)(x), x])
+        return L.Dense(5, activation="softmax")(L.GlobalAveragePooling2D()(x))
+
+    assert "TRANSPOSE" not in ops(branched(functional((10, 10, 3), build)))
+
+
+@pytest.mark.parametrize(
+    "join", ["Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average", "Concatenate"]
+)
+def test_joins(join):
+    def build(source):
+        left = L.Conv2D(3, 3, activation="tanh")(source)
+        right = L.Conv2D(3, 3, activation="relu")(source)
+        parts = [left, right] if join == "Subtract" else [left, right, left]
+        return L.Dense(3)(L.Flatten()(getattr(L, join)()(parts)))
+
+    records = branched(functional((6, 6, 2), build))
+    assert "TRANSPOSE" not in ops(records)
+
+
+def test_arithmetic_with_operators():
+    def build(source):
+        x = L.Conv2D(3, 3)(source * 2.0 + 1.0)
+        return L.Dense(3)(L.Flatten()((1.0 - x) / 4.0 + x * x - x))
+
+    model = functional((6, 6, 2), build)
+    for source in (model, to_onnx(model)):
+        program = unpack(compile_model(source, None, engine=engine).data)
+        assert "BINARY" in ops(program.records)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    ["relu6", "gelu", "silu", "swish", "hard_silu", "hard_sigmoid", "softplus", "elu", "selu"],
+)
+def test_activations_of_layers(activation):
+    model = sequential((7, 7, 1), L.Conv2D(3, 3, activation=activation), L.Flatten(), L.Dense(3))
+    program = unpack(compile_model(model, None, engine=engine).data)
+    assert ops(program.records[1:]) == ["CONV2D", "DENSE"]
+    if activation != "gelu":  # which the exporter does not know
+        compile_model(to_onnx(model), None, engine=engine)
+
+
+@pytest.mark.parametrize("shared", [None, [1, 2]])
+def test_prelu(shared):
+    model = sequential(
+        (7, 7, 1), L.Conv2D(3, 3), L.PReLU(shared_axes=shared), L.MaxPooling2D(2), L.Flatten()
+    )
+    program = unpack(compile_model(model, None, engine=engine).data)
+    assert ops(program.records[1:]) == ["CONV2D", "BINARY", "POOL2D", "RESHAPE"]
+    compile_model(to_onnx(model), None, engine=engine)  # which has it as two relus
+
+
+def test_clipped_relus():
+    model = sequential((7, 7, 1), L.ReLU(max_value=0.5), L.ReLU(0.25, negative_slope=0.1))
+    unpack(compile_model(model, None, engine=engine).data)
+
+
+def test_normalization():
+    layer = L.Normalization()
+    layer.adapt(np.random.default_rng(0).normal(2.0, 3.0, size=(50, 6, 6, 3)))
+    fixed = L.Normalization(mean=0.5, variance=4.0, invert=True)
+    for first in (layer, fixed):
+        model = keras.Sequential([keras.Input((6, 6, 3)), first, L.Conv2D(2, 3), L.Flatten()])
+        program = unpack(compile_model(model, None, engine=engine).data)
+        assert ops(program.records[1:]) == ["CONV2D", "RESHAPE"]
+
+
+@pytest.mark.parametrize("axis", [-1, [1, 2, 3], [2, 3]])
+def test_layer_normalization(axis):
+    model = sequential((5, 6, 3), L.Conv2D(4, 2), L.LayerNormalization(axis=axis), L.Flatten())
+    records = unpack(compile_model(model, None, engine=engine).data).records
+    assert "LAYERNORM" in ops(records)
+
+
+def test_softmax_and_dense_of_pixels():
+    model = sequential(
+        (5, 6, 3), L.Dense(4, activation="relu"), L.Softmax(), L.Softmax(axis=1), L.Flatten()
+    )
+    unpack(compile_model(model, None, engine=engine).data)
+
+
+def test_an_image_as_output():
+    model = sequential((8, 8, 1), L.Conv2D(4, 3, padding="same"), L.Conv2D(2, 1))
+    assert ops(both(model)) == ["CONV2D", "CONV2D"]
 
 
 def test_refuses_several_outputs():

@@ -20,7 +20,22 @@ from compiler_cases import (
     images,
     max_pool,
 )
-from fastdigit.compiler.ir import Activation, Conv2D, Dense, Eltwise, Pool2D, Softmax
+from fastdigit.compiler.ir import (
+    Activation,
+    Binary,
+    Concat,
+    Conv2D,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Node,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+)
+from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.pack import pack, panels
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -34,6 +49,31 @@ rng = np.random.default_rng(0)
 
 def everything():
     """A graph that sets every field of the format."""
+    front = chain(
+        (5, 6, 2),
+        Transpose((1, 2, 0)),
+        Pad(((2, 11), (15, 0), (0, 1)), -0.5),
+        LayerNorm(1e-3, rng.normal(size=6), rng.normal(size=6)),
+        Binary("prelu", rng.normal(size=(19, 17, 6))),
+        Reshape((17, 19, 6)),
+        Transpose((1, 0, 2)),
+        conv(rng, (1, 1), 3, 4, groups=2),
+        Softmax(),
+    )
+    nodes = list(front.nodes)
+    nodes.append(Node("join", Concat(2), ("v8", "v8"), "joined"))
+    half = conv(rng, (1, 1), 8, 3)
+    nodes.append(Node("half", half, ("joined",), "half"))
+    binary = Binary("sub", None, Activation("clipped_relu", 6.0), affine(rng, 1, 17).affine)
+    nodes.append(Node("binary", binary, ("half", "half"), "v0'"))
+    back = _back()
+    for node in back.nodes:
+        inputs = tuple("v0'" if value == "v0" else f"{value}'" for value in node.inputs)
+        nodes.append(Node(node.name, node.op, inputs, f"{node.output}'"))
+    return make_graph("v0", (5, 6, 2), nodes, f"{back.output}'")
+
+
+def _back():
     return chain(
         (19, 17, 3),
         conv(
@@ -69,7 +109,7 @@ def test_reads_back_what_was_packed():
     batch = images(graph)
     want = reference.run_graph(graph, batch)
     np.testing.assert_allclose(reference.run_graph(program.graph, batch), want, atol=1e-6)
-    first = program.records[1]
+    first = program.records[12]
     assert (first.kernel, first.stride, first.dilation, first.pad) == (
         (3, 2),
         (2, 1),
@@ -82,14 +122,31 @@ def test_reads_back_what_was_packed():
         (2, 2),
         (2, 1, 0, 1),
     )
-    assert [record.activation for record in program.records] == (
-        ["linear", "leaky_relu", "linear", "elu", "selu", "tanh", "sigmoid", "linear", "linear"]
+    records = program.records
+    assert [record.activation for record in records[11:]] == [
+        "clipped_relu",
+        "leaky_relu",
+        "linear",
+        "elu",
+        "selu",
+        "tanh",
+        "sigmoid",
+    ] + (["linear"] * 2)
+    assert [record.affine_axis for record in records[11:]] == (
+        ["width", "width", "none", "height", "channel", "none", "channel", "none", "none"]
     )
-    assert [record.affine_axis for record in program.records] == (
-        ["none", "width", "none", "height", "channel", "none", "channel", "none", "none"]
+    assert (records[11].alpha, first.alpha) == (6.0, 0.25)
+    assert not records[16].bias
+    assert records[1].perm == (1, 2, 0, 0)
+    assert (records[2].pad, records[2].pad_channels, records[2].alpha) == (
+        (2, 15, 11, 0),
+        (0, 1),
+        -0.5,
     )
-    assert program.records[1].alpha == 0.25
-    assert not program.records[5].bias
+    assert records[3].alpha == np.float32(1e-3)
+    assert (records[4].binary, records[11].binary) == ("prelu", "sub")
+    assert (records[7].groups, records[9].concat_axis) == (2, "channel")
+    assert records[9].input2_shape == (19, 17, 4)
 
 
 @settings(max_examples=100, deadline=None)
@@ -113,7 +170,7 @@ def test_layout_of_the_file():
     """The offsets of the format's page, written out once more."""
     data = pack(chain((4, 4, 1), conv(rng, (3, 3), 1, 2), RELU, dense(rng, 8, 3)), {"k": "v"})
     assert data[:8] == b"\x89FDM\r\n\x1a\n"
-    assert struct.unpack_from("<HHI", data, 8) == (1, 0, 64)
+    assert struct.unpack_from("<HHI", data, 8) == (1, 1, 64)
     assert struct.unpack_from("<QQI", data, 16) == (len(data), xxhash64(data[64:]), 4)
     assert data[36:64] == bytes(28)
     assert len(data) % 64 == 0
@@ -283,14 +340,14 @@ def test_damage_is_found():
         (b"", "too short"),
         (data[:-64], "truncated"),
         (b"X" + data[1:], "not a model file"),
-        (damaged(data, 8, "<H", 2), "version 2.0"),
-        (damaged(data, 10, "<H", 1), "version 1.1"),
+        (damaged(data, 8, "<H", 2), "version 2.1"),
+        (damaged(data, 10, "<H", 2), "version 1.2"),
         (damaged(data, 24, "<Q", 0), "checksum"),
         (damaged(data, 32, "<I", 3), "sections"),
         (damaged(data, 64, "<I", 2), "sections"),
         (damaged(data, 64 + 16, "<Q", 1 << 40), "a section ends at"),
         (damaged(data, 64 + 16, "<Q", 1 << 63), "a section ends at"),
-        (damaged(data, program + 160, "<I", 9), "contradicts itself"),
+        (damaged(data, program + 160, "<I", 99), "contradicts itself"),
         (damaged(data, program + 160, "<I", 1), "opcode 1"),
         (damaged(data, program + 160 + 4, "<I", 77), "contradicts itself"),
         (damaged(data, program + 160 + 16, "<I", 0xFFFFFFFF), "no weights"),
@@ -340,6 +397,8 @@ def test_listing():
         [
             "op",
             "INPUT",
+            *("TRANSPOSE", "PAD", "LAYERNORM", "BINARY", "RESHAPE", "TRANSPOSE", "CONV2D"),
+            *("SOFTMAX", "CONCAT", "CONV2D", "BINARY"),
             "CONV2D",
             "POOL2D",
             "ELTWISE",

@@ -21,9 +21,12 @@ from compiler_cases import (
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
+    Node,
     Pad,
     Pool,
     Pool2D,
@@ -31,6 +34,7 @@ from fastdigit.compiler.ir import (
     Softmax,
     Transpose,
 )
+from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.absorb_padding import absorb_padding
 from fastdigit.compiler.passes.cancel_transposes import cancel_transposes, unit_permutation
@@ -38,14 +42,16 @@ from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
-from fastdigit.compiler.passes.materialize_moves import materialize_moves
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.passes.remove_identities import remove_identities
+from fastdigit.compiler.passes.sink_joined_moves import sink_joined_moves
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
+from fastdigit.compiler.passes.split_moves import merge_moves, split_moves
 from fastdigit.compiler.spec import verify
 from fastdigit.errors import InputError, UnsupportedError
+from networks import Net
 
 rng = np.random.default_rng(0)
 SIGMOID = Eltwise(Activation("sigmoid"))
@@ -223,7 +229,9 @@ def test_convolutions_absorb_padding():
 
 
 @pytest.mark.parametrize(
-    "between", [SIGMOID, affine(rng, 2, 3), Pool2D(max_pool(2))], ids=["sigmoid", "affine", "pool"]
+    "between",
+    [SIGMOID, Eltwise(Activation("softplus")), affine(rng, 2, 3), Pool2D(max_pool(2))],
+    ids=["sigmoid", "softplus", "affine", "pool"],
 )
 def test_padding_stays_before_what_changes_zeros(between):
     after = absorb_padding(chain((6, 5, 3), PAD, between, conv(rng, (2, 2), 3, 2)))
@@ -281,6 +289,14 @@ def test_folds_forwards_into_padding_only_without_shift():
     run(fold_batchnorm, scale_only, padded, expect="Conv2D")
 
 
+def test_groups_fold_on_both_sides():
+    grouped = conv(rng, (3, 3), 2, 6, groups=3)
+    run(fold_batchnorm, grouped, affine(rng, 2, 6), shape=(6, 5, 6), expect="Conv2D")
+    run(fold_batchnorm, affine(rng, 2, 6), grouped, shape=(6, 5, 6), expect="Conv2D")
+    uniform = Eltwise(affine=Affine(0, np.full(6, -0.5), np.full(6, 0.25)))
+    run(fold_batchnorm, uniform, grouped, shape=(6, 5, 6), expect="Conv2D")
+
+
 def test_rows_do_not_fold():
     ops = (affine(rng, 0, 6), conv(rng, (3, 3), 3, 4), affine(rng, 0, 4))
     run(fold_batchnorm, *ops, expect="Eltwise Conv2D Eltwise", exact=True)
@@ -309,6 +325,10 @@ def test_uniform_affines_fold_along_any_axis():
         Activation("selu"),
         Activation("sigmoid"),
         Activation("tanh"),
+        Activation("clipped_relu", 0.5),
+        Activation("hard_sigmoid", 0.2),
+        Activation("softplus"),
+        Activation("erf"),
     ],
     ids=lambda activation: activation.name,
 )
@@ -335,8 +355,9 @@ def test_positive_scales_commute_with_a_maximum():
         (max_pool(2), Eltwise(affine=Affine(0, np.arange(2.0), np.zeros(2)))),
         (average_pool(2), RELU),
         (average_pool(2), affine(rng, 0, 2)),
+        (max_pool(2), Eltwise(Activation("silu"))),
     ],
-    ids=["negative", "rows", "relu", "average of rows"],
+    ids=["negative", "rows", "relu", "average of rows", "silu"],
 )
 def test_others_do_not_commute(pool, eltwise):
     ops = (conv(rng, (3, 3), 3, 4), Pool2D(pool), eltwise)
@@ -363,6 +384,20 @@ def test_the_order_of_the_epilogue_is_kept():
     run(fuse_epilogue, *ops, expect="Conv2D Eltwise Pool2D", exact=True)
     ops = (conv(rng, (3, 3), 3, 4), Pool2D(max_pool(2)), RELU)
     run(fuse_epilogue, *ops, expect="Conv2D Eltwise", exact=True)
+
+
+def test_a_join_takes_an_activation_and_an_affine():
+    for ops in ([RELU], [affine(rng, 0, 6)], [RELU, affine(rng, 0, 6)]):
+        net = joined(Binary("add"), [SIGMOID], [Eltwise(Activation("tanh"))])
+        for op in ops:
+            net.add(op)
+        same_graph(fuse_epilogue, net.graph(), "Eltwise Eltwise Binary")
+
+
+def test_groups_take_no_pooling():
+    grouped = conv(rng, (3, 3), 1, 3, groups=3)
+    ops = (grouped, RELU, Pool2D(max_pool(2)))
+    run(fuse_epilogue, *ops, expect="Conv2D Pool2D", exact=True)
 
 
 def test_dense_takes_an_activation_only():
@@ -406,17 +441,126 @@ def test_baselines_of_other_activations_stay():
     run(move_baseline, layer, dense(rng, 48, 4), expect="Conv2D Dense", exact=True)
 
 
-# ---- materialize_moves -------------------------------------------------------------------------
+# ---- branches ----------------------------------------------------------------------------------
 
 
-def test_padding_and_flattening_become_layers():
-    ops = (PAD, Pool2D(max_pool(2)), Reshape((36,)))
-    run(materialize_moves, *ops, expect="Conv2D Pool2D Dense", exact=True)
+def same_graph(step, before, expect, exact=True):
+    after = step(before)
+    same(before, after, exact)
+    assert kinds(after) == expect.split()
+    assert step(after) is after
+    return after
 
 
-def test_what_cannot_be_a_layer_stays():
-    ops = (Pad(PAD.widths, 1.0), Transpose((1, 0, 2)))
-    run(materialize_moves, *ops, expect="Pad Transpose", exact=True)
+def test_moves_are_split_for_their_readers_and_merged_again():
+    net = Net((6, 5, 3))
+    x = net.add(TO_NCHW)
+    y = net.add(TO_NHWC, x)
+    z = net.add(Transpose((1, 2, 0)), x)
+    net.add(Binary("add"), y, z)
+    before = net.graph()
+    split = same_graph(split_moves, before, "Transpose Transpose Transpose Transpose Binary")
+    merged = same_graph(merge_moves, split, "Transpose Transpose Binary")
+    assert merged.nodes[-1].inputs[0] == merged.nodes[-1].inputs[1]
+
+
+def test_a_move_that_is_read_and_returned_is_split():
+    graph = chain((6, 5, 3), TO_NCHW)
+    nodes = (*graph.nodes, Node("dead", RELU, ("v1",), "v2"))
+    before = make_graph("v0", (6, 5, 3), nodes, "v1")
+    assert len(split_moves(before).nodes) == 3
+
+
+def joined(kind, *operands, shape=(6, 5, 3)):
+    """A network whose branches, each a list of operators, meet."""
+    net = Net(shape)
+    ends = []
+    for ops in operands:
+        net.last = "v0"
+        for op in ops:
+            net.add(op)
+        ends.append(net.last)
+    net.add(kind, *ends)
+    return net
+
+
+def test_shared_transposes_sink_below_a_join():
+    net = joined(Binary("sub"), [RELU, TO_NCHW], [SIGMOID, TO_NCHW])
+    after = same_graph(sink_joined_moves, net.graph(), "Eltwise Eltwise Binary Transpose")
+    assert after.nodes[-1].op == TO_NCHW
+    net = joined(Concat(0), [RELU, TO_NCHW], [SIGMOID, TO_NCHW])
+    after = same_graph(sink_joined_moves, net.graph(), "Eltwise Eltwise Concat Transpose")
+    assert after.nodes[2].op.axis == 2
+
+
+def test_a_gate_of_one_pixel_goes_along():
+    gate = [Pool2D(Pool("average", (6, 5), (6, 5))), Reshape((3, 1, 1))]
+    net = joined(Binary("mul"), [RELU, TO_NCHW], gate)
+    same_graph(sink_joined_moves, net.graph(), "Eltwise Pool2D Reshape Reshape Binary Transpose")
+
+
+def test_constants_are_transposed_with_their_operand():
+    for shape in ((3, 6, 5), (6, 1), (5,), (3, 1, 1), (1,)):
+        before = chain((6, 5, 3), TO_NCHW, Binary("prelu", rng.normal(size=shape)))
+        same_graph(sink_joined_moves, before, "Binary Transpose")
+
+
+def test_different_transposes_stay():
+    net = joined(Binary("add"), [TO_NCHW], [Transpose((2, 1, 0)), RELU], shape=(5, 5, 5))
+    assert sink_joined_moves(net.graph()) is not None
+    net = joined(Binary("add"), [TO_NCHW], [Transpose((2, 1, 0))], shape=(5, 5, 5))
+    graph = net.graph()
+    assert sink_joined_moves(graph) is graph
+    net = joined(Binary("add"), [TO_NCHW], [RELU], shape=(5, 5, 5))
+    graph = net.graph()
+    assert sink_joined_moves(graph) is graph
+
+
+def test_axes_of_length_one_before_an_operand_vanish():
+    net = Net((3,))
+    x = net.add(RELU)
+    gate = net.add(Reshape((1, 1, 3)))
+    y = net.add(Reshape((1, 1, 3)), x)
+    net.add(Binary("mul"), y, gate)
+    same_graph(sink_joined_moves, net.graph(), "Eltwise Reshape Binary")
+
+
+def test_a_residual_block_in_nchw_is_one_op_a_layer():
+    net = Net((6, 5, 3))
+    x = net.add(TO_NCHW)
+
+    def layer(x, op):
+        net.add(TO_NHWC, x)
+        net.add(op)
+        return net.add(TO_NCHW)
+
+    first = net.add(RELU, layer(x, conv(rng, (3, 3), 3, 4, pad=(1, 1, 1, 1))))
+    y = net.add(RELU, layer(first, conv(rng, (3, 3), 4, 4, pad=(1, 1, 1, 1))))
+    y = layer(y, conv(rng, (3, 3), 4, 4, pad=(1, 1, 1, 1)))
+    pooled = layer(y, Pool2D(Pool("average", (6, 5), (6, 5))))
+    gate = net.add(SIGMOID, layer(pooled, conv(rng, (1, 1), 4, 4)))
+    y = net.add(Binary("mul"), y, gate)
+    y = net.add(Binary("add"), y, first)
+    y = net.add(RELU, y)
+    y = net.add(affine(rng, 0, 4), y)
+    net.add(Reshape((120,)), y)
+    net.add(dense(rng, 120, 3))
+    before = net.graph()
+    after = optimize(before)
+    same(before, after)
+    assert kinds(after) == (
+        ["Conv2D", "Conv2D", "Conv2D", "Pool2D", "Conv2D", "Binary", "Binary", "Dense"]
+    )
+
+
+def test_an_input_with_two_readers_keeps_its_shape():
+    net = Net((4, 9, 1))
+    x = net.add(Reshape((6, 6, 1)))
+    net.add(Reshape((36,)), "v0")
+    y = net.add(Reshape((6, 6, 1)))
+    net.add(Binary("add"), x, y)
+    graph = net.graph()
+    assert canonicalize_input(graph) is graph
 
 
 # ---- quantize_weights --------------------------------------------------------------------------
@@ -564,14 +708,18 @@ def test_observe_reports_each_pass_that_did_something():
     assert kinds(after) == ["Conv2D"]
 
 
-def test_a_transpose_that_means_something_is_refused():
-    with pytest.raises(UnsupportedError, match="n0: Transpose from shape"):
-        optimize(chain((6, 5, 3), Transpose((1, 0, 2)), conv(rng, (2, 2), 3, 2)))
+def test_moves_that_mean_something_stay():
+    before = chain((6, 5, 3), Transpose((1, 0, 2)), conv(rng, (2, 2), 3, 2))
+    assert kinds(optimize(before)) == ["Transpose", "Conv2D"]
+    ops = (dense(rng, 90, 8), Reshape((2, 2, 2)), conv(rng, (2, 2), 2, 2))
+    assert kinds(optimize(chain((6, 5, 3), *ops))) == ["Dense", "Reshape", "Conv2D"]
+    ops = (PAD, Pool2D(max_pool(2)), Reshape((36,)))
+    assert kinds(optimize(chain((6, 5, 3), *ops))) == ["Pad", "Pool2D", "Reshape"]
 
 
-def test_an_image_made_of_features_is_refused():
-    with pytest.raises(UnsupportedError, match="n1: Reshape from shape"):
-        optimize(chain((6, 5, 3), dense(rng, 90, 8), Reshape((2, 2, 2)), conv(rng, (2, 2), 2, 2)))
+def test_padding_of_a_vector_is_refused():
+    with pytest.raises(UnsupportedError, match="n0: padding of a vector"):
+        optimize(chain((4,), Pad(((1, 0),)), RELU))
 
 
 SIDES = st.tuples(*(st.integers(0, 2),) * 4)
@@ -584,6 +732,13 @@ ACTIVATION = st.sampled_from(
         Activation("selu"),
         Activation("sigmoid"),
         Activation("tanh"),
+        Activation("clipped_relu", 0.5),
+        Activation("hard_sigmoid", 0.2),
+        Activation("hard_swish"),
+        Activation("silu"),
+        Activation("softplus"),
+        Activation("gelu"),
+        Activation("gelu_tanh"),
     ]
 )
 

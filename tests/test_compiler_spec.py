@@ -9,9 +9,12 @@ from compiler_cases import RELU, chain, conv, dense, max_pool
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
+    Binary,
+    Concat,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
     Pad,
     Pool,
@@ -20,6 +23,7 @@ from fastdigit.compiler.ir import (
     Softmax,
     Transpose,
 )
+from fastdigit.compiler.ops import infer
 from fastdigit.compiler.spec import GraphError, verify, verify_program
 from fastdigit.errors import UnsupportedError
 
@@ -93,10 +97,19 @@ def test_integers_times_float32_scales_are_int8():
         ((4,), Eltwise(affine=Affine(0, np.ones(3), np.ones(4))), "scale has shape"),
         ((4,), Eltwise(affine=Affine(0, np.ones(4), np.full(4, np.inf))), "shift has values"),
         ((4,), Eltwise(affine=Affine(1, np.ones(4), np.ones(4))), "axis 1"),
-        ((4, 4, 1), Softmax(), "over a vector"),
         ((4,), Softmax(0.0), "Softmax has temperature 0.0, expected a number > 0"),
         ((4,), Softmax(float("nan")), "Softmax has temperature nan"),
         ((4,), Softmax(1e-60), "that float32 has"),
+        ((4, 4, 6), conv(rng, (1, 1), 3, 5, groups=2), "2 groups for 5 outputs"),
+        ((4, 4, 5), conv(rng, (1, 1), 3, 6, groups=2), "take 6 channels, the input has 5"),
+        ((4, 4, 2), conv(rng, (1, 1), 1, 2, groups=2, pool=max_pool(2)), "groups and a pooling"),
+        ((4,), LayerNorm(0.0), "epsilon 0.0 is not > 0"),
+        ((4,), LayerNorm(1e-5, np.ones(3)), "scale has shape"),
+        ((4,), Binary("pow", np.ones(4)), "'pow' is not one of"),
+        ((4,), Binary("add", np.ones(3)), "does not broadcast"),
+        ((4,), Binary("add", np.ones((1, 4))), "does not broadcast"),
+        ((4,), Binary("add", np.full(4, np.nan)), "not all finite"),
+        ((4,), Binary("add", np.ones(4), Activation("relu", 1.0)), "expected none"),
         ((4,), Pad(((0, -1),)), "a crop"),
         ((4,), Pad(((0, 0), (0, 0))), "has 2 axes"),
         ((4, 2), Transpose((0, 0)), "permutation"),
@@ -127,7 +140,9 @@ def test_verify_accepts():
         (broken(shapes={"v0": (4,), "v1": (4,), "v2": (4,), "v3": (4,)}), "unknown values"),
         (broken(nodes=(Node("a", RELU, ("v1",), "v2"),)), "reads 'v1' before"),
         (broken(nodes=(Node("a", RELU, ("v0",), "v0"),)), "a second time"),
-        (broken(nodes=(Node("a", RELU, ("v0", "v0"), "v1"),)), "2 inputs"),
+        (broken(nodes=(Node("a", RELU, ("v0", "v0"), "v1"),)), "2 inputs, expected 1"),
+        (broken(nodes=(Node("a", Concat(0), ("v0",), "v1"),)), "1 inputs, expected 2"),
+        (broken(nodes=(Node("a", Binary("add"), ("v0", "v2"), "v1"),)), "reads 'v2' before"),
         (broken(nodes=(Node("a", "relu", ("v0",), "v1"),)), "str is not an operator"),
     ],
 )
@@ -141,10 +156,10 @@ def test_verify_refuses(graph, message):
     [
         (Graph("v0", "v0", (), {"v0": (4,)}), "no operators"),
         (chain((4, 4), RELU), "supported are \\(height, width, channels\\)"),
-        (chain((4, 4, 2), Transpose((1, 0, 2)), RELU), "n0: Transpose from shape"),
-        (chain((4,), Softmax(), RELU), "Softmax is supported as the last"),
+        (chain((4,), Pad(((1, 1),))), "padding of a vector"),
+        (chain((4, 4, 1), Pad(((256, 0), (0, 0), (0, 0)))), "up to 255, got 256"),
         (chain((300, 1, 1), conv(rng, (256, 1), 1, 1)), "up to 255, got 256"),
-        (chain((300, 1, 1), Pool2D(Pool("max", (256, 1), (1, 1)))), "up to 255, got 256"),
+        (chain((3, 1, 1), Pool2D(Pool("max", (1, 1), (2**24 + 1, 1)))), "up to 16777216"),
         (chain((4097, 4096, 1), RELU), "more than 16777216 elements"),
         (chain((1,), Dense(np.ones((1, 32)), precision="fp16")), "fp16 for 32 outputs"),
         (chain((1,), int8(np.ones((1, 32)), np.ones(32))), "int8 for 32 outputs"),
@@ -153,3 +168,15 @@ def test_verify_refuses(graph, message):
 def test_verify_program_refuses(graph, message):
     with pytest.raises(UnsupportedError, match=message):
         verify_program(graph)
+
+
+def test_joins_refuse():
+    for op, shapes in ((Concat(1), ((4, 4, 2), (3, 4, 2))), (Concat(3), ((4, 4, 2),) * 2)):
+        with pytest.raises(UnsupportedError, match="j: Concat"):
+            infer("j", op, *shapes)
+    for other in ((2, 4, 2), (1, 4, 4, 2), (4, 1)):
+        with pytest.raises(UnsupportedError, match=r"j: Binary of shape .* does not broadcast"):
+            infer("j", Binary("add"), (4, 4, 2), other) if other != (4, 1) else infer(
+                "j", Binary("add"), (4, 5, 2), (4, 1)
+            )
+    assert infer("j", Binary("add"), (4, 5, 2), (5, 1)) == (4, 5, 2)

@@ -15,9 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdigit import Model, _testing
-from fastdigit.compiler.ir import Activation, Graph, Pool, Pool2D, Softmax
+from fastdigit.compiler.ir import (
+    Activation,
+    Binary,
+    Concat,
+    Graph,
+    LayerNorm,
+    Pad,
+    Pool,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+)
 from fastdigit.errors import ModelFormatError, UnsupportedError
-from networks import affine, chain, conv, dense, packed
+from networks import Net, affine, chain, conv, dense, packed
 
 NONE = 0xFFFFFFFF
 
@@ -111,8 +123,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "short": (lambda: GOOD[:40], "not a .fdm file"),
     "magic": (lambda: b"\x00" + GOOD[1:], "not a .fdm file"),
     "text mode": (lambda: GOOD.replace(b"\r\n", b"\n", 1), "not a .fdm file"),
-    "version_major": (lambda: patched(8, "H", 2), "format version 2.0, this library reads 1.0"),
-    "version_minor": (lambda: patched(10, "H", 1), "format version 1.1"),
+    "version_major": (lambda: patched(8, "H", 2), "format version 2.1, this library reads 1.1"),
+    "version_minor": (lambda: patched(10, "H", 2), "format version 1.2"),
     "header_size": (lambda: patched(12, "I", 65), "header_size"),
     "file_size": (lambda: GOOD[:16] + struct.pack("<Q", len(GOOD) + 64) + GOOD[24:], "truncated or was added to"),
     "truncated": (lambda: GOOD[:-64], "truncated or was added to"),
@@ -192,8 +204,9 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "input out of range": (lambda: patched(op(CONV2D, 4), "I", TENSOR_COUNT), "was not written before"),
     "input a weight": (lambda: patched(op(CONV2D, 4), "I", first_weight()), "was not written before"),
     "input of a later op": (lambda: patched(op(CONV2D, 4), "I", 2), "was not written before"),
-    "input read twice": (lambda: patched(op(POOL2D, 4), "I", 0), "read twice"),
-    "input2": (lambda: patched(op(CONV2D, 8), "I", 0), "second input"),
+    "never read": (lambda: patched(op(4, 4), "I", 2), "weights of op 4|never read"),
+    "input2": (lambda: patched(op(CONV2D, 8), "I", 0), "does not use"),
+    "weights on POOL2D": (lambda: patched(op(POOL2D, 16), "I", 0), "does not use"),
     "output out of range": (lambda: patched(op(CONV2D, 12), "I", NONE), "not an activation of its own"),
     "output written twice": (lambda: patched(op(CONV2D, 12), "I", 0), "not an activation of its own"),
     "output a weight": (lambda: patched(op(CONV2D, 12), "I", first_weight()), "not an activation of its own"),
@@ -222,8 +235,9 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "kernel on DENSE": (lambda: patched(op(DENSE, 32), "I", 1), "does not use"),
     "pad on POOL2D": (lambda: patched(op(POOL2D, 56), "I", 1), "does not use"),
     "groups 0": (lambda: patched(op(CONV2D, 72), "I", 0), "0 groups"),
-    "groups 2": (lambda: patched(op(CONV2D, 72), "I", 2), "2 groups"),
-    "activation": (lambda: patched(op(CONV2D, 76), "I", 7), "unknown activation 7"),
+    "groups 2": (lambda: patched(op(CONV2D, 72), "I", 2), "op 1 has 2 groups and a pooling"),
+    "groups 3": (lambda: patched(op(CONV2D, 72), "I", 3), "op 1 has 3 groups of 2 channels"),
+    "activation": (lambda: patched(op(CONV2D, 76), "I", 15), "unknown activation 15"),
     "activation on POOL2D": (lambda: patched(op(POOL2D, 76), "I", 1), "does not use"),
     "alpha NaN": (lambda: patched(op(CONV2D, 80), "f", math.nan), "alpha of op 1"),
     "alpha infinite": (lambda: patched(op(CONV2D, 80), "f", math.inf), "alpha of op 1"),
@@ -241,7 +255,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "pool_mode none with fields": (lambda: patched(op(CONV2D, 88), "I", 0), "pooling fields that are not zero"),
     "pool_mode none of POOL2D": (lambda: patched(op(POOL2D, 88), "9I", *[0] * 9), "of no mode"),
     "pool 0": (lambda: patched(op(POOL2D, 92), "I", 0), "pool of op 2 is 0"),
-    "pool huge": (lambda: patched(op(POOL2D, 96), "I", 300), "pool of op 2 is 300"),
+    "pool huge": (lambda: patched(op(POOL2D, 96), "I", 2**24 + 1), "pool of op 2 is 16777217"),
     "pool does not fit": (lambda: patched(op(POOL2D, 92), "I", 100), "does not fit"),
     "pool_stride 0": (lambda: patched(op(POOL2D, 100), "I", 0), "pool_stride of op 2 is 0"),
     "pool_pad": (lambda: patched(op(CONV2D, 108), "I", 2), "not smaller than the window"),
@@ -252,15 +266,109 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "bytes below range": (lambda: patched(op(INPUT, 124), "f", 0.5), "bytes whose values are outside"),
     "range on DENSE": (lambda: patched(op(DENSE, 128), "f", 1.0), "does not use"),
     "u8_divisor on DENSE": (lambda: patched(op(DENSE, 132), "I", 255), "does not use"),
-    "op reserved": (lambda: patched(op(CONV2D, 159), "B", 1), "reserved bytes of op 1"),
-    "softmax in the middle": (
+    "op reserved": (lambda: patched(op(CONV2D, 139), "B", 1), "reserved bytes of op 1"),
+    **{
+        f"{name} on {other}": (lambda i=i, field=field: patched(op(i, field), "B", 1), f"op {i} .*does not use")
+        for name, field in (("binary", 140), ("concat_axis", 144), ("pad_channels", 148), ("perm", 156))
+        for other, i in (("INPUT", INPUT), ("CONV2D", CONV2D), ("DENSE", DENSE), ("SOFTMAX", SOFTMAX))
+    },
+    "ops in another order": (
         lambda: sealed(GOOD[: op(4, 0)] + GOOD[op(5, 0) : op(6, 0)] + GOOD[op(4, 0) : op(5, 0)] + GOOD[op(6, 0) :]),
         "op 4",
     ),
 }  # fmt: skip
 
 
+# ---- Operators with two inputs, and those that move ----
+
+
+def branches() -> Graph:
+    """PAD, TRANSPOSE, RESHAPE, CONV2D of groups, LAYERNORM, BINARY of three kinds, CONCAT."""
+    rng = np.random.default_rng(0)
+    net = Net((4, 5, 6))
+    net.add(Pad(((1, 2), (0, 1), (0, 2))))  # op 1: (7, 6, 8)
+    net.add(Transpose((1, 0, 2)))  # 2: (6, 7, 8)
+    net.add(Reshape((7, 6, 8)))
+    x = net.add(conv(rng, (1, 1), 8, 4, groups=2))  # 4: (7, 6, 4)
+    y = net.add(LayerNorm(1e-3, rng.random(4, np.float32), rng.random(4, np.float32)))
+    net.add(Binary("mul", None, Activation("clipped_relu", 6.0)), x, y)
+    net.add(Binary("prelu", rng.random((7, 6, 4), np.float32)))  # 7
+    z = net.add(Pool2D(Pool("max", (7, 6), (1, 1))))
+    net.add(Binary("add"), x, z)  # 9: broadcasts
+    net.add(Concat(2), net.last, x)  # 10: (7, 6, 8)
+    net.add(dense(rng, 7 * 6 * 8, 3))
+    return net.graph()
+
+
+BRANCHES = packed(branches())
+PAD, TRANSPOSE, RESHAPE, GROUPS, LAYERNORM, MUL, PRELU, ADD, CONCAT = 1, 2, 3, 4, 5, 6, 7, 9, 10
+
+
+def branched(i: int, field: int, format: str, *values: float) -> bytes:
+    """BRANCHES with a field of op i changed."""
+    out = bytearray(BRANCHES)
+    program = struct.unpack_from("<Q", out, 64 + 32 * 2 + 8)[0]
+    struct.pack_into("<" + format, out, program + 160 * i + field, *values)
+    return sealed(out)
+
+
+def of_tensor(index: int, field: int, *values: int) -> bytes:
+    out = bytearray(BRANCHES)
+    tensors = struct.unpack_from("<Q", out, 64 + 32 + 8)[0]
+    struct.pack_into(f"<{len(values)}I", out, tensors + 64 * index + field, *values)
+    return sealed(out)
+
+
+BRANCH_CASES: dict[str, tuple[bytes, str]] = {
+    "input2 out of range": (branched(MUL, 8, "I", 10**6), "second input of op 6 was not written"),
+    "input2 of a later op": (branched(MUL, 8, "I", 9), "second input of op 6 was not written"),
+    "input2 a weight": (branched(MUL, 8, "I", 14), "second input of op 6 was not written"),
+    "no second operand": (branched(MUL, 8, "I", NONE), "op 6 has not one second operand"),
+    "two second operands": (branched(PRELU, 8, "I", 0), "op 7 has not one second operand"),
+    "constant an activation": (branched(PRELU, 16, "I", 0), "weights of op 7 are not a vector"),
+    "constant of another length": (
+        branched(PRELU, 16, "I", struct.unpack_from("<I", BRANCHES, struct.unpack_from("<Q", BRANCHES, 136)[0] + 160 * 11 + 20)[0]),
+        "weights of op 7 are not a vector of 168, 4 or 1",
+    ),
+    "does not broadcast": (branched(ADD, 8, "I", 1), "op 9 is .7, 6, 8., which does not broadcast"),
+    "binary 0": (branched(MUL, 140, "I", 0), "op 6 has unknown binary 0"),
+    "binary unknown": (branched(MUL, 140, "I", 8), "op 6 has unknown binary 8"),
+    "clipped_relu of NaN": (branched(MUL, 80, "f", math.nan), "alpha of op 6"),
+    "clipped_relu negative": (branched(MUL, 80, "f", -1.0), "alpha of op 6"),
+    "affine without scale": (branched(MUL, 84, "I", 3), "scale of op 6"),
+    "pool on BINARY": (branched(MUL, 92, "I", 1), "does not use"),
+    "bias on BINARY": (branched(MUL, 20, "I", 0), "does not use"),
+    "concat without input2": (branched(CONCAT, 8, "I", NONE), "CONCAT without a second input"),
+    "concat_axis 0": (branched(CONCAT, 144, "I", 0), "unknown concat_axis 0"),
+    "concat_axis 4": (branched(CONCAT, 144, "I", 4), "unknown concat_axis 4"),
+    "concat along another axis": (branched(CONCAT, 144, "I", 1), "op 10 .*by its fields"),
+    "concat of other sizes": (branched(CONCAT, 8, "I", 0), "op 10 joins tensors whose other axes differ"),
+    "alpha on CONCAT": (branched(CONCAT, 80, "f", 1.0), "does not use"),
+    "reshape of other sizes": (of_tensor(3, 16, 7, 6, 9), "op 3 reshapes 336 elements to 378"),
+    "perm twice": (branched(TRANSPOSE, 156, "4B", 1, 1, 2, 0), "not a permutation"),
+    "perm beyond": (branched(TRANSPOSE, 156, "4B", 1, 3, 2, 0), "not a permutation"),
+    "perm of four": (branched(TRANSPOSE, 156, "4B", 1, 0, 2, 1), "not a permutation"),
+    "perm of another output": (branched(TRANSPOSE, 156, "4B", 0, 1, 2, 0), "op 2 .*by its fields"),
+    "pad of PAD": (branched(PAD, 56, "I", 256), "pad of op 1 is 256"),
+    "pad of another output ": (branched(PAD, 56, "I", 2), "op 1 .*by its fields"),
+    "pad_channels": (branched(PAD, 148, "I", 2**24 + 1), "pad_channels of op 1"),
+    "pad_channels of another output": (branched(PAD, 152, "I", 2**24), "op 1 .*by its fields"),
+    "fill NaN": (branched(PAD, 80, "f", math.nan), "alpha of op 1 is not finite"),
+    "activation on PAD": (branched(PAD, 76, "I", 1), "does not use"),
+    "groups for the outputs": (branched(GROUPS, 72, "I", 8), "weights of op 4"),
+    "groups of the inputs": (branched(GROUPS, 72, "I", 3), "op 4 has 3 groups of 8"),
+    "epsilon 0": (branched(LAYERNORM, 80, "f", 0.0), "alpha of op 5"),
+    "epsilon negative": (branched(LAYERNORM, 80, "f", -1.0), "alpha of op 5"),
+    "epsilon infinite": (branched(LAYERNORM, 80, "f", math.inf), "alpha of op 5"),
+    "scale an activation": (branched(LAYERNORM, 24, "I", 0), "scale of op 5"),
+    "shift an activation": (branched(LAYERNORM, 28, "I", 0), "shift of op 5"),
+    "affine_axis on LAYERNORM": (branched(LAYERNORM, 84, "I", 3), "does not use"),
+}  # fmt: skip
+
+
 def test_the_good_file_is_good() -> None:
+    assert sealed(BRANCHES) == BRANCHES
+    assert Model(BRANCHES).logits(np.zeros((2, 4, 5, 6), np.float32)).shape == (2, 3)
     assert sealed(GOOD) == GOOD
     assert Model(GOOD).logits(np.zeros((2, 10, 9, 2), np.float32)).shape == (2, 4)
 
@@ -272,6 +380,19 @@ def test_malformed_file_is_refused(name: str) -> None:
         Model(make())
 
 
+@pytest.mark.parametrize("name", BRANCH_CASES)
+def test_malformed_branches_are_refused(name: str) -> None:
+    data, message = BRANCH_CASES[name]
+    with pytest.raises(ModelFormatError, match=message):
+        Model(data)
+
+
+def test_a_file_of_the_first_version_loads() -> None:
+    first = patched(10, "H", 0)
+    x = np.random.default_rng(0).random((3, 10, 9, 2), np.float32)
+    assert Model(first).logits(x).tobytes() == Model(GOOD).logits(x).tobytes()
+
+
 def test_truncation_at_every_length() -> None:
     for size in range(0, len(GOOD), 61):
         with pytest.raises(ModelFormatError):
@@ -280,12 +401,13 @@ def test_truncation_at_every_length() -> None:
             Model(sealed(GOOD[:size]) if size >= 64 else GOOD[:size])
 
 
-@given(st.data())
+@pytest.mark.parametrize("good", [GOOD, BRANCHES], ids=["chain", "branches"])
+@given(data=st.data())
 @settings(max_examples=400, deadline=None)
-def test_random_damage_never_crashes(data: st.DataObject) -> None:
+def test_random_damage_never_crashes(good: bytes, data: st.DataObject) -> None:
     """Whatever passes the loader runs; whatever does not is refused with an error of ours."""
-    out = bytearray(GOOD)
-    end = WEIGHTS + 256
+    out = bytearray(good)
+    end = struct.unpack_from("<Q", good, 64 + 32 * 3 + 8)[0] + 256
     for _ in range(data.draw(st.integers(1, 3))):
         position = data.draw(st.integers(64, end - 4)) & ~3
         value = data.draw(
@@ -303,9 +425,17 @@ def test_random_damage_never_crashes(data: st.DataObject) -> None:
 def test_limits_of_the_engine() -> None:
     """Well formed, but more than a call may use: refused, not tried."""
     rng = np.random.default_rng(0)
-    memory = chain((4096, 4096, 1), [conv(rng, (1, 1), 1, 1)] * 17)
+    memory = Net((4096, 4096, 1))
+    for _ in range(40):  # values that are all needed at the end
+        memory.add(conv(rng, (1, 1), 1, 1))
+    for i in range(40, 0, -1):
+        memory.add(Binary("add"), memory.last, f"v{i}")
+    with pytest.raises(UnsupportedError, match="MiB of scratch memory"):
+        Model(packed(memory.graph()))
+    padded = conv(rng, (1, 1), 256, 1, stride=(1, 255), pad=(0, 255, 0, 255))
+    wide = chain((65536, 1, 1), [conv(rng, (1, 1), 1, 256), padded])
     with pytest.raises(UnsupportedError, match="MiB an image"):
-        Model(packed(memory))
+        Model(packed(wide))
     work = chain((4096, 4096, 1), [Pool2D(Pool("average", (255, 255), (1, 1)))] * 2)
     with pytest.raises(UnsupportedError, match="operations an image"):
         Model(packed(work))

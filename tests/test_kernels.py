@@ -6,6 +6,7 @@ others and is no oracle: the oracle is tests/reference.py.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Any
 
@@ -27,7 +28,17 @@ ACTIVATIONS = (
     "selu",
     "sigmoid",
     "tanh",
+    "clipped_relu",
+    "hard_sigmoid",
+    "hard_swish",
+    "silu",
+    "softplus",
+    "gelu",
+    "gelu_tanh",
+    "erf",
 )  # in the order of model/format.h
+WITH_ALPHA = {"leaky_relu": 0.3, "elu": 0.3, "clipped_relu": 6.0, "hard_sigmoid": 0.2}
+BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")  # from 1
 AXES = (None, "height", "width", "channel")
 POOLS = (None, "max", "average")
 NARROW, PANEL = 32, 96
@@ -130,16 +141,37 @@ def test_softmax(isa: str, n: int, spread: float) -> None:
     assert abs(float(got.sum(dtype=np.float64)) - 1) < 1e-6
 
 
+def run_activation(isa: str, activation: str, x: np.ndarray) -> np.ndarray:
+    y = Guarded(x.size)
+    e = epilogue(activation, WITH_ALPHA.get(activation, 0.0))
+    _testing.Kernels(isa).eltwise(x, y.data, 0, 0, 1, 1, x.size, 0, e)
+    return y.check()
+
+
 @isa_matrix
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @given(x=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-200, 200, width=32)))
 @settings(max_examples=60, deadline=None)
 def test_activation(isa: str, activation: str, x: np.ndarray) -> None:
-    alpha = 0.3 if activation in ("leaky_relu", "elu") else 0.0
-    y = Guarded(x.size)
-    _testing.Kernels(isa).eltwise(x, y.data, 0, 0, 1, 1, x.size, 0, epilogue(activation, alpha))
-    want = reference.activate(x, activation, alpha)
-    np.testing.assert_allclose(y.check(), want, rtol=4e-7, atol=4e-7)
+    want = reference.activate(x, activation, WITH_ALPHA.get(activation, 0.0))
+    np.testing.assert_allclose(run_activation(isa, activation, x), want, rtol=5e-7, atol=4e-7)
+
+
+@isa_matrix
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_everywhere(isa: str, activation: str) -> None:
+    """Closely spaced, tiny and huge: a few units in the last place of the result or of 1."""
+    scales = 10.0 ** np.arange(-38, 38)
+    x = np.concatenate([np.linspace(-20, 20, 40001), np.linspace(-110, 110, 9999), scales, -scales])
+    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):
+        want = reference.activate(x, activation, WITH_ALPHA.get(activation, 0.0))
+    got = run_activation(isa, activation, x)
+    np.testing.assert_allclose(got, want, rtol=6e-7, atol=2e-7)
+    # Those that are like x near zero keep their relative accuracy there.
+    if activation in ("elu", "selu", "tanh", "silu", "gelu", "gelu_tanh", "hard_swish"):
+        near = (abs(x) < 0.5) & (abs(x) > 1e-30)
+        np.testing.assert_allclose(got[near], want[near], rtol=6e-7, atol=0)
 
 
 @isa_matrix
@@ -359,6 +391,126 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
         np.testing.assert_allclose(
             got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max()))
         )
+
+
+@isa_matrix
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9, 16, 17, 24, 96, 97, 200])
+@pytest.mark.parametrize("cols", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "activation", "axis"),
+    [
+        ((3, 3), (1, 1), (1, 1), "relu", None),
+        ((3, 3), (2, 2), (1, 1), "linear", "channel"),
+        ((5, 2), (1, 2), (1, 2), "relu", "height"),
+        ((1, 1), (1, 1), (1, 1), "hard_swish", "width"),
+    ],
+)
+def test_depthwise(
+    isa: str, channels: int, cols: int, kernel, stride, dilation, activation: str, axis: str | None
+) -> None:
+    rng = np.random.default_rng(channels + cols)
+    rows, out_gap = 4, 3
+    height, width = (
+        (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 for d, n in enumerate((rows, cols))
+    )
+    x = Guarded(rng.normal(size=(height, width, channels)).astype(np.float32))
+    w = rng.normal(size=(*kernel, 1, channels)).astype(np.float32)
+    bias = rng.normal(size=channels).astype(np.float32)
+    length = {None: 0, "height": rows, "width": cols, "channel": channels}[axis]
+    scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
+    image = x.data.reshape(1, height, width, channels)
+    want = reference.conv2d(image, w, bias, stride, dilation, groups=channels)
+    want = reference.activate(want, activation)
+    if axis:
+        want = reference.affine(want, scale, shift, axis)
+    in_row = width * channels
+    ky, kx = np.meshgrid(*(np.arange(n) for n in kernel), indexing="ij")
+    taps = (ky * dilation[0] * in_row + kx * dilation[1] * channels).ravel().astype(np.uint32)
+    out_row = cols * channels + out_gap
+    y = Guarded(rows * out_row)
+    _testing.Kernels(isa).depthwise(
+        x.data,
+        y.data,
+        panels(w.reshape(-1, channels)),
+        padded(bias),
+        taps,
+        stride[0] * in_row,
+        stride[1] * channels,
+        (rows, cols, channels),
+        out_row,
+        epilogue(activation, 0.0, *((axis, scale, shift) if axis else ())),
+    )
+    got = y.check().reshape(rows, out_row)
+    assert np.isnan(got[:, cols * channels :]).all(), "wrote into the margin of a row"
+    got = got[:, : cols * channels].reshape(want[0].shape)
+    atol = tolerance(len(taps), float(np.abs(want).max()))
+    np.testing.assert_allclose(got, want[0], rtol=0, atol=atol)
+
+
+@isa_matrix
+@pytest.mark.parametrize("kind", BINARIES)
+@pytest.mark.parametrize("channels", [1, 7, 8, 17])
+@pytest.mark.parametrize("ones", [(), (0,), (1,), (2,), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("axis", [None, "channel"])
+def test_binary(isa: str, kind: str, channels: int, ones: tuple[int, ...], axis: str) -> None:
+    rng = np.random.default_rng(channels)
+    shape = (3, 4, channels)
+    other_shape = tuple(1 if d in ones else n for d, n in enumerate(shape))
+    x = rng.normal(size=shape).astype(np.float32)
+    other = rng.uniform(0.5, 2, size=other_shape).astype(np.float32)
+    length = {None: 0, "height": 3, "channel": channels}[axis]
+    scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
+    gap = 5
+    row, out_row = 4 * channels, 4 * channels + gap
+    y = Guarded(3 * out_row)
+    b_row = 0 if 0 in ones else other_shape[1] * other_shape[2]
+    _testing.Kernels(isa).binary(
+        Guarded(x).data,
+        Guarded(other).data,
+        y.data,
+        1 + BINARIES.index(kind),
+        shape,
+        (row, b_row, out_row),
+        0 if 1 in ones else other_shape[2],
+        2 in ones,
+        epilogue("relu", 0.0, *((axis, scale, shift) if axis else ())),
+    )
+    want = reference.activate(reference.binary(x[None], other[None], kind), "relu")
+    if axis:
+        want = reference.affine(want, scale, shift, axis)
+    got = y.check().reshape(3, out_row)
+    assert np.isnan(got[:, row:]).all(), "wrote into the margin of a row"
+    np.testing.assert_allclose(got[:, :row].reshape(shape), want[0], rtol=1e-6, atol=2e-6)
+
+
+@isa_matrix
+@pytest.mark.parametrize("perm", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5), (2, 1, 17), (5, 9, 1)])
+def test_copy(isa: str, perm: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    want = x.transpose(perm)
+    y = Guarded(x.size)
+    strides = (shape[1] * shape[2], shape[2], 1)
+    to = (want.shape[1] * want.shape[2], want.shape[2], 1)
+    _testing.Kernels(isa).copy(
+        Guarded(x).data, y.data, want.shape, [strides[axis] for axis in perm], to
+    )
+    np.testing.assert_array_equal(y.check().reshape(want.shape), want)
+
+
+@isa_matrix
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize(("scaled", "shifted"), [(True, True), (False, False), (True, False)])
+def test_layernorm(isa: str, n: int, mean: float, scaled: bool, shifted: bool) -> None:
+    rng = np.random.default_rng(n)
+    x, scale, shift = (rng.normal(size=n).astype(np.float32) for _ in range(3))
+    x += np.float32(mean)
+    y = Guarded(n)
+    scale, shift = (scale if scaled else None), (shift if shifted else None)
+    _testing.Kernels(isa).layernorm(Guarded(x).data, y.data, 1e-3, scale, shift)
+    want = reference.layernorm(x, float(np.float32(1e-3)), scale, shift)
+    np.testing.assert_allclose(y.check(), want, rtol=0, atol=4e-6 * max(1.0, mean))
 
 
 def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:

@@ -29,7 +29,7 @@ from fastdigit import _core, _testing
 from fastdigit.compiler import ops, pack, spec
 from fastdigit.compiler.ir import Activation
 from fastdigit.compiler.passes.remove_dead_units import _activated
-from fastdigit.compiler.unpack import _ACTIVATIONS, _AXES, _OPCODES, _POOLS, unpack
+from fastdigit.compiler.unpack import _ACTIVATIONS, _AXES, _BINARIES, _OPCODES, _POOLS, unpack
 from test_compiler_pack import everything
 
 ROOT = Path(__file__).parents[1]
@@ -404,11 +404,12 @@ def test_every_opcode_is_everywhere() -> None:
     assert opcodes["INPUT"] == 1 == pack.INPUT_OPCODE
     packed = {kind.__name__.upper(): number for kind, number in pack.OPCODES.items()}
     assert {"INPUT": 1, **packed} == opcodes
-    assert set(pack.OPCODES) == {kind for kind, row in ops.OPS.items() if row.packable}
+    assert set(pack.OPCODES) == set(ops.OPS)
     assert ("?", *opcodes) == _OPCODES
     assert numbered(r"^\| 0 \| u32 \| opcode \| (.*) \|$") == tuple(opcodes)
 
     assert handled("csrc/model/load.c", "check_op") == set(opcodes)
+    assert handled("csrc/model/load.c", "fields_of") == set(opcodes) - {"RESHAPE"}
     assert handled("csrc/model/plan.c", "plan_step") == set(opcodes) - {"INPUT"}
     assert handled("csrc/model/run.c", "run_step", "run_batched") == set(opcodes) - {"INPUT"}
 
@@ -468,6 +469,18 @@ def test_pool_modes_are_the_same_words() -> None:
     assert list(pack.POOL_MODES.values()) == list(range(1, len(names)))
     row = re.search(r"\| pool_mode \| (.*) \|$", text_of("csrc/FORMAT.md"), re.MULTILINE)
     assert row and re.findall(r"\d (\w+)", row[1]) == list(names)
+
+
+def test_binaries_are_the_same_words() -> None:
+    names = words(enumerators("FD_BINARY_"))
+    assert names == _BINARIES == ("none", *ops.BINARIES) == ("none", *test_kernels.BINARIES)
+    assert numbered(r"\| binary \| (.*); otherwise 0 \|$") == names[1:]
+    cases = re.findall(
+        r"FD_BINARY_(\w+)", function_body("csrc/kernels/binary.inl.h", r"FD_FN\(combine\)")
+    )
+    assert tuple(name.lower() for name in cases) == ops.BINARIES
+    for name in ops.BINARIES:
+        assert reference.binary(1.0, 2.0, name).shape == ()
 
 
 def test_limits_and_layouts_are_the_same_numbers() -> None:

@@ -17,7 +17,7 @@ import reference
 from fastdigit import Model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, ModelFormatError, UnsupportedError
-from networks import chain, dense, packed, small_networks
+from networks import chain, conv, dense, packed, small_networks
 
 MODELS = Path(fastdigit.__file__).parent / "models"
 
@@ -351,3 +351,25 @@ def test_models_close_while_others_run(digits: np.ndarray) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_run_gives_any_result_in_its_shape() -> None:
+    """An image, a vector without softmax, and probabilities."""
+    rng = np.random.default_rng(0)
+    picture = chain((6, 5, 2), [conv(rng, (3, 3), 2, 4)])
+    scores = chain((6, 5, 2), [dense(rng, 60, 3)])
+    for graph, shape in ((picture, (4, 3, 4)), (scores, (3,))):
+        model = Model(packed(graph))
+        x = rng.random((7, 6, 5, 2), np.float32)
+        got = model.run(x)
+        assert model.output_shape == model.info()["output_shape"] == shape
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, reference.run_graph(graph, x), atol=1e-5)
+        out = np.empty((7, *shape), np.float32)
+        assert model.run(x, out=out) is out
+        assert out.tobytes() == got.tobytes() == model.logits(x).tobytes()
+        with pytest.raises(InputError, match="out is float32 of shape"):
+            model.run(x, out=np.empty((7, 1), np.float32))
+    digits = fastdigit.load()
+    x = rng.random((3, 28, 28), np.float32)
+    assert digits.run(x).tobytes() == digits.predict_proba(x).tobytes()

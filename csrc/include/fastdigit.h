@@ -70,7 +70,7 @@ typedef struct fd_model_info {
     size_t input_dims[3];   /* of one image: (height, width, channels), or (features) */
     size_t input_elements;  /* product of input_dims */
     size_t output_elements; /* values per image */
-    int has_softmax;        /* the output is probabilities */
+    int has_softmax;        /* the output is a vector of probabilities */
     float range_lo;         /* least and greatest input value accepted; +-FLT_MAX: any finite value */
     float range_hi;
     unsigned u8_divisor;    /* 0: bytes are not accepted */
@@ -82,6 +82,8 @@ typedef struct fd_model_info {
     size_t context_bytes; /* scratch memory of a context, for each of its threads */
     const char *meta;     /* the META section: UTF-8 JSON, meta_bytes long, not zero terminated */
     size_t meta_bytes;
+    size_t output_rank;    /* 1 or 3 */
+    size_t output_dims[3]; /* of one image: (classes), or (height, width, channels) */
 } fd_model_info;
 
 /* Results of a run; each pointer may be NULL. All are row-major, without gaps, and complete if the run succeeds. */

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "kernels/kernels.h"
@@ -29,11 +30,15 @@
 #include "kernels/input.inl.h"
 #include "kernels/pool2d.inl.h"
 
+#include "kernels/binary.inl.h"
 #include "kernels/conv2d.inl.h"
+#include "kernels/copy.inl.h"
 #include "kernels/dense.inl.h"
+#include "kernels/layernorm.inl.h"
 #include "kernels/probe.inl.h"
 #include "kernels/softmax.inl.h"
 
+#include "kernels/depthwise.inl.h"
 #include "kernels/winograd.inl.h"
 
 const fd_kernels FD_FN(kernels);

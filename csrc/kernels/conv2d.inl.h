@@ -59,7 +59,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             } else {
                 result = acc[o * nv + v];
             }
-            float *const p = out + (size_t)o * a->channels + channel;
+            float *const p = out + (size_t)o * a->out_col + channel;
             if (n >= FD_VL)
                 v_store(p, result);
             else
@@ -73,10 +73,10 @@ FD_INLINE void FD_FN(conv2d_row)(const fd_conv2d_args *a, const float *w, size_t
                                  float *out, const int nv, const int pooled) {
     const size_t cols = a->cols;
     FD_FN(place) at = {row, 0, channel};
-#define FD_TILES(groups, tile_cols)                                                                                    \
-    for (; cols - at.col >= (pooled ? (tile_cols) : (groups) * (tile_cols));                                           \
-         at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                    \
-        FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->channels, groups, tile_cols, nv, \
+#define FD_TILES(groups, tile_cols)                                                                                   \
+    for (; cols - at.col >= (pooled ? (tile_cols) : (groups) * (tile_cols));                                          \
+         at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                   \
+        FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->out_col, groups, tile_cols, nv, \
                            pooled);
     FD_TILES(2, FD_CONV_COLS)
 #if FD_CONV_COLS > 2
@@ -118,6 +118,7 @@ FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
     fd_conv2d_args conv = *a;
     fd_pool2d_args pool = a->pool;
     const int simple = FD_FN(is_simple)(&a->epilogue);
+    if (a->pool_mode != FD_POOL_NONE) conv.out_col = a->channels;
     if (!simple) conv.epilogue = (fd_epilogue){.activation = FD_ACT_LINEAR};
     const size_t outputs = a->pool_mode == FD_POOL_NONE ? a->rows : a->pool.out_count;
     size_t done = 0; /* convolution rows computed */

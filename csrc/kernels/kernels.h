@@ -56,12 +56,56 @@ typedef struct fd_conv2d_args {
     size_t rows, cols;    /* convolution outputs, those that pooling reads */
     size_t channels;      /* output channels */
     size_t out_row;
+    size_t out_col; /* between pixels of the output: more than `channels` for one group of many */
     fd_epilogue epilogue;
     uint32_t pool_mode;
     /* Any other pooling or activation than those the fused loop has goes through a ring of convolution rows. */
     float *ring; /* scratch for it: pool.in_ring rows of cols * channels */
     fd_pool2d_args pool;
 } fd_conv2d_args;
+
+/* Depthwise convolution: each channel by itself, one accumulator an output that takes taps in the order of the weight
+ * rows, from the bias; then the epilogue. Weights are panels as of conv2d, with a row for each tap. */
+typedef struct fd_depthwise_args {
+    const float *in; /* padded image: the first tap of output (0, 0) */
+    float *out;
+    const float *weights;
+    const float *bias;    /* padded to FD_PANEL_ALIGN */
+    const uint32_t *taps; /* offset of each tap's pixel from an output's first */
+    size_t taps_count;
+    size_t in_row_step, in_col_step;
+    size_t rows, cols, channels;
+    size_t out_row;
+    fd_epilogue epilogue;
+} fd_depthwise_args;
+
+/* a (op) b, element by element, then the epilogue. b has the dims of a, or 1 in some of them: strides of 0. */
+typedef struct fd_binary_args {
+    const float *a, *b;
+    float *out;
+    size_t a_row, b_row, b_col, out_row; /* b_col: between pixels of b */
+    int one;                             /* b has one channel */
+    size_t rows, cols, channels;
+    uint32_t op; /* FD_BINARY_* */
+    fd_epilogue epilogue;
+} fd_binary_args;
+
+/* A block of size[0] x size[1] x size[2] floats, from one set of strides to another; they do not overlap. */
+typedef struct fd_copy_args {
+    const float *in;
+    float *out;
+    size_t size[3], in_stride[3], out_stride[3];
+} fd_copy_args;
+
+/* (x - mean) / sqrt(variance + epsilon) * scale + shift over n values. The sums are taken in FD_VL chains, then those
+ * in order, then the tail. */
+typedef struct fd_layernorm_args {
+    const float *in;
+    float *out; /* may be in */
+    size_t n;
+    float epsilon;
+    const float *scale, *shift; /* n values, or NULL: 1, 0 */
+} fd_layernorm_args;
 
 /* Convolution with stride and dilation 1, relu or none, 2x2 max pooling or none: as many patches as cover the outputs.
  * Where the last patches reach beyond the image, it is zero: those inputs cancel, but their rounding errors do not. */

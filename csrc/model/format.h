@@ -9,7 +9,7 @@
     "\x89"            \
     "FDM\r\n\x1a\n"
 #define FD_FILE_VERSION_MAJOR 1
-#define FD_FILE_VERSION_MINOR 0
+#define FD_FILE_VERSION_MINOR 1
 #define FD_FILE_ALIGN 64
 #define FD_FILE_SECTIONS 4
 
@@ -31,7 +31,21 @@ enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
 enum { FD_DTYPE_F32 = 0, FD_DTYPE_F16, FD_DTYPE_I8, FD_DTYPE_END };
 enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
 
-enum { FD_OP_INPUT = 1, FD_OP_CONV2D, FD_OP_DENSE, FD_OP_POOL2D, FD_OP_ELTWISE, FD_OP_SOFTMAX, FD_OP_END };
+enum {
+    FD_OP_INPUT = 1,
+    FD_OP_CONV2D,
+    FD_OP_DENSE,
+    FD_OP_POOL2D,
+    FD_OP_ELTWISE,
+    FD_OP_SOFTMAX,
+    FD_OP_BINARY,
+    FD_OP_CONCAT,
+    FD_OP_RESHAPE,
+    FD_OP_TRANSPOSE,
+    FD_OP_PAD,
+    FD_OP_LAYERNORM,
+    FD_OP_END
+};
 
 enum {
     FD_ACT_LINEAR = 0,
@@ -41,11 +55,36 @@ enum {
     FD_ACT_SELU,
     FD_ACT_SIGMOID,
     FD_ACT_TANH,
+    FD_ACT_CLIPPED_RELU,
+    FD_ACT_HARD_SIGMOID,
+    FD_ACT_HARD_SWISH,
+    FD_ACT_SILU,
+    FD_ACT_SOFTPLUS,
+    FD_ACT_GELU,
+    FD_ACT_GELU_TANH,
+    FD_ACT_ERF,
     FD_ACT_END
 };
 
 enum { FD_AXIS_NONE = 0, FD_AXIS_HEIGHT, FD_AXIS_WIDTH, FD_AXIS_CHANNEL, FD_AXIS_END };
 enum { FD_POOL_NONE = 0, FD_POOL_MAX, FD_POOL_AVERAGE, FD_POOL_END };
+enum {
+    FD_BINARY_NONE = 0,
+    FD_BINARY_ADD,
+    FD_BINARY_SUB,
+    FD_BINARY_MUL,
+    FD_BINARY_DIV,
+    FD_BINARY_MAX,
+    FD_BINARY_MIN,
+    FD_BINARY_PRELU,
+    FD_BINARY_END
+};
+
+/* Whether an activation has a parameter. */
+static inline int fd_activation_has_alpha(uint32_t activation) {
+    return activation == FD_ACT_LEAKY_RELU || activation == FD_ACT_ELU || activation == FD_ACT_CLIPPED_RELU ||
+           activation == FD_ACT_HARD_SIGMOID;
+}
 
 /* Bytes of a value of FD_DTYPE_*. */
 static inline size_t fd_dtype_size(uint32_t dtype) { return dtype == FD_DTYPE_F32 ? 4 : dtype == FD_DTYPE_F16 ? 2 : 1; }
@@ -104,7 +143,11 @@ typedef struct fd_file_op {
     float range_lo;
     float range_hi;
     uint32_t u8_divisor;
-    uint8_t reserved[24];
+    uint8_t reserved[4];
+    uint32_t binary;
+    uint32_t concat_axis;
+    uint32_t pad_channels[2];
+    uint8_t perm[4];
 } fd_file_op;
 
 _Static_assert(sizeof(fd_file_header) == 64, "header is 64 bytes");

@@ -160,11 +160,11 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     return FD_OK;
 }
 
-static fd_status check_range(const uint32_t *values, size_t n, uint32_t least, const char *what, size_t op,
-                             fd_error *error) {
+static fd_status check_range(const uint32_t *values, size_t n, uint32_t least, uint32_t most, const char *what,
+                             size_t op, fd_error *error) {
     for (size_t i = 0; i < n; i++)
-        REQUIRE(values[i] >= least && values[i] <= FD_FILE_MAX_SMALL, "%s of op %zu is %u, expected %u to %u", what, op,
-                values[i], least, FD_FILE_MAX_SMALL);
+        REQUIRE(values[i] >= least && values[i] <= most, "%s of op %zu is %u, expected %u to %u", what, op, values[i],
+                least, most);
     return FD_OK;
 }
 
@@ -188,43 +188,63 @@ enum {
     HAS_KERNEL = 2,
     HAS_ACTIVATION = 4,
     HAS_SCALE = 8,
-    HAS_AFFINE = 16 | HAS_SCALE,
+    HAS_SHIFT = 65536,
+    HAS_AFFINE = 16 | HAS_SCALE | HAS_SHIFT,
     HAS_POOL = 32,
     HAS_RANGE = 64,
-    HAS_TEMPERATURE = 128
+    HAS_INPUT2 = 256,
+    HAS_OPERAND = 512,
+    HAS_BINARY = 1024,
+    HAS_AXIS = 2048,
+    HAS_PAD = 4096,
+    HAS_PAD_CHANNELS = 8192,
+    HAS_PERM = 16384,
+    HAS_NUMBER = 32768
 };
 
 static unsigned fields_of(uint32_t opcode) {
     switch (opcode) {
     case FD_OP_INPUT: return HAS_RANGE;
-    case FD_OP_CONV2D: return HAS_WEIGHTS | HAS_KERNEL | HAS_ACTIVATION | HAS_AFFINE | HAS_POOL;
+    case FD_OP_CONV2D: return HAS_WEIGHTS | HAS_KERNEL | HAS_PAD | HAS_ACTIVATION | HAS_AFFINE | HAS_POOL;
     case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE;
     case FD_OP_POOL2D: return HAS_POOL;
     case FD_OP_ELTWISE: return HAS_ACTIVATION | HAS_AFFINE;
-    case FD_OP_SOFTMAX: return HAS_TEMPERATURE;
+    case FD_OP_BINARY: return HAS_INPUT2 | HAS_OPERAND | HAS_BINARY | HAS_ACTIVATION | HAS_AFFINE;
+    case FD_OP_CONCAT: return HAS_INPUT2 | HAS_AXIS;
+    case FD_OP_TRANSPOSE: return HAS_PERM;
+    case FD_OP_PAD: return HAS_PAD | HAS_PAD_CHANNELS | HAS_NUMBER;
+    case FD_OP_LAYERNORM: return HAS_SCALE | HAS_SHIFT | HAS_NUMBER;
+    case FD_OP_SOFTMAX: return HAS_NUMBER;
     default: return 0;
     }
 }
+
+/* 0 if a tensor index is one that the op has, or none. */
+static uint32_t stray(unsigned has, uint32_t index) { return !has && index != FD_FILE_NONE; }
 
 /* An op with the fields it has made zero, to see whether the others are. */
 static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
     fd_file_op rest = *op;
     const fd_file_op zero = {0};
     rest.opcode = rest.input = rest.output = 0;
-    if (rest.input2 == FD_FILE_NONE) rest.input2 = 0;
-    if ((fields & HAS_WEIGHTS) || rest.weights == FD_FILE_NONE) rest.weights = 0;
-    if ((fields & HAS_WEIGHTS) || rest.bias == FD_FILE_NONE) rest.bias = 0;
-    if ((fields & HAS_SCALE) || rest.scale == FD_FILE_NONE) rest.scale = 0;
-    if ((fields & HAS_AFFINE) == HAS_AFFINE || rest.shift == FD_FILE_NONE) rest.shift = 0;
+    rest.input2 = stray(fields & HAS_INPUT2, rest.input2);
+    rest.weights = stray(fields & (HAS_WEIGHTS | HAS_OPERAND), rest.weights);
+    rest.bias = stray(fields & HAS_WEIGHTS, rest.bias);
+    rest.scale = stray(fields & HAS_SCALE, rest.scale);
+    rest.shift = stray(fields & HAS_SHIFT, rest.shift);
     if (fields & HAS_KERNEL) {
         memcpy(rest.kernel, zero.kernel, sizeof rest.kernel);
         memcpy(rest.stride, zero.stride, sizeof rest.stride);
         memcpy(rest.dilation, zero.dilation, sizeof rest.dilation);
-        memcpy(rest.pad, zero.pad, sizeof rest.pad);
         rest.groups = 0;
     }
+    if (fields & HAS_PAD) memcpy(rest.pad, zero.pad, sizeof rest.pad);
+    if (fields & HAS_PAD_CHANNELS) memcpy(rest.pad_channels, zero.pad_channels, sizeof rest.pad_channels);
+    if (fields & HAS_PERM) memcpy(rest.perm, zero.perm, sizeof rest.perm);
+    if (fields & HAS_BINARY) rest.binary = 0;
+    if (fields & HAS_AXIS) rest.concat_axis = 0;
     if (fields & HAS_ACTIVATION) rest.activation = 0;
-    if (fields & (HAS_ACTIVATION | HAS_TEMPERATURE)) rest.alpha = 0;
+    if (fields & (HAS_ACTIVATION | HAS_NUMBER)) rest.alpha = 0;
     if ((fields & HAS_AFFINE) == HAS_AFFINE) rest.affine_axis = 0;
     if (fields & HAS_POOL) {
         rest.pool_mode = 0;
@@ -260,8 +280,8 @@ static fd_status check_pool(const fd_file_op *op, size_t i, fd_dims *d, fd_error
                 "op %zu has no pooling, but pooling fields that are not zero", i);
         return FD_OK;
     }
-    if ((status = check_range(op->pool, 2, 1, "pool", i, error))) return status;
-    if ((status = check_range(op->pool_stride, 2, 1, "pool_stride", i, error))) return status;
+    if ((status = check_range(op->pool, 2, 1, FD_FILE_MAX_DIM, "pool", i, error))) return status;
+    if ((status = check_range(op->pool_stride, 2, 1, FD_FILE_MAX_DIM, "pool_stride", i, error))) return status;
     for (int side = 0; side < 4; side++)
         REQUIRE(op->pool_pad[side] < op->pool[side % 2], "pool_pad of op %zu is not smaller than the window", i);
     d->rows = fd_window_count(d->rows, op->pool_pad[0] + op->pool_pad[2], op->pool[0], 1, op->pool_stride[0]);
@@ -286,7 +306,7 @@ static fd_status check_affine(const fd_model *m, const fd_file_op *op, size_t i,
 
 static fd_status check_activation(const fd_file_op *op, size_t i, fd_error *error) {
     REQUIRE(op->activation < FD_ACT_END, "op %zu has unknown activation %u", i, op->activation);
-    if (op->activation == FD_ACT_LEAKY_RELU || op->activation == FD_ACT_ELU)
+    if (fd_activation_has_alpha(op->activation))
         REQUIRE(isfinite(op->alpha) && op->alpha >= 0, "alpha of op %zu is not a finite number >= 0", i);
     else
         REQUIRE(op->alpha == 0, "op %zu has an alpha, but not an activation that takes one", i);
@@ -299,6 +319,42 @@ static fd_status check_weights(const fd_model *m, const fd_file_op *op, size_t i
     REQUIRE(w && w->dims[0] == depth, "weights of op %zu are not panels of %zu rows", i, depth);
     *channels = w->dims[1];
     return op->bias == FD_FILE_NONE ? FD_OK : check_vector(m, op->bias, w->dims[1], "bias", i, error);
+}
+
+/* The second operand of a BINARY: an activation whose dims are those of the first or 1, or a constant. */
+static fd_status check_operand(const fd_model *m, const fd_file_op *op, size_t i, const fd_dims *in, fd_error *error) {
+    REQUIRE(op->binary > FD_BINARY_NONE && op->binary < FD_BINARY_END, "op %zu has unknown binary %u", i, op->binary);
+    REQUIRE((op->input2 == FD_FILE_NONE) != (op->weights == FD_FILE_NONE),
+            "op %zu has not one second operand, an input or weights", i);
+    if (op->weights != FD_FILE_NONE) {
+        const fd_file_tensor *const t = weight(m, op->weights, FD_LAYOUT_ROW_MAJOR);
+        REQUIRE(t && (t->dims[0] == in->elements || t->dims[0] == in->channels || t->dims[0] == 1),
+                "weights of op %zu are not a vector of %zu, %zu or 1 values", i, in->elements, in->channels);
+        return FD_OK;
+    }
+    const fd_dims other = dims_of(&m->tensors[op->input2]);
+    REQUIRE((other.rows == 1 || other.rows == in->rows) && (other.cols == 1 || other.cols == in->cols) &&
+                (other.channels == 1 || other.channels == in->channels),
+            "the second input of op %zu is (%zu, %zu, %zu), which does not broadcast to (%zu, %zu, %zu)", i, other.rows,
+            other.cols, other.channels, in->rows, in->cols, in->channels);
+    return FD_OK;
+}
+
+static fd_status check_concat(const fd_model *m, const fd_file_op *op, size_t i, fd_dims *out, fd_error *error) {
+    REQUIRE(op->input2 != FD_FILE_NONE, "op %zu is a CONCAT without a second input", i);
+    const fd_dims other = dims_of(&m->tensors[op->input2]);
+    REQUIRE(op->concat_axis > FD_AXIS_NONE && op->concat_axis < FD_AXIS_END, "op %zu has unknown concat_axis %u", i,
+            op->concat_axis);
+    REQUIRE(other.rank == out->rank && (out->rank == 3 || op->concat_axis == FD_AXIS_CHANNEL),
+            "op %zu joins tensors of rank %zu and %zu along axis %u", i, out->rank, other.rank, op->concat_axis);
+    REQUIRE((op->concat_axis == FD_AXIS_HEIGHT || other.rows == out->rows) &&
+                (op->concat_axis == FD_AXIS_WIDTH || other.cols == out->cols) &&
+                (op->concat_axis == FD_AXIS_CHANNEL || other.channels == out->channels),
+            "op %zu joins tensors whose other axes differ", i);
+    if (op->concat_axis == FD_AXIS_HEIGHT) out->rows += other.rows;
+    if (op->concat_axis == FD_AXIS_WIDTH) out->cols += other.cols;
+    if (op->concat_axis == FD_AXIS_CHANNEL) out->channels += other.channels;
+    return FD_OK;
 }
 
 static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dims *out, fd_error *error) {
@@ -314,16 +370,20 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         return FD_OK;
     case FD_OP_CONV2D: {
         REQUIRE(in->rank == 3, "op %zu is a CONV2D of a rank-1 tensor", i);
-        if ((status = check_range(op->kernel, 2, 1, "kernel", i, error))) return status;
-        if ((status = check_range(op->stride, 2, 1, "stride", i, error))) return status;
-        if ((status = check_range(op->dilation, 2, 1, "dilation", i, error))) return status;
-        if ((status = check_range(op->pad, 4, 0, "pad", i, error))) return status;
-        REQUIRE(op->groups == 1, "op %zu has %u groups, expected 1", i, op->groups);
+        if ((status = check_range(op->kernel, 2, 1, FD_FILE_MAX_SMALL, "kernel", i, error))) return status;
+        if ((status = check_range(op->stride, 2, 1, FD_FILE_MAX_SMALL, "stride", i, error))) return status;
+        if ((status = check_range(op->dilation, 2, 1, FD_FILE_MAX_SMALL, "dilation", i, error))) return status;
+        if ((status = check_range(op->pad, 4, 0, FD_FILE_MAX_SMALL, "pad", i, error))) return status;
+        REQUIRE(op->groups && in->channels % op->groups == 0, "op %zu has %u groups of %zu channels", i, op->groups,
+                in->channels);
+        REQUIRE(op->groups == 1 || op->pool_mode == FD_POOL_NONE, "op %zu has %u groups and a pooling", i, op->groups);
         out->rows = fd_window_count(in->rows, op->pad[0] + op->pad[2], op->kernel[0], op->dilation[0], op->stride[0]);
         out->cols = fd_window_count(in->cols, op->pad[1] + op->pad[3], op->kernel[1], op->dilation[1], op->stride[1]);
         REQUIRE(out->rows && out->cols, "the kernel of op %zu does not fit its input", i);
-        const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * in->channels;
+        const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * (in->channels / op->groups);
         if ((status = check_weights(m, op, i, depth, &out->channels, error))) return status;
+        REQUIRE(out->channels % op->groups == 0, "op %zu has %u groups for %zu output channels", i, op->groups,
+                out->channels);
         REQUIRE(m->tensors[op->weights].dtype == FD_DTYPE_F32, "op %zu is a CONV2D whose weights are not f32", i);
         if ((status = check_activation(op, i, error))) return status;
         if ((status = check_affine(m, op, i, out, error))) return status;
@@ -353,9 +413,41 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         if ((status = check_activation(op, i, error))) return status;
         return check_affine(m, op, i, out, error);
     case FD_OP_SOFTMAX:
-        REQUIRE(in->rank == 1 && i == m->op_count - 1, "op %zu is a SOFTMAX of a rank-3 tensor or not the last op", i);
         REQUIRE(isfinite(op->alpha) && op->alpha >= 0, "alpha of op %zu is not a finite number >= 0", i);
         return FD_OK;
+    case FD_OP_BINARY:
+        if ((status = check_operand(m, op, i, in, error))) return status;
+        if ((status = check_activation(op, i, error))) return status;
+        return check_affine(m, op, i, out, error);
+    case FD_OP_CONCAT: return check_concat(m, op, i, out, error);
+    case FD_OP_RESHAPE: {
+        *out = dims_of(&m->tensors[op->output]);
+        REQUIRE(out->elements == in->elements, "op %zu reshapes %zu elements to %zu", i, in->elements, out->elements);
+        return FD_OK;
+    }
+    case FD_OP_TRANSPOSE: {
+        const size_t sizes[3] = {in->rows, in->cols, in->channels};
+        REQUIRE(in->rank == 3, "op %zu is a TRANSPOSE of a rank-1 tensor", i);
+        REQUIRE(op->perm[0] < 3 && op->perm[1] < 3 && op->perm[2] < 3 && op->perm[3] == 0 &&
+                    op->perm[0] != op->perm[1] && op->perm[1] != op->perm[2] && op->perm[2] != op->perm[0],
+                "perm of op %zu is not a permutation of 0, 1, 2", i);
+        *out = (fd_dims){3, sizes[op->perm[0]], sizes[op->perm[1]], sizes[op->perm[2]], 0};
+        return FD_OK;
+    }
+    case FD_OP_PAD:
+        REQUIRE(in->rank == 3, "op %zu is a PAD of a rank-1 tensor", i);
+        if ((status = check_range(op->pad, 4, 0, FD_FILE_MAX_SMALL, "pad", i, error))) return status;
+        if ((status = check_range(op->pad_channels, 2, 0, FD_FILE_MAX_DIM, "pad_channels", i, error))) return status;
+        REQUIRE(isfinite(op->alpha), "alpha of op %zu is not finite", i);
+        out->rows += op->pad[0] + op->pad[2];
+        out->cols += op->pad[1] + op->pad[3];
+        out->channels += (size_t)op->pad_channels[0] + op->pad_channels[1];
+        return FD_OK;
+    case FD_OP_LAYERNORM:
+        REQUIRE(isfinite(op->alpha) && op->alpha > 0, "alpha of op %zu is not a finite number > 0", i);
+        if (op->scale != FD_FILE_NONE && (status = check_vector(m, op->scale, in->channels, "scale", i, error)))
+            return status;
+        return op->shift == FD_FILE_NONE ? FD_OK : check_vector(m, op->shift, in->channels, "shift", i, error);
     default: return fd_fail(error, FD_ERR_FORMAT, "op %zu has unknown opcode %u", i, op->opcode);
     }
 }
@@ -364,7 +456,6 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
     for (size_t i = 0; i < m->op_count; i++) {
         const fd_file_op *const op = &m->ops[i];
         REQUIRE((op->opcode == FD_OP_INPUT) == (i == 0), "op %zu: the first op, and no other, is INPUT", i);
-        REQUIRE(op->input2 == FD_FILE_NONE, "op %zu has a second input", i);
         REQUIRE(all_zero(op->reserved, sizeof op->reserved), "reserved bytes of op %zu are not zero", i);
         const fd_file_op rest = without_fields(op, fields_of(op->opcode));
         static const fd_file_op zero = {0};
@@ -380,8 +471,12 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
         } else {
             REQUIRE(op->input < m->tensor_count && written[op->input], "the input of op %zu was not written before it",
                     i);
-            REQUIRE(!reads[op->input], "activation %u is read twice", op->input);
             reads[op->input] = 1;
+            if (op->input2 != FD_FILE_NONE) {
+                REQUIRE(op->input2 < m->tensor_count && written[op->input2],
+                        "the second input of op %zu was not written before it", i);
+                reads[op->input2] = 1;
+            }
             in = dims_of(&m->tensors[op->input]);
         }
         const fd_status status = check_op(m, i, &in, &out, error);

@@ -18,25 +18,42 @@
 typedef struct fd_value {
     size_t rows, cols, channels; /* rank 1 is 1 x 1 x features */
     size_t elements;
-    size_t base;     /* of its storage, margins included */
-    size_t interior; /* of its first element */
-    size_t row;      /* between image rows */
-    size_t image;    /* between images of a chunk; 0: there is room for one image only */
-    int has_margins; /* its reader wants zeros, or room, around it */
+    size_t base;      /* of its storage, margins included */
+    size_t interior;  /* of its first element */
+    size_t row;       /* between image rows */
+    size_t floats;    /* of an image, margins included */
+    size_t image;     /* between images of a chunk; 0: there is room for one image only */
+    size_t margin[4]; /* top, left, bottom, right: what its readers want of zeros, or room, around it */
+    int has_margins;
+    int zero_margins; /* its memory is shared: who writes it zeroes the margins, which are zero from the start if not */
+    int contiguous;   /* a reader takes the image as a vector: it has no margins */
 } fd_value;
 
 /* One op, ready to run: everything but the addresses that depend on the worker and the image. */
 typedef struct fd_step {
     uint32_t opcode;
-    uint32_t in, out; /* values */
+    uint32_t in, in2, out; /* values; in2 may be FD_FILE_NONE */
     union {
         fd_conv2d_args conv2d;
         fd_winograd_args winograd;
         fd_dense_args dense;
         fd_pool2d_args pool2d;
         fd_eltwise_args eltwise;
+        fd_depthwise_args depthwise;
+        fd_binary_args binary;
+        fd_layernorm_args layernorm;
+        fd_copy_args copy[2];
         float temperature; /* of a softmax; 0: none */
     } args;
+    size_t origin;         /* convolution: of the first tap in a padded image, from the first element */
+    size_t gather;         /* convolution that copies its input first: where in scratch it goes, */
+    size_t gather_floats;  /* how large it is with its margins (0: it is read where it lies), */
+    fd_copy_args gathered; /* and how: so many copies, with these strides between them */
+    size_t gather_rows, gather_from, gather_to;
+    int is_depthwise;
+    size_t groups, group_in, group_out, group_weights, group_bias; /* grouped convolution: strides between groups */
+    fd_eltwise_args after;                                         /* and its epilogue */
+    float fill;                                                    /* of a PAD */
     size_t scratch_split;                       /* winograd: floats of its patches, before those of its products */
     void (*winograd)(const fd_winograd_args *); /* NULL: conv2d */
     void (*dense)(const fd_dense_args *);       /* dense or dense_narrow */
@@ -58,12 +75,13 @@ struct fd_model {
     /* The plan. */
     const fd_kernels *kernels;
     fd_value *values;       /* by tensor index; unused for weights */
+    uint32_t *writers;      /* by tensor index: the op that writes it */
     fd_step *steps;         /* by op index; steps[0] is INPUT */
     size_t batched;         /* steps from here on take a whole chunk, those before one image at a time */
     size_t chunk;           /* rows in a chunk */
     uint32_t *taps;         /* of all convolutions */
     float *zeros;           /* a bias for layers without one */
-    float *transformed;     /* weights of all Winograd convolutions */
+    float *transformed;     /* weights of all Winograd and grouped convolutions */
     size_t scratch;         /* offset in the arena, of what a step needs while it runs */
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */

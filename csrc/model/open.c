@@ -62,6 +62,7 @@ fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
 void fd_model_close(fd_model *model) {
     if (!model) return;
     fd_free(model->values);
+    fd_free(model->writers);
     fd_free(model->steps);
     fd_free(model->taps);
     fd_free(model->transformed);
@@ -72,14 +73,14 @@ void fd_model_close(fd_model *model) {
 
 void fd_model_get_info(const fd_model *model, fd_model_info *info) {
     const fd_file_op *const input = &model->ops[0], *const last = &model->ops[model->op_count - 1];
-    const fd_file_tensor *const shape = &model->tensors[input->output];
+    const fd_file_tensor *const shape = &model->tensors[input->output], *const out = &model->tensors[last->output];
     *info = (fd_model_info){
         .isa = model->kernels->isa,
         .input_rank = shape->rank,
         .input_dims = {shape->dims[0], shape->dims[1], shape->dims[2]},
         .input_elements = model->values[input->output].elements,
         .output_elements = model->values[last->output].elements,
-        .has_softmax = last->opcode == FD_OP_SOFTMAX,
+        .has_softmax = last->opcode == FD_OP_SOFTMAX && out->rank == 1,
         .range_lo = fd_finite_bound(input->range_lo),
         .range_hi = fd_finite_bound(input->range_hi),
         .u8_divisor = input->u8_divisor,
@@ -91,5 +92,7 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
         .context_bytes = model->arena * sizeof(float),
         .meta = model->meta,
         .meta_bytes = model->meta_bytes,
+        .output_rank = out->rank,
+        .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
     };
 }

@@ -1,8 +1,8 @@
 /* The public API: contexts, and running a model.
  *
- * A batch is worked off in chunks. The layers before the first dense one take an image at a time, which stays in the
- * first-level cache; the others take the whole chunk, which reads their weights once. Long batches give each thread
- * chunks of its own; in short ones the threads share each chunk, layer by layer. */
+ * A batch is worked off in chunks. The vectors at the end of the program take the whole chunk, which reads the weights
+ * of dense layers once; what comes before takes an image at a time, which stays in the caches. Long batches give each
+ * thread chunks of its own; in short ones the threads share each chunk, layer by layer. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <stdatomic.h>
 #include <string.h>
@@ -150,14 +150,59 @@ static float *value_data(const fd_work *w, uint32_t value, size_t i) {
     return (v->image ? w->chunk : w->own) + v->interior + i * v->image;
 }
 
-static const float *input_data(const fd_work *w, const fd_step *step, size_t i) {
-    if (step->in == w->model->steps[0].out && w->input) return w->input + i * w->model->values[step->in].elements;
-    return value_data(w, step->in, i);
+static const float *operand_data(const fd_work *w, uint32_t value, size_t i) {
+    if (value == w->model->steps[0].out && w->input) return w->input + i * w->model->values[value].elements;
+    return value_data(w, value, i);
+}
+
+static const float *input_data(const fd_work *w, const fd_step *step, size_t i) { return operand_data(w, step->in, i); }
+
+/* Zeros around image i of a value, where the memory was another's before. */
+static void zero_margins(const fd_work *w, uint32_t value, size_t i) {
+    const fd_value *const v = &w->model->values[value];
+    if (!v->zero_margins) return;
+    float *const first = value_data(w, value, i), *const base = first - (v->interior - v->base);
+    const size_t line = v->cols * v->channels;
+    memset(base, 0, (v->interior - v->base) * sizeof *base);
+    for (size_t r = 0; r < v->rows; r++) {
+        float *const gap = first + r * v->row + line;
+        const size_t floats = r + 1 < v->rows ? v->row - line : (size_t)(base + v->floats - gap);
+        memset(gap, 0, floats * sizeof *gap);
+    }
+}
+
+/* The first tap of a convolution's first output: in its input, or in the copy it takes. */
+static const float *convolved(const fd_work *w, const fd_step *step, size_t i) {
+    const float *const in = input_data(w, step, i);
+    if (!step->gather_floats) return in - step->origin;
+    float *const copy = w->own + w->model->scratch + step->gather;
+    memset(copy, 0, step->gather_floats * sizeof *copy);
+    fd_copy_args a = step->gathered;
+    for (size_t r = 0; r < step->gather_rows; r++) {
+        a.in = in + r * step->gather_from;
+        a.out = copy + step->origin + r * step->gather_to;
+        w->model->kernels->copy(&a);
+    }
+    return copy;
+}
+
+static void run_groups(const fd_work *w, const fd_step *step, const fd_conv2d_args *args) {
+    fd_conv2d_args a = *args;
+    for (size_t g = 0; g < step->groups; g++) {
+        w->model->kernels->conv2d(&a);
+        a.in += step->group_in;
+        a.out += step->group_out;
+        a.weights += step->group_weights;
+        a.bias += step->group_bias;
+    }
+    if (step->after.epilogue.activation == FD_ACT_LINEAR && step->after.epilogue.axis == FD_AXIS_NONE) return;
+    fd_eltwise_args after = step->after;
+    after.in = after.out = args->out;
+    w->model->kernels->eltwise(&after);
 }
 
 static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
-    const fd_value *const in = &w->model->values[step->in];
-    const float *const image = input_data(w, step, i) - (in->interior - in->base); /* with its margins */
+    const float *const image = convolved(w, step, i);
     float *const to = value_data(w, step->out, i), *const scratch = w->own + w->model->scratch;
     if (step->winograd) {
         fd_winograd_args a = step->args.winograd;
@@ -166,12 +211,20 @@ static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
         a.v = scratch;
         a.products = scratch + step->scratch_split;
         step->winograd(&a);
+    } else if (step->is_depthwise) {
+        fd_depthwise_args a = step->args.depthwise;
+        a.in = image;
+        a.out = to;
+        w->model->kernels->depthwise(&a);
     } else {
         fd_conv2d_args a = step->args.conv2d;
         a.in = image;
         a.out = to;
         a.ring = scratch;
-        w->model->kernels->conv2d(&a);
+        if (step->groups)
+            run_groups(w, step, &a);
+        else
+            w->model->kernels->conv2d(&a);
     }
 }
 
@@ -181,40 +234,64 @@ static float greatest_of(const float *x, size_t n) {
     return greatest;
 }
 
-static void run_softmax(const fd_work *w, const fd_step *step, size_t i) {
-    const float *x = input_data(w, step, i);
-    float *const out = value_data(w, step->out, i);
-    const size_t n = w->model->values[step->out].elements;
-    if (step->args.temperature > 0) {
+/* Out of place, or in place. */
+static void softmax_of(const fd_kernels *kernels, const float *x, float *out, size_t n, float temperature) {
+    if (temperature > 0) {
         /* Differences to the greatest: they are at most 0 and stay so, where a quotient of x might overflow. */
         const float greatest = greatest_of(x, n);
-        for (size_t k = 0; k < n; k++) out[k] = (x[k] - greatest) / step->args.temperature;
+        for (size_t k = 0; k < n; k++) out[k] = (x[k] - greatest) / temperature;
         x = out;
     }
-    w->model->kernels->softmax(x, out, n);
+    kernels->softmax(x, out, n);
 }
 
-/* A step that takes one image at a time, on image i of the chunk. */
-static void run_step(const fd_work *w, const fd_step *step, size_t i) {
+/* One of a step's copies. */
+static void run_copy(const fd_work *w, const fd_copy_args *args, const float *in, float *out) {
+    fd_copy_args a = *args;
+    a.in = in;
+    a.out = out;
+    w->model->kernels->copy(&a);
+}
+
+static void run_reshape(const fd_work *w, const fd_step *step, size_t i) {
+    const fd_value *const in = &w->model->values[step->in], *const out = &w->model->values[step->out];
+    const float *from = input_data(w, step, i);
+    float *const to = value_data(w, step->out, i), *const scratch = w->own + w->model->scratch;
+    const int to_vector = out->row == out->cols * out->channels;
+    if (in->row != in->cols * in->channels || to_vector) {
+        run_copy(w, &step->args.copy[0], from, to_vector ? to : scratch);
+        from = scratch;
+    }
+    if (!to_vector) run_copy(w, &step->args.copy[1], from, to);
+}
+
+static void run_pad(const fd_work *w, const fd_step *step, size_t i) {
+    const fd_value *const v = &w->model->values[step->out];
+    float *const to = value_data(w, step->out, i);
+    for (size_t r = 0; r < v->rows; r++)
+        for (size_t k = 0; k < v->cols * v->channels; k++) to[r * v->row + k] = step->fill;
+    run_copy(w, &step->args.copy[0], input_data(w, step, i), to + step->origin);
+}
+
+/* Softmax and layer normalization work on the channels of each pixel. */
+static void run_pixels(const fd_work *w, const fd_step *step, size_t i) {
     const fd_kernels *const kernels = w->model->kernels;
-    switch (step->opcode) {
-    case FD_OP_CONV2D: run_conv2d(w, step, i); break;
-    case FD_OP_POOL2D: {
-        fd_pool2d_args a = step->args.pool2d;
-        a.in = input_data(w, step, i);
-        a.out = value_data(w, step->out, i);
-        kernels->pool2d(&a);
-        break;
-    }
-    case FD_OP_ELTWISE: {
-        fd_eltwise_args a = step->args.eltwise;
-        a.in = input_data(w, step, i);
-        a.out = value_data(w, step->out, i);
-        kernels->eltwise(&a);
-        break;
-    }
-    case FD_OP_SOFTMAX: run_softmax(w, step, i); break;
-    default: break;
+    const fd_value *const in = &w->model->values[step->in], *const out = &w->model->values[step->out];
+    const int is_softmax = step->opcode == FD_OP_SOFTMAX;
+    fd_layernorm_args a = {0};
+    if (!is_softmax) a = step->args.layernorm;
+    for (size_t r = 0; r < in->rows; r++) {
+        const float *const from = input_data(w, step, i) + r * in->row;
+        float *const to = value_data(w, step->out, i) + r * out->row;
+        for (size_t k = 0; k < in->cols * in->channels; k += in->channels) {
+            if (is_softmax) {
+                softmax_of(kernels, from + k, to + k, in->channels, step->args.temperature);
+                continue;
+            }
+            a.in = from + k;
+            a.out = to + k;
+            kernels->layernorm(&a);
+        }
     }
 }
 
@@ -236,6 +313,50 @@ static void run_dense(const fd_work *w, const fd_step *step, size_t row, size_t 
 
 static size_t panels_of(const fd_step *step) { return (step->args.dense.channels + FD_PANEL - 1) / FD_PANEL; }
 
+/* A step that takes one image at a time, on image i of the chunk. */
+static void run_step(const fd_work *w, const fd_step *step, size_t i) {
+    const fd_kernels *const kernels = w->model->kernels;
+    const float *const in = input_data(w, step, i);
+    float *const out = value_data(w, step->out, i);
+    zero_margins(w, step->out, i);
+    switch (step->opcode) {
+    case FD_OP_CONV2D: run_conv2d(w, step, i); break;
+    case FD_OP_DENSE: run_dense(w, step, i, i + 1, 0, panels_of(step)); break;
+    case FD_OP_POOL2D: {
+        fd_pool2d_args a = step->args.pool2d;
+        a.in = in;
+        a.out = out;
+        kernels->pool2d(&a);
+        break;
+    }
+    case FD_OP_ELTWISE: {
+        fd_eltwise_args a = step->args.eltwise;
+        a.in = in;
+        a.out = out;
+        kernels->eltwise(&a);
+        break;
+    }
+    case FD_OP_BINARY: {
+        fd_binary_args a = step->args.binary;
+        a.a = in;
+        if (step->in2 != FD_FILE_NONE) a.b = operand_data(w, step->in2, i);
+        a.out = out;
+        kernels->binary(&a);
+        break;
+    }
+    case FD_OP_CONCAT:
+        run_copy(w, &step->args.copy[0], in, out);
+        run_copy(w, &step->args.copy[1], operand_data(w, step->in2, i), out + step->origin);
+        break;
+    case FD_OP_RESHAPE: run_reshape(w, step, i); break;
+    case FD_OP_TRANSPOSE: run_copy(w, &step->args.copy[0], in, out); break;
+    case FD_OP_PAD: run_pad(w, step, i); break;
+    case FD_OP_SOFTMAX:
+    case FD_OP_LAYERNORM: run_pixels(w, step, i); break;
+    default: break;
+    }
+}
+
 /* A step that takes the whole chunk. */
 static void run_batched(const fd_work *w, const fd_step *step, size_t rows) {
     if (step->opcode == FD_OP_DENSE)
@@ -250,6 +371,7 @@ static int take_input(fd_call *call, const fd_work *w, size_t i, size_t slot) {
     const fd_value *const v = &m->values[m->steps[0].out];
     const size_t row = v->cols * v->channels;
     float *const to = value_data(w, m->steps[0].out, slot);
+    if (!w->input) zero_margins(w, m->steps[0].out, slot);
     if (call->type == FD_INPUT_U8) {
         const uint8_t *const from = (const uint8_t *)call->input + i * v->elements;
         for (size_t r = 0; r < v->rows; r++)
@@ -306,7 +428,8 @@ static void give_outputs(const fd_call *call, const fd_work *w, size_t first, si
     const size_t n = m->values[last->out].elements;
     for (size_t i = 0; i < rows; i++) {
         const float *const values = value_data(w, last->out, i);
-        const float *const logits = last->opcode == FD_OP_SOFTMAX ? input_data(w, last, i) : values;
+        const float *const logits =
+            last->opcode == FD_OP_SOFTMAX && m->batched < m->op_count ? input_data(w, last, i) : values;
         if (call->outputs.values) memcpy(call->outputs.values + (first + i) * n, values, n * sizeof(float));
         if (call->outputs.logits) memcpy(call->outputs.logits + (first + i) * n, logits, n * sizeof(float));
         /* Not of the probabilities: rounding, and a temperature above 1, may make equal what was not. */

@@ -174,6 +174,8 @@ def compile_model(
 
     graph = optimize(imported.graph, observe, compact=compact)
     names = _check_classes(graph, classes)
+    if labels is not None and not names:
+        raise InputError("labels given, but the network returns no vector of scores")
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
     right = None if labels is None else check_labels(labels, len(images), len(names))
@@ -271,10 +273,9 @@ def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
 def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:
     shape = graph.shapes[graph.output]
     if len(shape) != 1:
-        raise UnsupportedError(
-            f"the network returns shape {shape} for an image; supported is a vector of scores: "
-            "end with Flatten, global pooling or a dense layer"
-        )
+        if classes is not None:
+            raise InputError(f"classes given, the network returns shape {shape} for an image")
+        return []
     if classes is None:
         return [str(index) for index in range(shape[0])]
     if isinstance(classes, str) or len(classes) != shape[0]:

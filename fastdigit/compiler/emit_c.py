@@ -20,14 +20,20 @@ import numpy as np
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
+    Pad,
     Pool,
     Pool2D,
+    Reshape,
     Softmax,
+    Transpose,
 )
 from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.unpack import Program
@@ -43,6 +49,25 @@ _ACTIVATIONS = {
     "selu": "1.05070098f * (x > 0.0f ? x : 1.67326324f * expm1f(x))",
     "sigmoid": "1.0f / (1.0f + expf(-x))",
     "tanh": "tanhf(x)",
+    "clipped_relu": "x > 0.0f ? (x < {a} ? x : {a}) : 0.0f",
+    "hard_sigmoid": "fminf(fmaxf({a} * x + 0.5f, 0.0f), 1.0f)",
+    "hard_swish": "x * fminf(fmaxf(x / 6.0f + 0.5f, 0.0f), 1.0f)",
+    "silu": "x / (1.0f + expf(-x))",
+    "softplus": "fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)))",
+    "gelu": "0.5f * x * (1.0f + erff(x * 0.707106781f))",
+    "gelu_tanh": "0.5f * x * (1.0f + tanhf(0.797884561f * (x + 0.044715f * x * x * x)))",
+    "erf": "erff(x)",
+}
+
+#: Of the first operand a and the second b.
+_BINARIES = {
+    "add": "{a} + {b}",
+    "sub": "{a} - {b}",
+    "mul": "{a} * {b}",
+    "div": "{a} / {b}",
+    "max": "{a} > {b} ? {a} : {b}",
+    "min": "{a} < {b} ? {a} : {b}",
+    "prelu": "{a} > 0.0f ? {a} : {a} * {b}",
 }
 
 
@@ -208,12 +233,19 @@ class _Emitter:
             Pool2D: self._pool2d,
             Eltwise: self._eltwise,
             Softmax: self._softmax,
+            Binary: self._binary,
+            Concat: self._concat,
+            LayerNorm: self._layernorm,
+            Pad: self._pad,
+            Reshape: self._reshape,
+            Transpose: self._transpose,
         }
         body = bodies.get(type(op))
         if body is None:
             raise UnsupportedError(f"{node.name}: a {type(op).__name__} can't be written as C yet")
         shapes = ", ".join(_shape(shape) for shape in sizes[:-1])
-        arguments = "const float *restrict x, float *restrict y"
+        second = "const float *restrict z, " * (len(node.inputs) - 1)
+        arguments = f"const float *restrict x, {second}float *restrict y"
         self.functions.append(
             "\n".join(
                 [
@@ -243,6 +275,9 @@ class _Emitter:
                 (height, width), op.pad[:2], op.pad[2:], op.dilation, kernel, op.stride, strict=True
             )
         ]
+        item = "k"
+        if op.groups > 1:
+            item = f"o / {outputs // op.groups} * {channels // op.groups} + k"
         start = f"{bias}[o]" if bias else "0.0f"
         pooled = op.pool is not None
         average = pool.mode == "average"
@@ -281,9 +316,9 @@ class _Emitter:
                 else []
             ),
             f"        const float *in = x + (row * {width} + column) * {channels};",
-            f"        for (int k = 0; k < {channels}; k++)",
+            f"        for (int k = 0; k < {channels // op.groups}; k++)",
             f"            for (int o = 0; o < {outputs}; o++)",
-            f"                acc[o] += in[k] * {weights}[u][v][k][o];",
+            f"                acc[o] += in[{item}] * {weights}[u][v][k][o];",
             "    }",
             "}",
         ]
@@ -377,19 +412,118 @@ class _Emitter:
     def _softmax(
         self, label: str, op: Softmax, input: tuple[int, ...], output: tuple[int, ...]
     ) -> list[str]:
-        size = math.prod(output)
+        size = output[-1]
         scaled = "x[o] - most"
         if op.temperature != 1:
             scaled = f"({scaled}) / {_number(op.temperature)}"
+        return self._pixels(
+            output,
+            [
+                "float most = x[0], sum = 0.0f;",
+                f"for (int o = 1; o < {size}; o++)",
+                "    if (x[o] > most) most = x[o];",
+                f"for (int o = 0; o < {size}; o++) {{",
+                f"    y[o] = expf({scaled});",
+                "    sum += y[o];",
+                "}",
+                f"for (int o = 0; o < {size}; o++) y[o] /= sum;",
+            ],
+        )
+
+    def _layernorm(
+        self, label: str, op: LayerNorm, input: tuple[int, ...], output: tuple[int, ...]
+    ) -> list[str]:
+        size = output[-1]
+        value = "(x[o] - mean) * factor"
+        if op.scale is not None:
+            value += f" * {self._array(f'{label}_scale', op.scale)}[o]"
+        if op.shift is not None:
+            value += f" + {self._array(f'{label}_shift', op.shift)}[o]"
+        return self._pixels(
+            output,
+            [
+                "float mean = 0.0f, variance = 0.0f;",
+                f"for (int o = 0; o < {size}; o++) mean += x[o];",
+                f"mean /= {size}.0f;",
+                f"for (int o = 0; o < {size}; o++) variance += (x[o] - mean) * (x[o] - mean);",
+                f"const float factor = 1.0f / sqrtf(variance / {size}.0f + {_number(op.epsilon)});",
+                f"for (int o = 0; o < {size}; o++) y[o] = {value};",
+            ],
+        )
+
+    def _pixels(self, shape: tuple[int, ...], body: list[str]) -> list[str]:
+        """Do `body`, which reads x and writes y along the last axis, for each pixel."""
+        count, size = math.prod(shape[:-1]), shape[-1]
+        if count == 1:
+            return body
         return [
-            "float most = x[0], sum = 0.0f;",
-            f"for (int o = 1; o < {size}; o++)",
-            "    if (x[o] > most) most = x[o];",
-            f"for (int o = 0; o < {size}; o++) {{",
-            f"    y[o] = expf({scaled});",
-            "    sum += y[o];",
+            f"for (int i = 0; i < {count}; i++, x += {size}, y += {size}) {{",
+            *(f"    {line}" for line in body),
             "}",
-            f"for (int o = 0; o < {size}; o++) y[o] /= sum;",
+        ]
+
+    def _binary(self, label: str, op: Binary, *shapes: tuple[int, ...]) -> list[str]:
+        shape = _image(shapes[0])
+        if op.constant is None:
+            other, operand = _image(shapes[1]), "z"
+        else:
+            other = _image(op.constant.shape)
+            operand = self._array(f"{label}_operand", op.constant.ravel())
+        index = [axis if size > 1 else "0" for axis, size in zip("rco", other, strict=True)]
+        first = f"x[(r * {shape[1]} + c) * {shape[2]} + o]"
+        second = f"{operand}[({index[0]} * {other[1]} + {index[1]}) * {other[2]} + {index[2]}]"
+        value = f"({_BINARIES[op.kind].format(a=first, b=second)})"
+        affine = op.affine
+        if affine is not None and len(shapes[0]) == 1:
+            affine = Affine(2, affine.scale, affine.shift)
+        value = self._epilogue(label, op.activation, affine, value, "r", "c", "o")
+        return [
+            *_loops(shape),
+            f"    y[(r * {shape[1]} + c) * {shape[2]} + o] = {value};",
+        ]
+
+    def _concat(self, label: str, op: Concat, *shapes: tuple[int, ...]) -> list[str]:
+        # All that lies behind the axis is in one piece.
+        axis = op.axis
+        outer = math.prod(shapes[-1][:axis])
+        sizes = [math.prod(shape[axis:]) for shape in shapes]
+        return [
+            f"for (int i = 0; i < {outer}; i++) {{",
+            f"    for (int k = 0; k < {sizes[0]}; k++)",
+            f"        y[i * {sizes[2]} + k] = x[i * {sizes[0]} + k];",
+            f"    for (int k = 0; k < {sizes[1]}; k++)",
+            f"        y[i * {sizes[2]} + {sizes[0]} + k] = z[i * {sizes[1]} + k];",
+            "}",
+        ]
+
+    def _pad(
+        self, label: str, op: Pad, input: tuple[int, ...], output: tuple[int, ...]
+    ) -> list[str]:
+        sizes, widths = _image(input), [(0, 0)] * (3 - len(input)) + list(op.widths)
+        full = _image(output)
+        row, column, channel = (before for before, _ in widths)
+        return [
+            f"for (int i = 0; i < {math.prod(full)}; i++) y[i] = {_number(op.value)};",
+            *_loops(sizes),
+            f"    y[((r + {row}) * {full[1]} + c + {column}) * {full[2]} + o + {channel}] =",
+            f"        x[(r * {sizes[1]} + c) * {sizes[2]} + o];",
+        ]
+
+    def _reshape(
+        self, label: str, op: Reshape, input: tuple[int, ...], output: tuple[int, ...]
+    ) -> list[str]:
+        return [f"for (int i = 0; i < {math.prod(output)}; i++) y[i] = x[i];"]
+
+    def _transpose(
+        self, label: str, op: Transpose, input: tuple[int, ...], output: tuple[int, ...]
+    ) -> list[str]:
+        perm = (*range(3 - len(input)), *(axis + 3 - len(input) for axis in op.perm))
+        sizes, full = _image(input), _image(output)
+        names = dict(zip(perm, "rco", strict=True))
+        return [
+            *_loops(full),
+            f"    y[(r * {full[1]} + c) * {full[2]} + o] =",
+            f"        x[({names[0]} * {sizes[1]} + {names[1]}) * {sizes[2]} + {names[2]}];",
         ]
 
     # Expressions and arrays
@@ -478,6 +612,19 @@ def plan_scratch(graph: Graph) -> tuple[dict[str, int], int]:
         live.append((offset, size, last.get(node.output, index)))
         total = max(total, offset + size)
     return offsets, total
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Three axes: a vector is one pixel."""
+    return (1,) * (3 - len(shape)) + tuple(shape)
+
+
+def _loops(shape: tuple[int, ...]) -> list[str]:
+    """Over the rows, columns and channels of an image."""
+    return [
+        f"for (int {name} = 0; {name} < {size}; {name}++)"
+        for name, size in zip("rco", shape, strict=True)
+    ]
 
 
 def _window(pool: Pool) -> list[str]:

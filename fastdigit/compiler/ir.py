@@ -23,10 +23,13 @@ __all__ = [
     "Activation",
     "Affine",
     "Array",
+    "Binary",
+    "Concat",
     "Conv2D",
     "Dense",
     "Eltwise",
     "Graph",
+    "LayerNorm",
     "Node",
     "Op",
     "Pad",
@@ -46,14 +49,17 @@ Sides = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Activation:
-    """An element-wise, non-decreasing function.
+    """An element-wise function.
 
     Parameters
     ----------
     name
-        "linear", "relu", "leaky_relu", "elu", "selu", "sigmoid" or "tanh".
+        One of :data:`fastdigit.compiler.ops.ACTIVATIONS`. "hard_sigmoid" is max(0, min(1, alpha x
+        + 0.5)), "hard_swish" x times hard_sigmoid with alpha 1/6, "silu" x sigmoid(x), "gelu"
+        x Phi(x) and "gelu_tanh" its approximation by tanh.
     alpha
-        leaky_relu: slope below zero. elu: scale below zero. Otherwise 0.
+        leaky_relu: slope below zero. elu: scale below zero. clipped_relu: greatest value.
+        hard_sigmoid: slope. Otherwise 0.
     """
 
     name: str = "linear"
@@ -96,9 +102,11 @@ class Pool:
 class Conv2D:
     """Zero padding, cross-correlation, bias; then activation, affine and pooling, in this order.
 
-    ``weights`` is (kernel height, kernel width, input channels, output channels), ``bias`` (output
-    channels,). ``affine`` has one pair for each row, column or channel of the convolution's output
-    before pooling.
+    ``weights`` is (kernel height, kernel width, input channels / groups, output channels), ``bias``
+    (output channels,). With ``groups``, equal shares of the input channels, in order, give equal
+    shares of the output channels; only without is there a pooling.
+    ``affine`` has one pair for each row, column or channel of the convolution's output before
+    pooling.
     """
 
     weights: Array
@@ -109,6 +117,7 @@ class Conv2D:
     activation: Activation = LINEAR
     affine: Affine | None = None
     pool: Pool | None = None
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +155,48 @@ class Eltwise:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax over a vector that is divided by ``temperature`` first."""
+    """Softmax over the last axis, divided by ``temperature`` first."""
 
     temperature: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
+
+    ``scale`` and ``shift`` are (size of the last axis,).
+    """
+
+    epsilon: float
+    scale: Array | None = None
+    shift: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Binary:
+    """Two operands, element by element; then activation and affine.
+
+    The second operand is the node's second input, or ``constant``. Its axes are those of the first
+    operand, counted from the last, or of length 1, or missing.
+
+    Parameters
+    ----------
+    kind
+        "add", "sub", "mul", "div", "max", "min", or "prelu": the first operand where it is
+        positive, and its product with the second elsewhere.
+    """
+
+    kind: str
+    constant: Array | None = None
+    activation: Activation = LINEAR
+    affine: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Concat:
+    """The first input, then the second, along an axis."""
+
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -173,7 +221,19 @@ class Reshape:
     shape: Shape
 
 
-Op = Conv2D | Dense | Pool2D | Eltwise | Softmax | Pad | Transpose | Reshape
+Op = (
+    Conv2D
+    | Dense
+    | Pool2D
+    | Eltwise
+    | Softmax
+    | LayerNorm
+    | Binary
+    | Concat
+    | Pad
+    | Transpose
+    | Reshape
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """What each operator accepts and returns: one row of :data:`OPS` an operator.
 
-A row's rule takes the operator and the shape of its input, checks them, and returns the shape of
+A row's rule takes the operator and the shapes of its inputs, checks them, and returns the shape of
 its output. It raises :class:`ValueError` with a reason; :func:`infer` adds the name of the node.
 """
 
@@ -16,10 +16,13 @@ import numpy as np
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
     Op,
     Pad,
@@ -32,11 +35,32 @@ from fastdigit.compiler.ir import (
 )
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["ACTIVATIONS", "OPS", "PRECISIONS", "OpSpec", "infer", "make_graph"]
+__all__ = [
+    "ACTIVATIONS",
+    "BINARIES",
+    "MONOTONE",
+    "OPS",
+    "PRECISIONS",
+    "ZERO_AT_ZERO",
+    "OpSpec",
+    "arity",
+    "infer",
+    "make_graph",
+]
 
-#: Every activation. All are non-decreasing, which the passes rely on.
-ACTIVATIONS = ("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh")
-_WITH_ALPHA = ("leaky_relu", "elu")
+#: Every activation.
+ACTIVATIONS = (
+    *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
+    *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
+    "erf",
+)
+#: Those that never decrease, and so commute with a maximum.
+MONOTONE = frozenset(ACTIVATIONS) - {"hard_swish", "silu", "gelu", "gelu_tanh"}
+#: Those that keep zeros.
+ZERO_AT_ZERO = frozenset(ACTIVATIONS) - {"sigmoid", "hard_sigmoid", "softplus"}
+_WITH_ALPHA = ("leaky_relu", "elu", "clipped_relu", "hard_sigmoid")
+#: Every kind of Binary.
+BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")
 #: How the weights of a dense layer can be stored.
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -48,13 +72,10 @@ class OpSpec:
     Parameters
     ----------
     infer
-        (operator, input shape) -> output shape, or ValueError.
-    packable
-        Whether the model file has this operator; the passes must have removed the others.
+        (operator, shape of each input) -> output shape, or ValueError.
     """
 
-    infer: Callable[[Any, Shape], Shape]
-    packable: bool
+    infer: Callable[..., Shape]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -110,9 +131,15 @@ def _infer_conv2d(op: Conv2D, shape: Shape) -> Shape:
     _require(len(shape) == 3, f"Conv2D needs (height, width, channels), got shape {shape}")
     _require(op.weights.ndim == 4, f"Conv2D weights have shape {op.weights.shape}, expected 4 axes")
     kernel_h, kernel_w, channels, outputs = op.weights.shape
+    groups = op.groups
     _require(
-        channels == shape[2], f"Conv2D weights take {channels} channels, the input has {shape[2]}"
+        channels * groups == shape[2],
+        f"Conv2D weights take {channels * groups} channels, the input has {shape[2]}",
     )
+    _require(
+        groups >= 1 and outputs % groups == 0, f"Conv2D has {groups} groups for {outputs} outputs"
+    )
+    _require(groups == 1 or op.pool is None, f"Conv2D has {groups} groups and a pooling")
     _require(bool(np.isfinite(op.weights).all()), "Conv2D weights are not all finite")
     _check_vector("bias", op.bias, outputs)
     _check_activation(op.activation)
@@ -180,7 +207,6 @@ def _infer_eltwise(op: Eltwise, shape: Shape) -> Shape:
 
 
 def _infer_softmax(op: Softmax, shape: Shape) -> Shape:
-    _require(len(shape) == 1, f"Softmax is supported over a vector, got shape {shape}")
     with np.errstate(over="ignore"):
         stored = float(np.float32(op.temperature))
     _require(
@@ -188,6 +214,43 @@ def _infer_softmax(op: Softmax, shape: Shape) -> Shape:
         f"Softmax has temperature {op.temperature}, expected a number > 0 that float32 has",
     )
     return shape
+
+
+def _infer_layernorm(op: LayerNorm, shape: Shape) -> Shape:
+    _require(
+        math.isfinite(op.epsilon) and op.epsilon > 0, f"LayerNorm epsilon {op.epsilon} is not > 0"
+    )
+    _check_vector("scale", op.scale, shape[-1])
+    _check_vector("shift", op.shift, shape[-1])
+    return shape
+
+
+def _infer_binary(op: Binary, shape: Shape, other: Shape | None = None) -> Shape:
+    _require(op.kind in BINARIES, f"Binary kind {op.kind!r} is not one of {', '.join(BINARIES)}")
+    if op.constant is not None:
+        _require(bool(np.isfinite(op.constant).all()), "Binary constant is not all finite")
+        other = op.constant.shape
+    assert other is not None
+    aligned = (1,) * (len(shape) - len(other)) + other
+    _require(
+        len(aligned) == len(shape)
+        and all(b in (1, a) for a, b in zip(shape, aligned, strict=True)),
+        f"Binary of shape {shape} with {other}, which does not broadcast to it",
+    )
+    _check_activation(op.activation)
+    _check_affine(op.affine, shape)
+    return shape
+
+
+def _infer_concat(op: Concat, first: Shape, second: Shape) -> Shape:
+    _require(0 <= op.axis < len(first), f"Concat axis {op.axis} of shape {first}")
+    axis = op.axis
+    _require(
+        len(first) == len(second)
+        and first[:axis] + first[axis + 1 :] == second[:axis] + second[axis + 1 :],
+        f"Concat of shapes {first} and {second} along axis {axis}",
+    )
+    return (*first[:axis], first[axis] + second[axis], *first[axis + 1 :])
 
 
 def _infer_pad(op: Pad, shape: Shape) -> Shape:
@@ -211,27 +274,35 @@ def _infer_reshape(op: Reshape, shape: Shape) -> Shape:
 
 
 OPS: dict[type[Op], OpSpec] = {
-    Conv2D: OpSpec(_infer_conv2d, packable=True),
-    Dense: OpSpec(_infer_dense, packable=True),
-    Pool2D: OpSpec(_infer_pool2d, packable=True),
-    Eltwise: OpSpec(_infer_eltwise, packable=True),
-    Softmax: OpSpec(_infer_softmax, packable=True),
-    Pad: OpSpec(_infer_pad, packable=False),
-    Transpose: OpSpec(_infer_transpose, packable=False),
-    Reshape: OpSpec(_infer_reshape, packable=False),
+    Conv2D: OpSpec(_infer_conv2d),
+    Dense: OpSpec(_infer_dense),
+    Pool2D: OpSpec(_infer_pool2d),
+    Eltwise: OpSpec(_infer_eltwise),
+    Softmax: OpSpec(_infer_softmax),
+    LayerNorm: OpSpec(_infer_layernorm),
+    Binary: OpSpec(_infer_binary),
+    Concat: OpSpec(_infer_concat),
+    Pad: OpSpec(_infer_pad),
+    Transpose: OpSpec(_infer_transpose),
+    Reshape: OpSpec(_infer_reshape),
 }
 
 
-def infer(name: str, op: Op, shape: Shape) -> Shape:
-    """Return the shape of ``op`` applied to a value of ``shape``.
+def arity(op: Op) -> int:
+    """Return how many inputs an operator has."""
+    return 2 if isinstance(op, Concat) or (isinstance(op, Binary) and op.constant is None) else 1
+
+
+def infer(name: str, op: Op, *shapes: Shape) -> Shape:
+    """Return the shape of ``op`` applied to values of ``shapes``.
 
     Raises
     ------
     UnsupportedError
-        If the operator does not accept that shape, or its own attributes contradict each other.
+        If the operator does not accept those shapes, or its own attributes contradict each other.
     """
     try:
-        return OPS[type(op)].infer(op, shape)
+        return OPS[type(op)].infer(op, *shapes)
     except ValueError as error:
         raise UnsupportedError(f"{name}: {error}") from None
 
@@ -241,5 +312,5 @@ def make_graph(input_name: str, input_shape: Shape, nodes: Iterable[Node], outpu
     nodes = tuple(nodes)
     shapes: dict[str, Shape] = {input_name: input_shape}
     for node in nodes:
-        shapes[node.output] = infer(node.name, node.op, shapes[node.inputs[0]])
+        shapes[node.output] = infer(node.name, node.op, *(shapes[source] for source in node.inputs))
     return Graph(input_name, output, nodes, shapes)

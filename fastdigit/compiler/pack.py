@@ -15,20 +15,24 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.ir import (
     LINEAR,
-    Activation,
-    Affine,
     Array,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
+    Pad,
     Pool,
     Pool2D,
+    Reshape,
     Shape,
     Softmax,
+    Transpose,
 )
-from fastdigit.compiler.ops import ACTIVATIONS
+from fastdigit.compiler.ops import ACTIVATIONS, BINARIES
 from fastdigit.compiler.spec import verify, verify_program
 from fastdigit.compiler.xxhash64 import xxhash64
 from fastdigit.errors import UnsupportedError
@@ -36,15 +40,16 @@ from fastdigit.errors import UnsupportedError
 __all__ = ["pack", "panels"]
 
 MAGIC = b"\x89FDM\r\n\x1a\n"
-VERSION = (1, 0)
+VERSION = (1, 1)
 ALIGN = 64
 HEADER = struct.Struct("<8sHHIQQI28x")
 SECTION = struct.Struct("<IIQQQ")
 TENSOR = struct.Struct("<4I4IQQ16x")
 #: opcode, input, input2, output, weights, bias, scale, shift;
 #: kernel[2], stride[2], dilation[2], pad[4], groups; activation, alpha, affine_axis;
-#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor.
-OP = struct.Struct("<8I 11I IfI 9I ffI 24x")
+#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor; binary,
+#: concat_axis, pad_channels[2], perm[4].
+OP = struct.Struct("<8I 11I IfI 9I ffI 4x 4I 4B")
 NONE = 0xFFFFFFFF
 MAX_META = 1 << 20
 MAX_RECORDS = 4096
@@ -52,7 +57,10 @@ PANEL = 96
 PANEL_ALIGN = 16
 
 META, TENSORS, PROGRAM, WEIGHTS = 1, 2, 3, 4
-OPCODES = {Conv2D: 2, Dense: 3, Pool2D: 4, Eltwise: 5, Softmax: 6}
+OPCODES = {
+    **{Conv2D: 2, Dense: 3, Pool2D: 4, Eltwise: 5, Softmax: 6, Binary: 7, Concat: 8},
+    **{Reshape: 9, Transpose: 10, Pad: 11, LayerNorm: 12},
+}
 INPUT_OPCODE = 1
 POOL_MODES = {"max": 1, "average": 2}
 DTYPES = {"fp32": 0, "fp16": 1, "int8": 2}
@@ -96,6 +104,7 @@ def pack(
             *(0, 0.0, 0),
             *(0,) * 9,
             *(*input_range, u8_divisor),
+            *(0,) * 8,
         )
     ]
     indices = {graph.input: 0}
@@ -176,16 +185,20 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, int]) -> bytes:
     weights = bias = scale = shift = NONE
-    temperature = 0.0
     window: tuple[int, ...] = (0,) * 11
     activation, affine, pool = LINEAR, None, None
+    number = 0.0
+    binary = concat_axis = 0
+    pad_channels: tuple[int, ...] = (0, 0)
+    perm: tuple[int, ...] = (0, 0, 0, 0)
+    rank = len(graph.shapes[node.output])
     op = node.op
     match op:
         case Conv2D():
             kernel = op.weights.shape[:2]
             matrix = op.weights.reshape(-1, op.weights.shape[3])
             weights, bias = writer.matrix(node.name, matrix), writer.vector(node.name, op.bias)
-            window = (*kernel, *op.stride, *op.dilation, *op.pad, 1)
+            window = (*kernel, *op.stride, *op.dilation, *op.pad, op.groups)
             activation, affine, pool = op.activation, op.affine, op.pool
         case Dense():
             weights, bias = writer.dense(node.name, op), writer.vector(node.name, op.bias)
@@ -195,31 +208,56 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
             activation, affine = op.activation, op.affine
         case Pool2D():
             pool = op.pool
-        case Softmax(temperature) if temperature == 1:
-            temperature = 0.0
+        case Softmax():
+            number = 0.0 if op.temperature == 1 else op.temperature
+        case LayerNorm():
+            scale = writer.vector(node.name, op.scale)
+            shift = writer.vector(node.name, op.shift)
+            number = op.epsilon
+        case Binary():
+            binary = 1 + BINARIES.index(op.kind)
+            if op.constant is not None:
+                operand = _operand(op.constant, graph.shapes[node.inputs[0]])
+                weights = writer.vector(node.name, operand)
+            activation, affine = op.activation, op.affine
+        case Concat():
+            concat_axis = _axis(op.axis, rank)
+        case Transpose():
+            perm = (*op.perm, 0)[:4]
+        case Pad():
+            (top, bottom), (left, right), pad_channels = op.widths
+            window = (*(0,) * 6, top, left, bottom, right, 0)
+            number = op.value
     if affine is not None:
         scale, shift = (
             writer.vector(node.name, affine.scale),
             writer.vector(node.name, affine.shift),
         )
-    value = graph.shapes[node.inputs[0]]
+    second = indices[node.inputs[1]] if len(node.inputs) > 1 else NONE
+    number = number or activation.alpha
+    axis = 0 if affine is None else _axis(affine.axis, len(graph.shapes[node.inputs[0]]))
     return OP.pack(
-        *(OPCODES[type(op)], indices[node.inputs[0]], NONE, indices[node.output]),
+        *(OPCODES[type(op)], indices[node.inputs[0]], second, indices[node.output]),
         *(weights, bias, scale, shift),
         *window,
-        *_activation_fields(activation, affine, len(value), temperature),
+        *(ACTIVATIONS.index(activation.name), number, axis),
         *_pool_fields(pool),
         *(0.0, 0.0, 0),
+        *(binary, concat_axis, *pad_channels, *perm),
     )
 
 
-def _activation_fields(
-    activation: Activation, affine: Affine | None, rank: int, temperature: float
-) -> tuple[int, float, int]:
-    axis = 0
-    if affine is not None:
-        axis = CHANNEL if rank == 1 else (HEIGHT, WIDTH, CHANNEL)[affine.axis]
-    return ACTIVATIONS.index(activation.name), activation.alpha or temperature, axis
+def _axis(axis: int, rank: int) -> int:
+    return CHANNEL if rank == 1 else (HEIGHT, WIDTH, CHANNEL)[axis]
+
+
+def _operand(constant: Array, shape: Shape) -> Array:
+    """Return a constant as one value, one for each channel, or one for each element."""
+    if constant.size == 1:
+        return constant.ravel()
+    if constant.shape[-1] == constant.size == shape[-1]:
+        return constant.ravel()
+    return np.broadcast_to(constant, shape).ravel()
 
 
 def _pool_fields(pool: Pool | None) -> tuple[int, ...]:

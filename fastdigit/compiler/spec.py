@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from itertools import chain
 
-from fastdigit.compiler.ir import Conv2D, Dense, Graph, Node, Op, Pool, Pool2D, Softmax
-from fastdigit.compiler.ops import OPS, infer
+from fastdigit.compiler.ir import Conv2D, Dense, Graph, Node, Op, Pad, Pool, Pool2D
+from fastdigit.compiler.ops import OPS, arity, infer
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["NARROW", "GraphError", "verify", "verify_program"]
@@ -29,9 +29,9 @@ class GraphError(AssertionError):
 def verify(graph: Graph) -> None:
     """Check the invariants of every graph.
 
-    Each node has one input, written before it is read; each value is written once, and read unless
-    it is the output; ``graph.shapes`` has exactly the values of the graph, with the shapes that the
-    operators' rules derive.
+    Each node has as many inputs as its operator takes, written before they are read; each
+    value is written once, and read unless it is the output; ``graph.shapes`` has exactly the values
+    of the graph, with the shapes that the operators' rules derive.
 
     Raises
     ------
@@ -45,13 +45,13 @@ def verify(graph: Graph) -> None:
     for node in graph.nodes:
         if type(node.op) not in OPS:
             raise GraphError(f"{node.name}: {type(node.op).__name__} is not an operator")
-        if len(node.inputs) != 1:
-            raise GraphError(f"{node.name}: {len(node.inputs)} inputs, expected 1")
-        if node.inputs[0] not in written:
-            raise GraphError(f"{node.name}: reads {node.inputs[0]!r} before it is written")
+        if len(node.inputs) != arity(node.op):
+            raise GraphError(f"{node.name}: {len(node.inputs)} inputs, expected {arity(node.op)}")
+        if missing := [source for source in node.inputs if source not in written]:
+            raise GraphError(f"{node.name}: reads {missing[0]!r} before it is written")
         if node.output in written:
             raise GraphError(f"{node.name}: writes {node.output!r} a second time")
-        shape = infer(node.name, node.op, graph.shapes[node.inputs[0]])
+        shape = infer(node.name, node.op, *(graph.shapes[source] for source in node.inputs))
         if shape != graph.shapes.get(node.output):
             raise GraphError(
                 f"{node.name}: shape {shape}, recorded as {graph.shapes.get(node.output)}"
@@ -80,16 +80,6 @@ def verify_program(graph: Graph) -> None:
         raise UnsupportedError(f"{len(graph.nodes)} operators, at most {MAX_RECORDS - 1} fit")
     _check_value("the input", graph.shapes[graph.input])
     for node in graph.nodes:
-        shape = graph.shapes[node.inputs[0]]
-        if not OPS[type(node.op)].packable:
-            raise UnsupportedError(
-                f"{node.name}: {type(node.op).__name__} from shape {shape} to "
-                f"{graph.shapes[node.output]} moves data in a way that no neighbour absorbs; "
-                "supported are layouts between NHWC and NCHW, zero padding, flattening before a "
-                "dense layer, and reshaping the input"
-            )
-        if isinstance(node.op, Softmax) and node.output != graph.output:
-            raise UnsupportedError(f"{node.name}: Softmax is supported as the last operator only")
         _check_small(node, node.op)
         _check_value(node.name, graph.shapes[node.output])
 
@@ -110,13 +100,17 @@ def _check_small(node: Node, op: Op) -> None:
     if isinstance(op, Conv2D):
         numbers += chain(op.weights.shape[:2], op.stride, op.dilation, op.pad)
         pool = op.pool
+    elif isinstance(op, Pad):
+        if len(op.widths) != 3:
+            raise UnsupportedError(f"{node.name}: padding of a vector; supported is that of images")
+        numbers += chain(*op.widths[:2])
     elif isinstance(op, Pool2D):
         pool = op.pool
-    if pool is not None:
-        numbers += chain(pool.size, pool.stride)
+    if pool is not None and max(*pool.size, *pool.stride) > MAX_ELEMENTS:
+        raise UnsupportedError(f"{node.name}: windows and strides go up to {MAX_ELEMENTS}")
     if any(number > MAX_SMALL for number in numbers):
         raise UnsupportedError(
-            f"{node.name}: kernels, windows, strides, dilations and paddings go up to {MAX_SMALL}, "
+            f"{node.name}: kernels, strides, dilations and paddings go up to {MAX_SMALL}, "
             f"got {max(numbers)}"
         )
     if isinstance(op, Conv2D | Dense):

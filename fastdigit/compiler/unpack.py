@@ -18,16 +18,22 @@ from numpy.typing import NDArray
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
     Op,
+    Pad,
     Pool,
     Pool2D,
+    Reshape,
     Shape,
     Softmax,
+    Transpose,
 )
 from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.xxhash64 import xxhash64
@@ -36,8 +42,16 @@ from fastdigit.errors import FastDigitError, ModelFormatError
 __all__ = ["Program", "Record", "listing", "unpack"]
 
 _NONE = 0xFFFFFFFF
-_OPCODES = ("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX")
-_ACTIVATIONS = ("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh")
+_OPCODES = (
+    *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM"),
+)
+_ACTIVATIONS = (
+    *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
+    *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
+    "erf",
+)
+_BINARIES = ("none", "add", "sub", "mul", "div", "max", "min", "prelu")
 _AXES = ("none", "height", "width", "channel")
 _POOLS = ("none", "max", "average")
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
@@ -101,7 +115,11 @@ _RECORD = np.dtype(
         ("range_lo", "<f4"),
         ("range_hi", "<f4"),
         ("u8_divisor", "<u4"),
-        ("reserved", "u1", 24),
+        ("reserved", "u1", 4),
+        ("binary", "<u4"),
+        ("concat_axis", "<u4"),
+        ("pad_channels", "<u4", 2),
+        ("perm", "u1", 4),
     ]
 )
 
@@ -130,6 +148,12 @@ class Record:
     pool: Shape
     pool_stride: Shape
     pool_pad: Shape
+    groups: int
+    input2_shape: Shape
+    binary: str
+    concat_axis: str
+    pad_channels: Shape
+    perm: Shape
 
     def multiply_adds(self) -> int:
         """Multiply-adds for one image, of every output that the op reads or writes."""
@@ -208,8 +232,8 @@ class _Reader:
         if header["magic"] != b"\x89FDM\r\n\x1a\n":
             raise ModelFormatError(f"not a model file: it begins with {data[:8]!r}")
         version = (int(header["version_major"]), int(header["version_minor"]))
-        if version != (1, 0):
-            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.0")
+        if version not in ((1, 0), (1, 1)):
+            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.1")
         if header["file_size"] != len(data):
             raise ModelFormatError(
                 f"{len(data)} bytes, but the header says {header['file_size']}: truncated?"
@@ -235,7 +259,8 @@ class _Reader:
         nodes, names = [], [f"op0 ({_OPCODES[1]})"]
         for index, op in enumerate(self.ops[1:], start=1):
             name = f"op{index} ({_OPCODES[op['opcode']]})"
-            node = Node(name, self._operator(op), (f"t{op['input']}",), f"t{op['output']}")
+            inputs = tuple(f"t{op[field]}" for field in ("input", "input2") if op[field] != _NONE)
+            node = Node(name, self._operator(op), inputs, f"t{op['output']}")
             nodes.append(node)
             names.append(name)
         graph = make_graph(
@@ -293,7 +318,9 @@ class _Reader:
         return sum(int(self.tensors[index]["size"]) for index in used if index != _NONE)
 
     def _operator(self, op: Any) -> Op:
-        activation = Activation(_ACTIVATIONS[op["activation"]], float(op["alpha"]))
+        takes_alpha = op["opcode"] not in (11, 12)  # PAD and LAYERNORM have another use for it
+        alpha = float(op["alpha"]) if takes_alpha else 0.0
+        activation = Activation(_ACTIVATIONS[op["activation"]], alpha)
         affine, pool = self._affine(op), self._pool(op)
         match _OPCODES[op["opcode"]]:
             case "CONV2D":
@@ -309,6 +336,7 @@ class _Reader:
                     activation,
                     affine,
                     pool,
+                    int(op["groups"]),
                 )
             case "DENSE":
                 return self._dense(op, activation)
@@ -318,6 +346,22 @@ class _Reader:
                 return Eltwise(activation, affine)
             case "SOFTMAX":
                 return Softmax(float(op["alpha"]) or 1.0)
+            case "BINARY":
+                constant = self._operand(op)
+                return Binary(_BINARIES[op["binary"]], constant, activation, affine)
+            case "CONCAT":
+                return Concat(self._axis_of(op, int(op["concat_axis"])))
+            case "RESHAPE":
+                return Reshape(self._shape(op["output"]))
+            case "TRANSPOSE":
+                return Transpose(_ints(op["perm"])[:3])
+            case "PAD":
+                top, left, bottom, right = _ints(op["pad"])
+                widths = ((top, bottom), (left, right), _pair(op["pad_channels"]))
+                return Pad(widths, float(op["alpha"]))
+            case "LAYERNORM":
+                scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
+                return LayerNorm(float(op["alpha"]), scale, shift)
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
 
     def _dense(self, op: Any, activation: Activation) -> Dense:
@@ -347,9 +391,18 @@ class _Reader:
     def _affine(self, op: Any) -> Affine | None:
         if op["affine_axis"] == 0:
             return None
-        rank = self.tensors[op["input"]]["rank"]
-        axis = 0 if rank == 1 else int(op["affine_axis"]) - 1
+        axis = self._axis_of(op, int(op["affine_axis"]))
         return Affine(axis, self._required(op["scale"]), self._required(op["shift"]))
+
+    def _axis_of(self, op: Any, axis: int) -> int:
+        return 0 if self.tensors[op["input"]]["rank"] == 1 else axis - 1
+
+    def _operand(self, op: Any) -> NDArray[np.float32] | None:
+        constant = self._weight(op["weights"])
+        shape = self._shape(op["input"])
+        if constant is None or constant.size in (1, shape[-1]):
+            return constant
+        return constant.reshape(shape)
 
     def _pool(self, op: Any) -> Pool | None:
         if op["pool_mode"] == 0:
@@ -381,6 +434,12 @@ class _Reader:
             pool=_ints(op["pool"]),
             pool_stride=_ints(op["pool_stride"]),
             pool_pad=_ints(op["pool_pad"]),
+            groups=int(op["groups"]),
+            input2_shape=self._shape(op["input2"]),
+            binary=_BINARIES[op["binary"]],
+            concat_axis=_AXES[op["concat_axis"]],
+            pad_channels=_ints(op["pad_channels"]),
+            perm=_ints(op["perm"]),
         )
 
 
@@ -428,12 +487,26 @@ def _details(record: Record, program: Program) -> Iterator[str]:
             yield f"stride {by(record.stride)}"
         if record.dilation != (1, 1):
             yield f"dilation {by(record.dilation)}"
-        if any(record.pad):
-            yield f"pad {by(record.pad)}"
+        if record.groups > 1:
+            yield f"{record.groups} groups"
+    if any(record.pad):
+        yield f"pad {by(record.pad)}"
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
         if record.precision != "fp32":
             yield f"{record.precision} weights"
+    if record.opcode == "BINARY":
+        yield record.binary if record.input2_shape else f"{record.binary} of a constant"
+    if record.input2_shape:
+        yield f"with {by(record.input2_shape)}"
+    if record.opcode == "CONCAT":
+        yield f"by {record.concat_axis}"
+    if record.opcode == "TRANSPOSE":
+        yield f"axes {by(record.perm[:3])}"
+    if any(record.pad_channels):
+        yield f"pad channels {by(record.pad_channels)}"
+    if record.opcode == "PAD" and record.alpha:
+        yield f"of {record.alpha:g}"
     if record.bias:
         yield "bias"
     if record.activation != "linear":

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastdigit.compiler.ir import Affine, Array, Graph, Node, Op, Pair, Shape, Sides
+from fastdigit.compiler.ir import (
+    Activation,
+    Affine,
+    Array,
+    Binary,
+    Concat,
+    Eltwise,
+    Graph,
+    Node,
+    Op,
+    Pair,
+    Shape,
+    Sides,
+)
 from fastdigit.compiler.ops import infer
 from fastdigit.compiler.spec import MAX_ELEMENTS
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["GraphBuilder", "Imported", "batchnorm", "same_padding"]
+__all__ = ["GraphBuilder", "Imported", "batchnorm", "clip", "same_padding", "uniform"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +67,64 @@ class GraphBuilder:
         self.shapes: dict[str, Shape] = {input_name: shape}
         self.nodes: list[Node] = []
 
-    def add(self, name: str, op: Op, source: str) -> str:
-        """Append ``op`` reading value ``source``; return the name of the value it writes."""
+    def add(self, name: str, op: Op, *sources: str) -> str:
+        """Append ``op`` reading values ``sources``; return the name of the value it writes."""
         value = f"{len(self.nodes)}:{name}"
-        shape = infer(name, op, self.shapes[source])
+        shape = infer(name, op, *(self.shapes[source] for source in sources))
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
         self.shapes[value] = shape
-        self.nodes.append(Node(name, op, (source,), value))
+        self.nodes.append(Node(name, op, sources, value))
         return value
+
+    def concat(self, name: str, axis: int, sources: Sequence[str]) -> str:
+        """Join any number of values: in halves, so that each is copied few times."""
+        if len(sources) == 1:
+            return sources[0]
+        middle = len(sources) // 2
+        halves = (self.concat(name, axis, part) for part in (sources[:middle], sources[middle:]))
+        return self.add(name, Concat(axis), *halves)
+
+    def combine(self, name: str, kind: str, left: str, right: str) -> str:
+        """Combine two values, of which one broadcasts to the other; ``kind`` is that of Binary."""
+        a, b = self.shapes[left], self.shapes[right]
+        result = np.broadcast_shapes(a, b) if _fit(a, b) else ()
+        if len(a) == len(b) and result == a:
+            return self.add(name, Binary(kind), left, right)
+        if len(a) != len(b) or result != b or kind == "div":
+            raise UnsupportedError(
+                f"{name}: combines shapes {a} and {b}; supported are two of the same rank, of "
+                "which one broadcasts to the other (the divisor to the dividend)"
+            )
+        value = self.add(name, Binary(kind), right, left)
+        return self.add(name, Eltwise(affine=uniform(b, -1.0)), value) if kind == "sub" else value
 
     def build(self, output: str) -> Graph:
         """Return the graph that computes ``output``."""
         return Graph(self.input, output, tuple(self.nodes), dict(self.shapes))
+
+
+def _fit(a: Shape, b: Shape) -> bool:
+    return len(a) == len(b) and all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
+
+
+def uniform(shape: Shape, scale: float, shift: float = 0.0) -> Affine:
+    """Return the affine that does the same to each element of a value."""
+    return Affine(len(shape) - 1, np.full(shape[-1], scale), np.full(shape[-1], shift))
+
+
+def clip(low: float, high: float) -> list[Op]:
+    """Return the operators that limit a value to ``low`` to ``high``, each perhaps infinite."""
+    if low == 0 and high >= 0:
+        if high == math.inf:
+            return [Eltwise(Activation("relu"))]
+        return [Eltwise(Activation("clipped_relu", high))]
+    ops: list[Op] = []
+    if low != -math.inf:
+        ops.append(Binary("max", np.array([low])))
+    if high != math.inf:
+        ops.append(Binary("min", np.array([high])))
+    return ops
 
 
 def same_padding(size: Shape, extent: Pair, stride: Pair, *, extra_first: bool = False) -> Sides:

@@ -1,4 +1,4 @@
-"""From a Keras 3 model (Sequential, or functional with one path) to the IR."""
+"""From a Keras 3 model (Sequential or functional, with one input and one output) to the IR."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder, Imported, batchnorm, same_padding
+from fastdigit.compiler.frontends.common import (
+    GraphBuilder,
+    Imported,
+    batchnorm,
+    clip,
+    same_padding,
+    uniform,
+)
 from fastdigit.compiler.ir import (
     Activation,
     Affine,
     Array,
+    Binary,
     Conv2D,
     Dense,
     Eltwise,
+    LayerNorm,
     Op,
     Pad,
     Pair,
@@ -67,17 +76,7 @@ def import_keras(model: Any) -> Imported:
         )
     source_shape = _input_shape(model)
     builder = GraphBuilder("input", source_shape)
-    value = builder.input
-    for layer, shape_out in _chain(model):
-        convert = _CONVERTERS.get(_qualified_class(layer))
-        if convert is None:
-            raise UnsupportedError(
-                f"layer {_describe(layer)} is not supported; "
-                f"supported are {', '.join(SUPPORTED_LAYERS)}"
-            )
-        shape = builder.shapes[value]
-        for op in convert(layer, shape, shape_out):
-            value = builder.add(_describe(layer), op, value)
+    value = _convert_model(model, builder, builder.input)
     return Imported(builder.build(value), "keras", str(model.name), source_shape)
 
 
@@ -116,32 +115,148 @@ def _input_shape(model: Any) -> Shape:
     return shape[1:]
 
 
-def _chain(model: Any) -> list[tuple[Any, Shape]]:
-    """Return (layer, shape of its output for one image) from input to output, models inlined."""
+def _convert_model(model: Any, builder: GraphBuilder, source: str) -> str:
+    """Add the layers of a model that reads value ``source``; return the value of its output."""
     import keras
 
-    steps: list[tuple[Any, Shape]] = []
-    tensor = model.outputs[0]
-    while True:
+    values = {id(model.inputs[0]): source}
+    # Depth first, without recursion: a network may be deeper than Python's stack.
+    stack = [model.outputs[0]]
+    while stack:
+        tensor = stack[-1]
+        if id(tensor) in values:
+            stack.pop()
+            continue
         layer, index, _ = tensor._keras_history
-        if isinstance(layer, keras.layers.InputLayer):
-            break
-        inputs = layer._inbound_nodes[index].input_tensors
-        if len(inputs) != 1:
-            raise UnsupportedError(
-                f"layer {_describe(layer)} joins {len(inputs)} branches; "
-                "supported is one path from input to output"
-            )
+        node = layer._inbound_nodes[index]
+        if waiting := [given for given in node.input_tensors if id(given) not in values]:
+            stack += reversed(waiting)  # the first operand first
+            continue
+        inputs = [values[id(given)] for given in node.input_tensors]
         if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             _input_shape(layer)
-            steps += reversed(_chain(layer))
+            value = _convert_model(layer, builder, inputs[0])
         else:
-            steps.append((layer, tuple(tensor.shape[1:])))
-        tensor = inputs[0]
-    return steps[::-1]
+            value = _convert_layer(builder, layer, node, inputs, tuple(tensor.shape[1:]))
+        values[id(tensor)] = value
+    return values[id(model.outputs[0])]
+
+
+def _convert_layer(
+    builder: GraphBuilder, layer: Any, node: Any, inputs: list[str], shape_out: Shape
+) -> str:
+    import keras
+
+    kind = _qualified_class(layer)
+    name = _describe(layer)
+    if not isinstance(layer, keras.layers.Layer):
+        return _convert_operation(builder, layer, node, dict(_pairs(node, inputs)))
+    if kind in _JOINS:
+        return _JOINS[kind](builder, layer, inputs)
+    convert = _CONVERTERS.get(kind)
+    if convert is None or len(inputs) != 1:
+        raise UnsupportedError(
+            f"layer {name} is not supported; supported are {', '.join(SUPPORTED_LAYERS)}"
+        )
+    value = inputs[0]
+    for op in convert(layer, builder.shapes[value], shape_out):
+        value = builder.add(name, op, value)
+    return value
+
+
+def _pairs(node: Any, inputs: list[str]) -> list[tuple[int, str]]:
+    return [(id(given), value) for given, value in zip(node.input_tensors, inputs, strict=True)]
+
+
+# ---- layers that join branches -----------------------------------------------------------------
+
+
+def _join(kind: str) -> Callable[[GraphBuilder, Any, list[str]], str]:
+    def convert(builder: GraphBuilder, layer: Any, inputs: list[str]) -> str:
+        value = inputs[0]
+        for other in inputs[1:]:
+            value = builder.combine(_describe(layer), kind, value, other)
+        return value
+
+    return convert
+
+
+def _convert_average(builder: GraphBuilder, layer: Any, inputs: list[str]) -> str:
+    value = _join("add")(builder, layer, inputs)
+    scaled = Eltwise(affine=uniform(builder.shapes[value], 1.0 / len(inputs)))
+    return builder.add(_describe(layer), scaled, value)
+
+
+def _convert_concatenate(builder: GraphBuilder, layer: Any, inputs: list[str]) -> str:
+    rank = len(builder.shapes[inputs[0]]) + 1
+    axis = layer.axis + rank if layer.axis < 0 else layer.axis
+    if not 0 < axis < rank:
+        raise UnsupportedError(
+            f"layer {_describe(layer)}: axis={layer.axis}; supported is one behind the batch"
+        )
+    return builder.concat(_describe(layer), axis - 1, inputs)
+
+
+def _convert_operation(
+    builder: GraphBuilder, operation: Any, node: Any, values: Mapping[int, str]
+) -> str:
+    """Convert arithmetic that was written with operators, such as ``x * 2 + y``."""
+    kind = _OPERATIONS.get(type(operation).__name__)
+    arguments = list(node.arguments.args)
+    name = _describe(operation)
+    if kind is None or len(arguments) != 2 or node.arguments.kwargs:
+        raise UnsupportedError(
+            f"operation {name} is not supported; supported are layers, and "
+            f"{', '.join(_OPERATIONS)} of two operands"
+        )
+    operands = [values.get(id(argument), argument) for argument in arguments]
+    left, right = operands
+    if isinstance(left, str) and isinstance(right, str):
+        return builder.combine(name, kind, left, right)
+    value, other = (left, right) if isinstance(left, str) else (right, left)
+    constant = np.asarray(other, dtype=np.float64)
+    if constant.size != 1 or not np.isfinite(constant).all():
+        raise UnsupportedError(f"operation {name}: a constant of shape {constant.shape}, not 1")
+    number, shape = float(constant.ravel()[0]), builder.shapes[value]
+    match kind, value is left:
+        case "add", _:
+            affine = uniform(shape, 1.0, number)
+        case "sub", first:
+            affine = uniform(shape, 1.0, -number) if first else uniform(shape, -1.0, number)
+        case "mul", _:
+            affine = uniform(shape, number)
+        case _, first:
+            if not first or number == 0:
+                raise UnsupportedError(f"operation {name}: a division by the image or by zero")
+            affine = uniform(shape, 1.0 / number)
+    return builder.add(name, Eltwise(affine=affine), value)
+
+
+_OPERATIONS = {
+    **{"Add": "add", "Subtract": "sub", "Multiply": "mul", "Divide": "div", "TrueDivide": "div"}
+}
+
+_JOINS: Mapping[str, Callable[[GraphBuilder, Any, list[str]], str]] = {
+    "Add": _join("add"),
+    "Subtract": _join("sub"),
+    "Multiply": _join("mul"),
+    "Maximum": _join("max"),
+    "Minimum": _join("min"),
+    "Average": _convert_average,
+    "Concatenate": _convert_concatenate,
+}
 
 
 # ---- activations -------------------------------------------------------------------------------
+
+
+def _gelu_approximates() -> bool:
+    """Whether Keras' gelu without arguments is the one by tanh: its default has changed before."""
+    import inspect
+
+    import keras
+
+    return bool(inspect.signature(keras.activations.gelu).parameters["approximate"].default)
 
 
 def _activation(layer: Any) -> Ops:
@@ -161,10 +276,16 @@ def _activation(layer: Any) -> Ops:
         keras.activations.selu: Activation("selu"),
         keras.activations.sigmoid: Activation("sigmoid"),
         keras.activations.tanh: Activation("tanh"),
+        keras.activations.relu6: Activation("clipped_relu", 6.0),
+        keras.activations.silu: Activation("silu"),
+        keras.activations.hard_silu: Activation("hard_swish"),
+        keras.activations.hard_sigmoid: Activation("hard_sigmoid", 1 / 6),
+        keras.activations.softplus: Activation("softplus"),
+        keras.activations.gelu: Activation("gelu_tanh" if _gelu_approximates() else "gelu"),
     }
     if isinstance(function, keras.layers.Layer):
         convert = _CONVERTERS.get(_qualified_class(function))
-        if convert in (_convert_relu, _convert_leaky_relu, _convert_elu):
+        if convert in (_convert_relu, _convert_leaky_relu, _convert_elu, _convert_prelu):
             return convert(function, (), ())
     elif function in table:
         return [Eltwise(table[function])]
@@ -184,12 +305,19 @@ def _slope(layer: Any, alpha: float) -> Activation:
 
 
 def _convert_relu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    if layer.max_value is not None or layer.threshold:
+    if layer.threshold:
         raise UnsupportedError(
-            f"layer {_describe(layer)}: max_value={layer.max_value}, threshold={layer.threshold}; "
-            "supported is negative_slope alone"
+            f"layer {_describe(layer)}: threshold={layer.threshold}; supported is 0"
         )
-    return [Eltwise(_slope(layer, float(layer.negative_slope or 0.0)))]
+    slope = _slope(layer, float(layer.negative_slope or 0.0))
+    if layer.max_value is None:
+        return [Eltwise(slope)]
+    high = float(layer.max_value)
+    return clip(0.0, high) if slope.name == "relu" else [Eltwise(slope), *clip(-math.inf, high)]
+
+
+def _convert_prelu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
+    return [Binary("prelu", _array(layer.alpha))]
 
 
 def _convert_leaky_relu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
@@ -205,11 +333,17 @@ def _convert_activation(layer: Any, _shape: Shape, _out: Shape) -> Ops:
 
 
 def _convert_softmax(layer: Any, shape: Shape, _out: Shape) -> Ops:
-    if layer.axis not in (-1, len(shape)):
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if len(axes) != 1 or axes[0] == 0:
         raise UnsupportedError(
-            f"layer {_describe(layer)}: axis={layer.axis}; supported is the last one"
+            f"layer {_describe(layer)}: axis={layer.axis}; supported is one behind the batch"
         )
-    return [Softmax()]
+    axis = axes[0] - 1 if axes[0] > 0 else axes[0] + len(shape)
+    if axis == len(shape) - 1:
+        return [Softmax()]
+    perm = [other for other in range(len(shape)) if other != axis] + [axis]
+    back = tuple(np.argsort(perm).tolist())
+    return [Transpose(tuple(perm)), Softmax(), Transpose(back)]
 
 
 # ---- layers with weights -----------------------------------------------------------------------
@@ -232,29 +366,70 @@ def _bias(layer: Any) -> Array | None:
     return _array(layer.bias) if layer.use_bias else None
 
 
-def _convert_conv2d(layer: Any, shape: Shape, _out: Shape) -> Ops:
+def _window(layer: Any, shape: Shape, kernel: Shape) -> dict[str, Any]:
+    """Stride, dilation and padding of a convolution."""
     _require_channels_last(layer)
-    if layer.groups != 1:
-        raise UnsupportedError(f"layer {_describe(layer)}: groups={layer.groups}; supported is 1")
-    weights = _array(layer.kernel)
     stride, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
     pad = (0, 0, 0, 0)
     if layer.padding == "same":
-        extent = (
-            dilation[0] * (weights.shape[0] - 1) + 1,
-            dilation[1] * (weights.shape[1] - 1) + 1,
-        )
+        extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
         pad = same_padding(shape, extent, stride)
-    return [Conv2D(weights, _bias(layer), stride, dilation, pad), *_activation(layer)]
+    return {"stride": stride, "dilation": dilation, "pad": pad}
+
+
+def _convert_conv2d(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    weights = _array(layer.kernel)
+    window = _window(layer, shape, weights.shape[:2])
+    return [Conv2D(weights, _bias(layer), groups=layer.groups, **window), *_activation(layer)]
+
+
+def _depthwise(kernel: Array) -> tuple[Array, int]:
+    """Return weights (height, width, 1, outputs) and groups, from (..., inputs, multiplier)."""
+    height, width, inputs, multiplier = kernel.shape
+    return kernel.reshape(height, width, 1, inputs * multiplier), inputs
+
+
+def _convert_depthwise(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    weights, groups = _depthwise(_array(layer.kernel))
+    window = _window(layer, shape, weights.shape[:2])
+    return [Conv2D(weights, _bias(layer), groups=groups, **window), *_activation(layer)]
+
+
+def _convert_separable(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    weights, groups = _depthwise(_array(layer.depthwise_kernel))
+    window = _window(layer, shape, weights.shape[:2])
+    pointwise = Conv2D(_array(layer.pointwise_kernel), _bias(layer))
+    return [Conv2D(weights, groups=groups, **window), pointwise, *_activation(layer)]
 
 
 def _convert_dense(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    weights, bias = _array(layer.kernel), _bias(layer)
+    if len(shape) == 3:  # the same for each pixel
+        return [Conv2D(weights[np.newaxis, np.newaxis], bias), *_activation(layer)]
     if len(shape) != 1:
         raise UnsupportedError(
             f"layer {_describe(layer)}: applied to each row of shape {shape}; "
-            "supported is a vector: add a Flatten layer before it"
+            "supported are vectors and images: add a Flatten layer before it"
         )
-    return [Dense(_array(layer.kernel), _bias(layer)), *_activation(layer)]
+    return [Dense(weights, bias), *_activation(layer)]
+
+
+def _convert_layernorm(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    axes = sorted(axis - 1 if axis > 0 else axis + len(shape) for axis in axes)
+    if getattr(layer, "rms_scaling", False) or axes != list(range(axes[0], len(shape))):
+        raise UnsupportedError(
+            f"layer {_describe(layer)}: axis={layer.axis}; supported are the last ones, without "
+            "rms_scaling"
+        )
+    lead, size = math.prod(shape[: axes[0]]), math.prod(shape[axes[0] :])
+    scale = _array(layer.gamma).ravel() if layer.scale else None
+    shift = _array(layer.beta).ravel() if layer.center else None
+    norm = LayerNorm(float(layer.epsilon), scale, shift)
+    if len(axes) == 1:
+        return [norm]
+    flat = (size,) if axes[0] == 0 else (lead, 1, size)
+    return [Reshape(flat), norm, Reshape(shape)]
 
 
 def _convert_batchnorm(layer: Any, shape: Shape, _out: Shape) -> Ops:
@@ -271,6 +446,15 @@ def _convert_rescaling(layer: Any, shape: Shape, _out: Shape) -> Ops:
     scale = np.broadcast_to(np.asarray(layer.scale, dtype=np.float64), (size,))
     shift = np.broadcast_to(np.asarray(layer.offset, dtype=np.float64), (size,))
     return [Eltwise(affine=Affine(len(shape) - 1, scale, shift))]
+
+
+def _convert_normalization(layer: Any, shape: Shape, _out: Shape) -> Ops:
+    mean, variance = (np.asarray(given, np.float64) for given in (layer.mean, layer.variance))
+    mean, variance = (given[0] if given.ndim > len(shape) else given for given in (mean, variance))
+    deviation = np.maximum(np.sqrt(variance), 1e-7)  # the smallest that Keras divides by
+    if layer.invert:
+        return [Binary("mul", deviation), Binary("add", mean)]
+    return [Binary("add", -mean), Binary("mul", 1.0 / deviation)]
 
 
 # ---- pooling, padding, layout ------------------------------------------------------------------
@@ -328,12 +512,16 @@ def _identity(_layer: Any, _shape: Shape, _out: Shape) -> Ops:
 
 _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
     "Conv2D": _convert_conv2d,
+    "DepthwiseConv2D": _convert_depthwise,
+    "SeparableConv2D": _convert_separable,
     "Dense": _convert_dense,
+    "LayerNormalization": _convert_layernorm,
     "BatchNormalization": _convert_batchnorm,
     "Activation": _convert_activation,
     "ReLU": _convert_relu,
     "LeakyReLU": _convert_leaky_relu,
     "ELU": _convert_elu,
+    "PReLU": _convert_prelu,
     "Softmax": _convert_softmax,
     "MaxPooling2D": _pooling("max"),
     "AveragePooling2D": _pooling("average"),
@@ -344,6 +532,7 @@ _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
     "Reshape": _convert_reshape,
     "Permute": _convert_permute,
     "Rescaling": _convert_rescaling,
+    "Normalization": _convert_normalization,
     # Active in training only.
     "Dropout": _identity,
     "SpatialDropout2D": _identity,
@@ -355,4 +544,4 @@ _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
 }
 
 #: Names of the Keras layers that :func:`import_keras` reads.
-SUPPORTED_LAYERS = ("InputLayer", *_CONVERTERS)
+SUPPORTED_LAYERS = ("InputLayer", *_CONVERTERS, *_JOINS)

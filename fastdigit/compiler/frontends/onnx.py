@@ -15,16 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder, Imported, batchnorm, same_padding
+from fastdigit.compiler.frontends.common import (
+    GraphBuilder,
+    Imported,
+    batchnorm,
+    clip,
+    same_padding,
+    uniform,
+)
 from fastdigit.compiler.frontends.onnx_constants import EVALUATORS, Batch, Constant, evaluate
 from fastdigit.compiler.ir import (
     Activation,
-    Affine,
     Array,
+    Binary,
+    Concat,
     Conv2D,
     Dense,
     Eltwise,
     Graph,
+    LayerNorm,
     Node,
     Op,
     Pad,
@@ -272,6 +281,11 @@ class _Importer:
                     raise UnsupportedError(f"{operator.name}: {error}") from error
         elif operator.op_type in _CONVERTERS:
             return _CONVERTERS[operator.op_type](self, operator)
+        if "Quantize" in operator.op_type or operator.op_type in _INTEGER_OPERATORS:
+            raise UnsupportedError(
+                f"{operator.name} is not supported: the model is quantized; compile the model in "
+                "float32, which precision='int8' quantizes"
+            )
         raise UnsupportedError(
             f"{operator.name} is not supported; supported are {', '.join(SUPPORTED_OPERATORS)}"
         )
@@ -337,24 +351,22 @@ def _source_layout(graph: Graph) -> str:
     goes there is NCHW; one that the source transposes or reshapes to NCHW first is NHWC.
     """
     shape = graph.shapes[graph.input]
-    value = graph.input
-    while True:
-        readers = [node for node in graph.nodes if value in node.inputs]
-        if not readers:
-            break
-        node = readers[0]
+    reached = {graph.input}
+    for node in graph.nodes:
+        if not reached.intersection(node.inputs):
+            continue
         perm: tuple[int, ...] | None = None
         if isinstance(node.op, Transpose):
             perm = node.op.perm
         elif isinstance(node.op, Reshape):
-            perm = unit_permutation(graph.shapes[value], node.op.shape)
-        elif not isinstance(node.op, Eltwise | Pad):
-            break
+            perm = unit_permutation(graph.shapes[node.inputs[0]], node.op.shape)
+        elif not isinstance(node.op, Eltwise | Pad | Binary | Concat):
+            continue
         if perm == TO_NHWC.perm:
             return "NCHW"
         if perm == TO_NCHW.perm:
             return "NHWC"
-        value = node.output
+        reached.add(node.output)
     return "NCHW" if shape[0] == 1 and shape[2] != 1 else "NHWC"
 
 
@@ -397,8 +409,6 @@ def _convert_conv(importer: _Importer, operator: _Operator) -> str:
     weights, bias = operator.weights(1), operator.weights(2)
     if weights is None or weights.ndim != 4:
         raise operator.refuse("weights are missing or not of rank 4", "constant weights (O,I,H,W)")
-    if operator.attributes.get("group", 1) != 1:
-        raise operator.refuse(f"group={operator.attributes['group']}", "1")
     stride = _pair(operator, "strides", (1, 1))
     dilation = _pair(operator, "dilations", (1, 1))
     kernel = (weights.shape[2], weights.shape[3])
@@ -406,7 +416,8 @@ def _convert_conv(importer: _Importer, operator: _Operator) -> str:
         raise ModelFormatError(f"{operator.name}: kernel_shape contradicts the weights {kernel}")
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
     pad = _pads(operator, size, extent, stride)
-    conv = Conv2D(weights.transpose(2, 3, 1, 0), bias, stride, dilation, pad)
+    groups = int(operator.attributes.get("group", 1))
+    conv = Conv2D(weights.transpose(2, 3, 1, 0), bias, stride, dilation, pad, groups=groups)
     return importer.emit(operator, TO_NHWC, conv, TO_NCHW)
 
 
@@ -418,17 +429,14 @@ def _convert_pool(importer: _Importer, operator: _Operator) -> str:
     if (dilation := _pair(operator, "dilations", (1, 1))) != (1, 1):
         raise operator.refuse(f"dilations={dilation}", "(1, 1)")
     pad = _pads(operator, image, size, stride)
-    counts_padding = bool(operator.attributes.get("count_include_pad", 0)) and any(pad)
-    if operator.attributes.get("ceil_mode", 0):
-        ceiled = _ceil_padding(image, size, stride, pad)
-        if counts_padding and ceiled != pad:
-            raise operator.refuse("ceil_mode=1 with count_include_pad=1", "one of them")
-        pad = ceiled
     ops: list[Op] = [TO_NHWC]
-    if mode == "average" and counts_padding:
+    if mode == "average" and operator.attributes.get("count_include_pad", 0) and any(pad):
         top, left, bottom, right = pad
         ops.append(Pad(((top, bottom), (left, right), (0, 0))))
+        image = (image[0] + top + bottom, image[1] + left + right)
         pad = (0, 0, 0, 0)
+    if operator.attributes.get("ceil_mode", 0):
+        pad = _ceil_padding(image, size, stride, pad)
     return importer.emit(operator, *ops, Pool2D(Pool(mode, size, stride, pad)), TO_NCHW)
 
 
@@ -477,6 +485,9 @@ def _convert_reduce(importer: _Importer, operator: _Operator) -> str:
 
 def _dense(importer: _Importer, operator: _Operator, weights: Array, bias: Array | None) -> str:
     shape = importer.shape(operator.value())
+    if len(shape) == 3 and weights.ndim == 2:  # a product for each pixel
+        ops: list[Op] = [Conv2D(weights[np.newaxis, np.newaxis], bias)]
+        return importer.emit(operator, *ops)
     if len(shape) != 1 or weights.ndim != 2:
         raise operator.refuse(
             f"an input of rank {len(shape) + 1} times weights of rank {weights.ndim}",
@@ -533,60 +544,187 @@ def _convert_batchnorm(importer: _Importer, operator: _Operator) -> str:
     return importer.emit(operator, Eltwise(affine=affine))
 
 
-def _along_one_axis(operator: _Operator, constant: Array, shape: Shape) -> tuple[int, Array]:
-    """Return (axis, vector) of a constant that broadcasts to a value of ``shape``."""
+def _aligned(operator: _Operator, constant: Array, shape: Shape) -> Array:
+    """Return a constant with the axes of a value of ``shape``, without the batch."""
     rank = len(shape) + 1
     dims = (1,) * (rank - constant.ndim) + constant.shape
-    axes = [axis for axis, size in enumerate(dims) if size != 1]
-    if len(dims) > rank or len(axes) > 1 or axes == [0]:
+    if len(dims) != rank or dims[0] != 1:
         raise operator.refuse(
             f"a constant of shape {constant.shape} with an image of shape {shape}",
-            "one number for each index of a single axis",
+            "one of at most its rank, the same for each image",
         )
-    axis = axes[0] - 1 if axes else len(shape) - 1
-    if axes and dims[axes[0]] != shape[axis]:
+    if any(b not in (1, a) for a, b in zip(shape, dims[1:], strict=True)):
         raise operator.refuse(
             f"a constant of shape {constant.shape} enlarges an image of shape {shape}",
             "a constant that keeps the shape",
         )
-    return axis, np.broadcast_to(constant.ravel().astype(np.float64), (shape[axis],))
+    return constant.reshape(dims[1:])
+
+
+_KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min"}
 
 
 def _convert_arithmetic(importer: _Importer, operator: _Operator) -> str:
     left, right = operator.inputs
+    kind = _KINDS[operator.op_type]
     if isinstance(left, str) and isinstance(right, str):
-        raise operator.refuse("joins two branches", "arithmetic with a constant")
+        return importer.builder.combine(operator.name, kind, left, right)
     value_first = isinstance(left, str)
     source = operator.value(0 if value_first else 1)
     constant = operator.weights(1 if value_first else 0)
     if constant is None:
         raise ModelFormatError(f"{operator.name}: an input is missing")
-    axis, vector = _along_one_axis(operator, constant, importer.shape(source))
-    one, zero = np.ones_like(vector), np.zeros_like(vector)
+    shape = importer.shape(source)
+    constant = _aligned(operator, constant, shape).astype(np.float64)
+    ops: list[Op] = []
     match operator.op_type, value_first:
-        case "Add", _:
-            scale, shift = one, vector
-        case "Sub", True:
-            scale, shift = one, -vector
         case "Sub", False:
-            scale, shift = -one, vector
-        case "Mul", _:
-            scale, shift = vector, zero
-        case _:
-            if not value_first or not vector.all():
+            ops.append(Eltwise(affine=uniform(shape, -1.0)))
+            kind = "add"
+        case "Sub", True:
+            kind, constant = "add", -constant
+        case "Div", _:
+            if not value_first or not constant.all():
                 raise operator.refuse("a division by the image or by zero", "one by a constant")
-            scale, shift = 1.0 / vector, zero
-    return importer.emit(operator, Eltwise(affine=Affine(axis, scale, shift)), source=source)
+            kind, constant = "mul", 1.0 / constant
+    return importer.emit(operator, *ops, Binary(kind, constant), source=source)
+
+
+def _convert_extremum(importer: _Importer, operator: _Operator) -> str:
+    """Max and Min take any number of operands."""
+    values = [given for given in operator.inputs if isinstance(given, str)]
+    result = values[0]
+    for value in values[1:]:
+        result = importer.builder.combine(operator.name, _KINDS[operator.op_type], result, value)
+    for index, given in enumerate(operator.inputs):
+        if not isinstance(given, str) and (constant := operator.weights(index)) is not None:
+            aligned = _aligned(operator, constant, importer.shape(result))
+            binary = Binary(_KINDS[operator.op_type], aligned)
+            result = importer.emit(operator, binary, source=result)
+    return result
+
+
+def _convert_sum(importer: _Importer, operator: _Operator) -> str:
+    result = operator.value()
+    for index in range(1, len(operator.inputs)):
+        result = importer.builder.combine(operator.name, "add", result, operator.value(index))
+    if operator.op_type == "Mean":
+        scaled = Eltwise(affine=uniform(importer.shape(result), 1.0 / len(operator.inputs)))
+        result = importer.emit(operator, scaled, source=result)
+    return result
+
+
+def _convert_concat(importer: _Importer, operator: _Operator) -> str:
+    values = [operator.value(index) for index in range(len(operator.inputs))]
+    rank = len(importer.shape(values[0])) + 1
+    axis = int(operator.attributes["axis"])
+    axis = axis + rank if axis < 0 else axis
+    if not 0 < axis < rank:
+        raise operator.refuse(f"axis={axis} of rank {rank}", "an axis behind the batch")
+    return importer.builder.concat(operator.name, axis - 1, values)
+
+
+def _convert_clip(importer: _Importer, operator: _Operator) -> str:
+    bounds = [-math.inf, math.inf]
+    for index in (1, 2):
+        given = operator.constant(index)
+        if given is not None and given.size:
+            bounds[index - 1] = float(given.ravel()[0])
+    low, high = bounds
+    if math.isnan(low) or math.isnan(high):
+        raise operator.refuse(f"bounds {low} and {high}", "numbers")
+    # Bounds beyond float32 bound nothing. With low > high, ONNX gives high.
+    largest = float(np.finfo(np.float32).max)
+    low, high = (-math.inf if low <= -largest else low), (math.inf if high >= largest else high)
+    return importer.emit(operator, *clip(min(low, high), high))
+
+
+def _convert_prelu(importer: _Importer, operator: _Operator) -> str:
+    slope = operator.weights(1)
+    if slope is None:
+        raise ModelFormatError(f"{operator.name}: the slope is missing")
+    slope = _aligned(operator, slope, importer.shape(operator.value()))
+    return importer.emit(operator, Binary("prelu", slope))
+
+
+def _convert_hard_sigmoid(importer: _Importer, operator: _Operator) -> str:
+    alpha = float(operator.attributes.get("alpha", 0.2))
+    beta = float(operator.attributes.get("beta", 0.5))
+    if not (math.isfinite(alpha) and math.isfinite(beta)):
+        raise operator.refuse(f"alpha={alpha}, beta={beta}", "finite numbers")
+    if beta == 0.5 and alpha >= 0:
+        return importer.emit(operator, Eltwise(Activation("hard_sigmoid", alpha)))
+    scaled = Eltwise(affine=uniform(importer.shape(operator.value()), alpha, beta))
+    return importer.emit(operator, scaled, *clip(0.0, 1.0))
+
+
+def _convert_gelu(importer: _Importer, operator: _Operator) -> str:
+    approximate = operator.text("approximate", "none")
+    names = {"none": "gelu", "tanh": "gelu_tanh"}
+    if approximate not in names:
+        raise operator.refuse(f"approximate={approximate}", " or ".join(names))
+    return importer.emit(operator, Eltwise(Activation(names[approximate])))
+
+
+def _convert_swish(importer: _Importer, operator: _Operator) -> str:
+    alpha = float(operator.attributes.get("alpha", 1.0))
+    if alpha == 1.0:
+        return importer.emit(operator, Eltwise(Activation("silu")))
+    if not math.isfinite(alpha) or alpha == 0.0:
+        raise operator.refuse(f"alpha={alpha}", "a finite number other than 0")
+    # x sigmoid(alpha x) = silu(alpha x) / alpha
+    shape = importer.shape(operator.value())
+    scaled = Eltwise(affine=uniform(shape, alpha))
+    silu = Eltwise(Activation("silu"), uniform(shape, 1.0 / alpha))
+    return importer.emit(operator, scaled, silu)
+
+
+def _convert_pow(importer: _Importer, operator: _Operator) -> str:
+    exponent = operator.weights(1)
+    power = None if exponent is None or exponent.size != 1 else float(exponent.ravel()[0])
+    value = operator.value()
+    if power not in (1.0, 2.0, 3.0):
+        raise operator.refuse(f"exponent {power if exponent is not None else '?'}", "1, 2 or 3")
+    result = value
+    for _ in range(int(power) - 1):
+        result = importer.builder.combine(operator.name, "mul", result, value)
+    return result
+
+
+def _convert_layernorm(importer: _Importer, operator: _Operator) -> str:
+    shape = importer.shape(operator.value())
+    axis = int(operator.attributes.get("axis", -1))
+    axis = (axis if axis < 0 else axis - 1) % len(shape) if axis else -1
+    if axis < 0:
+        raise operator.refuse("axis=0", "an axis behind the batch")
+    size, lead = math.prod(shape[axis:]), math.prod(shape[:axis])
+    scale, shift = operator.weights(1), operator.weights(2)
+
+    def vector(given: Array | None) -> Array | None:
+        if given is None:
+            return None
+        try:
+            return np.broadcast_to(given, shape[axis:]).ravel()
+        except ValueError as error:
+            raise ModelFormatError(f"{operator.name}: {error}") from error
+
+    epsilon = float(operator.attributes.get("epsilon", 1e-5))
+    norm = LayerNorm(epsilon, vector(scale), vector(shift))
+    if axis == len(shape) - 1:
+        return importer.emit(operator, norm)
+    flat = (size,) if axis == 0 else (lead, 1, size)
+    return importer.emit(operator, Reshape(flat), norm, Reshape(shape))
 
 
 def _convert_neg(importer: _Importer, operator: _Operator) -> str:
-    shape = importer.shape(operator.value())
-    affine = Affine(len(shape) - 1, -np.ones(shape[-1]), np.zeros(shape[-1]))
+    affine = uniform(importer.shape(operator.value()), -1.0)
     return importer.emit(operator, Eltwise(affine=affine))
 
 
 def _activation(name: str, default: float = 0.0) -> Callable[[_Importer, _Operator], str]:
     def convert(importer: _Importer, operator: _Operator) -> str:
+        if not default and name != "leaky_relu":  # no parameter
+            return importer.emit(operator, Eltwise(Activation(name)))
         alpha = float(operator.attributes.get("alpha", default))
         if not (math.isfinite(alpha) and alpha >= 0):
             raise operator.refuse(f"alpha={alpha}", "finite and >= 0")
@@ -605,18 +743,20 @@ def _convert_selu(importer: _Importer, operator: _Operator) -> str:
         return importer.emit(operator, Eltwise(Activation("selu")))
     if not (math.isfinite(gamma) and math.isfinite(alpha) and alpha >= 0):
         raise operator.refuse(f"alpha={alpha}, gamma={gamma}", "alpha >= 0, both finite")
-    size = importer.shape(operator.value())[-1]
-    axis = len(importer.shape(operator.value())) - 1
-    scaled = Affine(axis, np.full(size, gamma), np.zeros(size))
+    scaled = uniform(importer.shape(operator.value()), gamma)
     return importer.emit(operator, Eltwise(Activation("elu", alpha), scaled))
 
 
 def _convert_softmax(importer: _Importer, operator: _Operator) -> str:
     rank = len(importer.shape(operator.value())) + 1
-    axis = int(operator.attributes.get("axis", -1))
-    if axis % rank != rank - 1:
-        raise operator.refuse(f"axis={axis} of rank {rank}", "the last axis")
-    return importer.emit(operator, Softmax())
+    axis = int(operator.attributes.get("axis", -1)) % rank
+    if axis == 0:
+        raise operator.refuse("axis=0", "an axis behind the batch")
+    if axis == rank - 1:
+        return importer.emit(operator, Softmax())
+    perm = [other for other in range(rank - 1) if other != axis - 1] + [axis - 1]
+    back = tuple(np.argsort(perm).tolist())
+    return importer.emit(operator, Transpose(tuple(perm)), Softmax(), Transpose(back))
 
 
 def _convert_cast(importer: _Importer, operator: _Operator) -> str:
@@ -744,9 +884,7 @@ def _convert_pad(importer: _Importer, operator: _Operator) -> str:
     if widths[0] != (0, 0) or any(min(width) < 0 for width in widths.values()):
         raise operator.refuse(f"pads {pads}", "padding, not cropping, of the image")
     fill = 0.0 if value is None or not value.size else float(value.ravel()[0])
-    if fill != 0.0:
-        raise operator.refuse(f"padding with {fill}", "with zeros")
-    return importer.emit(operator, Pad(tuple(widths[axis] for axis in range(1, rank))))
+    return importer.emit(operator, Pad(tuple(widths[axis] for axis in range(1, rank)), fill))
 
 
 _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
@@ -754,21 +892,33 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "AveragePool": _convert_pool,
     "BatchNormalization": _convert_batchnorm,
     "Cast": _convert_cast,
+    "Clip": _convert_clip,
+    "Concat": _convert_concat,
     "Conv": _convert_conv,
     "Div": _convert_arithmetic,
     "Dropout": _convert_dropout,
     "Elu": _activation("elu", 1.0),
+    "Erf": _activation("erf"),
     "Flatten": _convert_flatten,
+    "Gelu": _convert_gelu,
     "Gemm": _convert_gemm,
     "GlobalAveragePool": _convert_global_pool,
     "GlobalMaxPool": _convert_global_pool,
+    "HardSigmoid": _convert_hard_sigmoid,
+    "HardSwish": _activation("hard_swish"),
     "Identity": _convert_identity,
+    "LayerNormalization": _convert_layernorm,
     "LeakyRelu": _activation("leaky_relu", 0.01),
     "MatMul": _convert_matmul,
+    "Max": _convert_extremum,
     "MaxPool": _convert_pool,
+    "Mean": _convert_sum,
+    "Min": _convert_extremum,
     "Mul": _convert_arithmetic,
     "Neg": _convert_neg,
+    "PRelu": _convert_prelu,
     "Pad": _convert_pad,
+    "Pow": _convert_pow,
     "ReduceMax": _convert_reduce,
     "ReduceMean": _convert_reduce,
     "Relu": _activation("relu"),
@@ -776,12 +926,18 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "Selu": _convert_selu,
     "Sigmoid": _activation("sigmoid"),
     "Softmax": _convert_softmax,
+    "Softplus": _activation("softplus"),
     "Squeeze": _convert_squeeze,
     "Sub": _convert_arithmetic,
+    "Sum": _convert_sum,
+    "Swish": _convert_swish,
     "Tanh": _activation("tanh"),
     "Transpose": _convert_transpose,
     "Unsqueeze": _convert_unsqueeze,
 }
+
+#: Of quantized models, beside those whose name says so.
+_INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 
 #: Operators on images; those of :data:`EVALUATORS`, Constant and Shape are read on constants too.
 SUPPORTED_OPERATORS = tuple(_CONVERTERS)

@@ -14,13 +14,15 @@ from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
 from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
+from fastdigit.compiler.passes.fuse_activations import fuse_activations
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
-from fastdigit.compiler.passes.materialize_moves import materialize_moves
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
 from fastdigit.compiler.passes.remove_dead_units import remove_dead_units
 from fastdigit.compiler.passes.remove_identities import remove_identities
+from fastdigit.compiler.passes.sink_joined_moves import sink_joined_moves
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
+from fastdigit.compiler.passes.split_moves import merge_moves, split_moves
 from fastdigit.compiler.spec import verify, verify_program
 
 __all__ = ["FUSE", "SIMPLIFY", "Pass", "optimize"]
@@ -30,17 +32,20 @@ Pass = Callable[[Graph], Graph]
 #: Repeated until none of them changes the graph.
 SIMPLIFY: tuple[Pass, ...] = (
     remove_identities,
+    split_moves,
     cancel_transposes,
+    sink_joined_moves,
     canonicalize_input,
     sink_reshapes,
     absorb_padding,
     merge_eltwise,
+    fuse_activations,
     fold_batchnorm,
     commute_pooling,
     remove_dead_units,
 )
 #: Last: what is fused can no longer be folded.
-FUSE: tuple[Pass, ...] = (fuse_epilogue, move_baseline, remove_identities)
+FUSE: tuple[Pass, ...] = (merge_moves, fuse_epilogue, move_baseline, remove_identities)
 
 _MAX_ROUNDS = 100
 
@@ -75,8 +80,6 @@ def optimize(
     simplify = tuple(step for step in SIMPLIFY if compact or step is not remove_dead_units)
     graph = remove_identities(graph)
     verify(graph)
-    graph = _simplify(graph, simplify, observe)
-    graph = _run(materialize_moves, graph, observe)
     graph = _simplify(graph, simplify, observe)
     for step in FUSE:
         graph = _run(step, graph, observe)

@@ -26,18 +26,23 @@ def canonicalize_input(graph: Graph) -> Graph:
 def _image_behind(graph: Graph) -> Shape | None:
     """Return the rank-3 shape that the first operator to move the input gives it, if any.
 
-    Only element-wise operators may come before. For an image they may not, unless just axes of
-    length 1 move: their affine might not survive the reshape.
+    Only element-wise operators may come before, and no branch. For an image they may
+    not, unless just axes of length 1 move: their affine might not survive the reshape.
     """
     rank = len(graph.shapes[graph.input])
-    for node in graph.nodes:
-        before, after = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+    value = graph.input
+    while True:
+        readers = [node for node in graph.nodes if value in node.inputs]
+        if len(readers) != 1:
+            return None
+        node = readers[0]
+        before, after = graph.shapes[value], graph.shapes[node.output]
         match node.op:
             case Transpose(perm):
                 return after if rank == 3 and moves_only_units(perm, before) else None
             case Reshape() if len(after) == 3:
-                return after if rank != 3 or node is graph.nodes[0] else None
+                return after if rank != 3 or value == graph.input else None
             case Reshape() | Eltwise():
+                value = node.output
                 continue
         return None
-    return None

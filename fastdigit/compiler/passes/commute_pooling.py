@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastdigit.compiler.ir import LINEAR, Affine, Conv2D, Eltwise, Graph, Pool, Pool2D, Shape
+from fastdigit.compiler.ops import MONOTONE
 from fastdigit.compiler.passes.merge_eltwise import is_uniform
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
@@ -14,7 +15,7 @@ __all__ = ["commute_pooling"]
 def commute_pooling(graph: Graph) -> Graph:
     """Swap a pooling directly after a bare convolution with the element-wise operator behind it.
 
-    Activations are non-decreasing and commute with a maximum, bit for bit, as do affines per
+    Activations that never decrease commute with a maximum, bit for bit, as do affines per
     channel with scales that are not negative. Averages commute with affines per channel, whatever
     the scale, and with no activation.
     """
@@ -29,6 +30,8 @@ def _rule(pair: Pair) -> Replacement | None:
     if not _epilogue_has_room(pair, eltwise):
         return None
     if pool.mode == "average" and eltwise.activation != LINEAR:
+        return None
+    if eltwise.activation.name not in MONOTONE:
         return None
     affine = eltwise.affine
     if affine is not None:
@@ -51,6 +54,7 @@ def _epilogue_has_room(pair: Pair, eltwise: Eltwise) -> bool:
         and before.op.activation == LINEAR
         and before.op.affine is None
         and before.op.pool is None
+        and before.op.groups == 1
     )
 
 

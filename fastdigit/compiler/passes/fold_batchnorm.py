@@ -61,15 +61,18 @@ def _forwards(pair: Pair, eltwise: Eltwise, layer: Conv2D | Dense | None) -> Rep
 def _into_conv2d(layer: Conv2D, affine: Affine, rank: int) -> Conv2D | None:
     if affine.axis != rank - 1 and not is_uniform(affine):
         return None
-    channels = layer.weights.shape[2]
+    inputs, outputs = layer.weights.shape[2:]
     scale: Array = affine.scale.astype(np.float64)
     shift: Array = affine.shift.astype(np.float64)
     if affine.axis != rank - 1:
-        scale, shift = np.full(channels, scale[0]), np.full(channels, shift[0])
-    added = np.einsum("yxio,i->o", layer.weights.astype(np.float64), shift)
+        scale, shift = (np.full(inputs * layer.groups, values[0]) for values in (scale, shift))
+    # The input channels of each output's group: (inputs, outputs).
+    group = np.arange(outputs) // (outputs // layer.groups)
+    scale, shift = (values.reshape(-1, inputs)[group].T for values in (scale, shift))
+    added = np.einsum("yxio,io->o", layer.weights.astype(np.float64), shift)
     return replace(
         layer,
-        weights=layer.weights * scale[:, np.newaxis],
+        weights=layer.weights * scale,
         bias=added if layer.bias is None else layer.bias + added,
     )
 

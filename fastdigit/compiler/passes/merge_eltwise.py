@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from fastdigit.compiler.ir import LINEAR, Affine, Eltwise, Graph
-from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
+from fastdigit.compiler.ir import LINEAR, Affine, Binary, Eltwise, Graph, Node, Op
+from fastdigit.compiler.passes.rewrite import Pair, Replacement, map_nodes, replace_pairs
 
 __all__ = ["is_uniform", "merge_eltwise"]
 
 
 def merge_eltwise(graph: Graph) -> Graph:
-    """Join activations with the affine behind them, and affines along one axis with each other."""
-    return replace_pairs(graph, _rule)
+    """Join activations with the affine behind them, and affines along one axis with each other.
+
+    A sum or product with a constant that has a single axis is an affine.
+    """
+    return replace_pairs(map_nodes(graph, partial(_as_affine, graph)), _rule)
+
+
+def _as_affine(graph: Graph, node: Node) -> Op:
+    op = node.op
+    if not isinstance(op, Binary) or op.constant is None or op.kind not in ("add", "mul"):
+        return op
+    if op.activation != LINEAR or op.affine is not None:
+        return op
+    shape = graph.shapes[node.output]
+    dims = (1,) * (len(shape) - op.constant.ndim) + op.constant.shape
+    axes = [axis for axis, size in enumerate(dims) if size != 1]
+    if len(axes) > 1:
+        return op
+    axis = axes[0] if axes else len(shape) - 1
+    vector = np.broadcast_to(op.constant.ravel().astype(np.float64), (shape[axis],))
+    one, zero = np.ones_like(vector), np.zeros_like(vector)
+    return Eltwise(
+        affine=Affine(axis, vector, zero) if op.kind == "mul" else Affine(axis, one, vector)
+    )
 
 
 def is_uniform(affine: Affine) -> bool:

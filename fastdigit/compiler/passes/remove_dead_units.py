@@ -11,6 +11,7 @@ that merely never fires on the images one has is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -86,7 +87,7 @@ def live_units(graph: Graph) -> tuple[Graph, Mapping[str, Mask]]:
     for node in folded.nodes:
         before = live[node.inputs[0]]
         match node.op:
-            case Conv2D() | Dense():
+            case Conv2D(groups=1) | Dense():
                 kept = read[node.output]
                 if not kept.any():
                     kept[0] = True
@@ -106,10 +107,12 @@ def _units_read(graph: Graph) -> dict[str, Mask]:
         value: np.full(shape[-1:], value == graph.output) for value, shape in graph.shapes.items()
     }
     for node in reversed(graph.nodes):
+        for other in node.inputs[1:]:  # of operators that read everything
+            read[other][:] = True
         source, wanted = node.inputs[0], read[node.output]
         channels = graph.shapes[source][-1]
         match node.op:
-            case Conv2D(weights=weights):
+            case Conv2D(weights=weights, groups=1):
                 needs = (weights[..., wanted] != 0).any(axis=(0, 1, 3))
             case Dense(weights=weights):
                 needs = (weights[:, wanted] != 0).any(axis=1).reshape(-1, channels).any(axis=0)
@@ -195,7 +198,7 @@ def _fold_constants(graph: Graph) -> Graph:
 def _propagate(op: Op, before: _Constants, shape: Shape) -> tuple[Op, _Constants]:
     """Return the operator with constants folded, and what is known of its output, of ``shape``."""
     match op:
-        case Conv2D():
+        case Conv2D(groups=1):
             op, constants = _through_conv2d(op, before)
             constants = _through_eltwise(constants, op.activation, op.affine)
             return op, constants if op.pool is None else _through_pool(constants, op.pool)
@@ -309,7 +312,28 @@ def _activated(x: Array, activation: Activation) -> Array:
             return tanh
         case "linear":
             return x
+        case "clipped_relu":
+            return np.clip(x, 0.0, activation.alpha)
+        case "hard_sigmoid":
+            return np.asarray(np.clip(activation.alpha * x + 0.5, 0.0, 1.0))
+        case "hard_swish":
+            return np.asarray(x * np.clip(x / 6 + 0.5, 0.0, 1.0))
+        case "silu":
+            return np.asarray(x * (0.5 + 0.5 * np.tanh(0.5 * x)))
+        case "softplus":
+            return np.asarray(np.logaddexp(0.0, x))
+        case "gelu":
+            return np.asarray(x * (1 + _erf(x / math.sqrt(2))) / 2)
+        case "gelu_tanh":
+            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+            return np.asarray(x * (1 + np.tanh(inner)) / 2)
+        case "erf":
+            return _erf(x)
     raise AssertionError(f"no rule for activation {activation.name!r}")
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
 
 
 def _through_pool(before: _Constants, pool: Pool) -> _Constants:

@@ -8,6 +8,7 @@ from fastdigit.compiler.ir import (
     LINEAR,
     Affine,
     Array,
+    Binary,
     Conv2D,
     Dense,
     Eltwise,
@@ -20,27 +21,15 @@ from fastdigit.compiler.ir import (
     Reshape,
     Transpose,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.passes.rewrite import map_nodes, remove_nodes
+from fastdigit.compiler.passes.rewrite import map_nodes, remove_dead, remove_nodes
 
 __all__ = ["remove_identities"]
 
 
 def remove_identities(graph: Graph) -> Graph:
     """Drop nodes that nothing reads and nodes that return their input; None for neutral weights."""
-    graph = map_nodes(_remove_dead(graph), lambda node: _without_neutral_weights(node.op))
+    graph = map_nodes(remove_dead(graph), lambda node: _without_neutral_weights(node.op))
     return remove_nodes(graph, lambda node: _is_identity(graph, node))
-
-
-def _remove_dead(graph: Graph) -> Graph:
-    wanted = {graph.output}
-    for node in reversed(graph.nodes):
-        if node.output in wanted:
-            wanted.update(node.inputs)
-    nodes = [node for node in graph.nodes if node.output in wanted]
-    if len(nodes) == len(graph.nodes):
-        return graph
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
 
 
 def _bias(bias: Array | None) -> Array | None:
@@ -65,7 +54,7 @@ def _without_neutral_weights(op: Op) -> Op:
             return op if unchanged else new
         case Dense():
             return op if _bias(op.bias) is op.bias else replace(op, bias=None)
-        case Eltwise():
+        case Eltwise() | Binary():
             return op if _affine(op.affine) is op.affine else replace(op, affine=None)
     return op
 

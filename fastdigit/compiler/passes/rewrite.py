@@ -9,7 +9,7 @@ from dataclasses import replace
 from fastdigit.compiler.ir import Graph, Node, Op
 from fastdigit.compiler.ops import make_graph
 
-__all__ = ["Pair", "Replacement", "map_nodes", "remove_nodes", "replace_pairs"]
+__all__ = ["Pair", "Replacement", "map_nodes", "remove_dead", "remove_nodes", "replace_pairs"]
 
 #: What stands in for the two: up to two (name, operator), in order; none when the two cancel.
 Replacement = Sequence[tuple[str, Op]]
@@ -45,6 +45,8 @@ class Pair:
 def replace_pairs(graph: Graph, rule: Callable[[Pair], Replacement | None]) -> Graph:
     """Apply ``rule`` to pairs of neighbours, first to last, until it returns None for all of them.
 
+    The second of a pair has no other input.
+
     A rule must make progress: it may not undo what it did.
     """
     for _ in range(10 * (len(graph.nodes) + 1) ** 2):
@@ -79,6 +81,18 @@ def map_nodes(graph: Graph, change: Callable[[Node], Op]) -> Graph:
     return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
 
 
+def remove_dead(graph: Graph) -> Graph:
+    """Remove the nodes that the output does not depend on."""
+    wanted = {graph.output}
+    for node in reversed(graph.nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+    nodes = [node for node in graph.nodes if node.output in wanted]
+    if len(nodes) == len(graph.nodes):
+        return graph
+    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+
+
 def _readers(graph: Graph) -> Counter[str]:
     return Counter([graph.output, *(value for node in graph.nodes for value in node.inputs)])
 
@@ -87,6 +101,8 @@ def _replace_first(graph: Graph, rule: Callable[[Pair], Replacement | None]) -> 
     readers = _readers(graph)
     producers = {node.output: node for node in graph.nodes}
     for second in graph.nodes:
+        if len(second.inputs) != 1:
+            continue
         first = producers.get(second.inputs[0])
         if first is None or readers[first.output] != 1:
             continue

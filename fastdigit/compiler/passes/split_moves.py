@@ -1,0 +1,62 @@
+"""Give each reader of a transpose, reshape or padding one of its own, to be absorbed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from fastdigit.compiler.ir import Graph, Node, Pad, Reshape, Transpose
+from fastdigit.compiler.ops import make_graph
+
+__all__ = ["merge_moves", "split_moves"]
+
+
+def split_moves(graph: Graph) -> Graph:
+    """Copy each such node for every reader but the first: they cost nothing until the end."""
+    readers = Counter(value for node in graph.nodes for value in node.inputs)
+    moves = {
+        node.output: node
+        for node in graph.nodes
+        if isinstance(node.op, Transpose | Reshape | Pad)
+        and readers[node.output] + (node.output == graph.output) > 1
+    }
+    if not moves:
+        return graph
+    seen: Counter[str] = Counter({graph.output: 1})
+    taken = set(graph.shapes)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        inputs = []
+        for value in node.inputs:
+            move = moves.get(value)
+            seen[value] += 1
+            if move is None or seen[value] == 1:
+                inputs.append(value)
+                continue
+            copy = f"{value}'"
+            while copy in taken:
+                copy += "'"
+            taken.add(copy)
+            # The source of the move may itself have been a move, whose copy comes in another round.
+            nodes.append(replace(move, output=copy))
+            inputs.append(copy)
+        nodes.append(replace(node, inputs=tuple(inputs)))
+    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+
+
+def merge_moves(graph: Graph) -> Graph:
+    """Undo what is left of it: one node in place of several that do the same to the same value."""
+    known: dict[tuple[object, ...], str] = {}
+    alias: dict[str, str] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        inputs = tuple(alias.get(value, value) for value in node.inputs)
+        if isinstance(node.op, Transpose | Reshape | Pad) and node.output != graph.output:
+            first = known.setdefault((node.op, *inputs), node.output)
+            if first != node.output:
+                alias[node.output] = first
+                continue
+        nodes.append(replace(node, inputs=inputs))
+    if not alias:
+        return graph
+    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)

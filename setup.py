@@ -78,8 +78,17 @@ CORE_SOURCES = [
 HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc").rglob(kind))
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
-# keep their order.
-CFLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-pthread"]
+# keep their order. No errno from sqrt: it is an instruction then, and no libm is needed.
+CFLAGS = [
+    "-std=c11",
+    "-O3",
+    "-g0",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-fPIC",
+    "-pthread",
+]
 # What our own builds ask for; a user's newer compiler may know warnings that we have not met.
 if os.environ.get("FASTDIGIT_WERROR"):
     CFLAGS += ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]

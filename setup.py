@@ -52,7 +52,7 @@ CORE_SOURCES = [f"csrc/{source}" for source in BUILD["core"]]
 HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc").rglob(kind))
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
-# keep their order.
+# keep their order. No errno from sqrt: it is an instruction then, and no libm is needed.
 CFLAGS = [*BUILD["flags"], "-O3", "-g0", "-fPIC"]
 # What our own builds ask for; a user's newer compiler may know warnings that we have not met.
 if os.environ.get("FASTDIGIT_WERROR"):

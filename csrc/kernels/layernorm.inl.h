@@ -27,7 +27,7 @@ FD_LOCAL void FD_FN(layernorm)(const fd_layernorm_args *a) {
     const float count = (float)a->n;
     const float mean = FD_FN(sum_around)(a->in, a->n, 0.0f, 0) / count;
     const float variance = FD_FN(sum_around)(a->in, a->n, mean, 1) / count;
-    const fd_v middle = v_set1(mean), factor = v_set1(1.0f / sqrtf(variance + a->epsilon));
+    const fd_v middle = v_set1(mean), factor = v_set1(1.0f / __builtin_sqrtf(variance + a->epsilon));
     for (size_t i = 0; i < a->n; i += FD_VL) {
         const size_t n = a->n - i;
         fd_v x = ((n >= FD_VL ? v_load(a->in + i) : v_load_n(a->in + i, n)) - middle) * factor;

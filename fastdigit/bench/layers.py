@@ -228,6 +228,8 @@ def _describe(record: Record, weight_bytes: int, vector: int) -> Layer:
     )
     if record.opcode != "CONV2D":
         return layer
+    if record.groups > 1:
+        return replace(layer, algorithm="direct")
     depth, channels = record.weights
     in_channels = record.input_shape[2]
     rows, cols = _convolved(record)
@@ -275,6 +277,8 @@ def _name(record: Record) -> str:
             return f"conv {record.kernel[0]}x{record.kernel[1]}"
         case "POOL2D":
             return f"{record.pool_mode} pool {record.pool[0]}x{record.pool[1]}"
+        case "BINARY":
+            return record.binary
         case "DENSE" if record.precision != "fp32":
             return f"dense {record.precision}"
         case opcode:

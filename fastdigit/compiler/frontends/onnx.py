@@ -429,14 +429,16 @@ def _convert_pool(importer: _Importer, operator: _Operator) -> str:
     if (dilation := _pair(operator, "dilations", (1, 1))) != (1, 1):
         raise operator.refuse(f"dilations={dilation}", "(1, 1)")
     pad = _pads(operator, image, size, stride)
+    ceil = operator.attributes.get("ceil_mode", 0)
+    ceiled = _ceil_padding(image, size, stride, pad) if ceil else pad
     ops: list[Op] = [TO_NHWC]
     if mode == "average" and operator.attributes.get("count_include_pad", 0) and any(pad):
+        # What ceil_mode adds to it does not count.
         top, left, bottom, right = pad
         ops.append(Pad(((top, bottom), (left, right), (0, 0))))
-        image = (image[0] + top + bottom, image[1] + left + right)
-        pad = (0, 0, 0, 0)
-    if operator.attributes.get("ceil_mode", 0):
-        pad = _ceil_padding(image, size, stride, pad)
+        pad = (0, 0, ceiled[2] - bottom, ceiled[3] - right)
+    else:
+        pad = ceiled
     return importer.emit(operator, *ops, Pool2D(Pool(mode, size, stride, pad)), TO_NCHW)
 
 
@@ -694,9 +696,9 @@ def _convert_pow(importer: _Importer, operator: _Operator) -> str:
 def _convert_layernorm(importer: _Importer, operator: _Operator) -> str:
     shape = importer.shape(operator.value())
     axis = int(operator.attributes.get("axis", -1))
-    axis = (axis if axis < 0 else axis - 1) % len(shape) if axis else -1
-    if axis < 0:
-        raise operator.refuse("axis=0", "an axis behind the batch")
+    axis = (axis + len(shape) + 1 if axis < 0 else axis) - 1
+    if not 0 <= axis < len(shape):
+        raise operator.refuse(f"axis={axis + 1}", "an axis behind the batch")
     size, lead = math.prod(shape[axis:]), math.prod(shape[:axis])
     scale, shift = operator.weights(1), operator.weights(2)
 

@@ -36,6 +36,10 @@ class Isa:
     probe: str
 
 
+AVX512 = (
+    *("-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"),
+    *("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+)
 ISAS = (
     Isa("generic", (), (), "typedef float v __attribute__((vector_size(16)));"),
     Isa(
@@ -47,11 +51,15 @@ ISAS = (
     Isa(
         "avx512",
         ("x86_64",),
-        (
-            *("-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"),
-            *("-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        ),
+        AVX512,
         "#include <immintrin.h>\n__m512 f(__m512 x) { return _mm512_scalef_ps(x, x); }",
+    ),
+    Isa(
+        "avx512vnni",
+        ("x86_64",),
+        (*AVX512, "-mavx512vnni"),
+        "#include <immintrin.h>\n"
+        "__m512i f(__m512i x) { return _mm512_dpbusd_epi32(x, x, x); }",
     ),
     Isa(
         "neon",
@@ -71,6 +79,7 @@ CORE_SOURCES = [
     "csrc/model/open.c",
     "csrc/model/plan.c",
     "csrc/model/pool.c",
+    "csrc/model/prepack.c",
     "csrc/model/run.c",
     "csrc/model/team.c",
 ]

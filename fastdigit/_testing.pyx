@@ -1,6 +1,6 @@
 """Private, for tests and benchmarks: calls one kernel of one ISA, whatever this CPU would choose."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint32_t
 from libc.stddef cimport size_t
 
 
@@ -67,6 +67,7 @@ cdef extern from "kernels/kernels.h":
         uint32_t dtype
         const float *bias
         const float *scale
+        const int32_t *sums
         size_t m, depth, channels
         size_t in_row, out_row
         fd_epilogue epilogue
@@ -82,6 +83,7 @@ cdef extern from "kernels/kernels.h":
         void (*winograd_2x2_2x2)(const fd_winograd_args *a) noexcept nogil
         void (*dense)(const fd_dense_args *a) noexcept nogil
         void (*dense_narrow)(const fd_dense_args *a) noexcept nogil
+        void (*dense_dynamic)(const fd_dense_args *a) noexcept nogil
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
         void (*pool2d)(const fd_pool2d_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
@@ -138,6 +140,10 @@ cdef extern from "model/algorithm.h":
     void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *shape, float *out)
 
 
+cdef extern from "model/prepack.h":
+    void fd_prepack_dynamic(const int8_t *panels, size_t depth, size_t channels, int8_t *out, int32_t *sums)
+
+
 cdef extern from "base/xxhash64.h":
     unsigned long long fd_xxhash64(const void *data, size_t size, unsigned long long seed)
 
@@ -190,6 +196,11 @@ def winograd_transform(str name, const float[::1] panels, sizes, float[::1] out)
     """Transforms panels for an algorithm."""
     cdef fd_conv_shape shape = shape_of(sizes)
     fd_algorithm_transform(ALGORITHMS[name], pointer(panels), &shape, &out[0])
+
+
+def prepack_dynamic(const int8_t[::1] panels, size_t depth, size_t channels, int8_t[::1] out, int32_t[::1] sums):
+    """Panels of bytes for dense_dynamic, and the sums of their columns."""
+    fd_prepack_dynamic(&panels[0], depth, channels, &out[0], &sums[0])
 
 
 cdef const float *pointer(const float[::1] x):
@@ -296,8 +307,8 @@ cdef class Kernels:
 
     def dense(self, str name, const float[::1] x, float[::1] y, const uint8_t[::1] weights, uint32_t dtype,
               const float[::1] bias, const float[::1] scale, size_t m, size_t depth, size_t channels, size_t in_row,
-              size_t out_row, dict epilogue, float[::1] scratch):
-        """`weights` are the bytes of panels of `dtype`; `scale` is None but for i8."""
+              size_t out_row, dict epilogue, float[::1] scratch, const int32_t[::1] sums=None):
+        """`weights` are the bytes of panels of `dtype`; `scale` is None but for i8, `sums` but for dense_dynamic."""
         cdef fd_dense_args a
         a.in_ = pointer(x)
         a.out = &y[0]
@@ -305,6 +316,7 @@ cdef class Kernels:
         a.dtype = dtype
         a.bias = pointer(bias)
         a.scale = pointer(scale)
+        a.sums = &sums[0] if sums is not None else NULL
         a.m, a.depth, a.channels = m, depth, channels
         a.in_row, a.out_row = in_row, out_row
         a.epilogue = epilogue_of(epilogue)
@@ -313,6 +325,8 @@ cdef class Kernels:
             self.table.dense(&a)
         elif name == "dense_narrow":
             self.table.dense_narrow(&a)
+        elif name == "dense_dynamic":
+            self.table.dense_dynamic(&a)
         else:
             raise ValueError(name)
 

@@ -10,6 +10,8 @@
 #define FD_DENSE_MR 4
 #define FD_DENSE_ACCUMULATORS 12
 #define FD_DENSE_ALONE 1
+#define FD_DOT_MR 4
+#define FD_DOT_ACCUMULATORS 8
 #define FD_NARROW_MR 1
 #define FD_NARROW_NV 2
 

@@ -25,6 +25,8 @@
 #define FD_PANEL_ALIGN 16
 /* Columns up to which a DENSE keeps f32 weights, and is summed in chains (kernels.h). */
 #define FD_NARROW 32
+/* Inputs up to which a DENSE may be quantised dynamically: 65536 * 255 * 127 is less than 2^31. */
+#define FD_DYNAMIC_MAX_DEPTH 65536
 
 enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS };
 enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
@@ -46,6 +48,7 @@ enum {
 
 enum { FD_AXIS_NONE = 0, FD_AXIS_HEIGHT, FD_AXIS_WIDTH, FD_AXIS_CHANNEL, FD_AXIS_END };
 enum { FD_POOL_NONE = 0, FD_POOL_MAX, FD_POOL_AVERAGE, FD_POOL_END };
+enum { FD_QUANTIZATION_WEIGHTS = 0, FD_QUANTIZATION_DYNAMIC, FD_QUANTIZATION_END };
 
 /* Bytes of a value of FD_DTYPE_*. */
 static inline size_t fd_dtype_size(uint32_t dtype) { return dtype == FD_DTYPE_F32 ? 4 : dtype == FD_DTYPE_F16 ? 2 : 1; }
@@ -104,7 +107,8 @@ typedef struct fd_file_op {
     float range_lo;
     float range_hi;
     uint32_t u8_divisor;
-    uint8_t reserved[24];
+    uint32_t quantization;
+    uint8_t reserved[20];
 } fd_file_op;
 
 _Static_assert(sizeof(fd_file_header) == 64, "header is 64 bytes");

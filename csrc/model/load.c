@@ -190,14 +190,15 @@ enum {
     HAS_SCALE = 8,
     HAS_AFFINE = 16 | HAS_SCALE,
     HAS_POOL = 32,
-    HAS_RANGE = 64
+    HAS_RANGE = 64,
+    HAS_QUANTIZATION = 128
 };
 
 static unsigned fields_of(uint32_t opcode) {
     switch (opcode) {
     case FD_OP_INPUT: return HAS_RANGE;
     case FD_OP_CONV2D: return HAS_WEIGHTS | HAS_KERNEL | HAS_ACTIVATION | HAS_AFFINE | HAS_POOL;
-    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE;
+    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE | HAS_QUANTIZATION;
     case FD_OP_POOL2D: return HAS_POOL;
     case FD_OP_ELTWISE: return HAS_ACTIVATION | HAS_AFFINE;
     default: return 0;
@@ -236,6 +237,7 @@ static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
         rest.range_lo = rest.range_hi = 0;
         rest.u8_divisor = 0;
     }
+    if (fields & HAS_QUANTIZATION) rest.quantization = 0;
     return rest;
 }
 
@@ -301,6 +303,18 @@ static fd_status check_weights(const fd_model *m, const fd_file_op *op, size_t i
     return op->bias == FD_FILE_NONE ? FD_OK : check_vector(m, op->bias, w->dims[1], "bias", i, error);
 }
 
+/* What makes sums of products of bytes fit 32 bits, and each pair of products 16. */
+static fd_status check_quantization(const fd_model *m, const fd_file_op *op, size_t i, fd_error *error) {
+    const fd_file_tensor *const w = &m->tensors[op->weights];
+    REQUIRE(op->quantization < FD_QUANTIZATION_END, "op %zu has unknown quantization %u", i, op->quantization);
+    if (op->quantization == FD_QUANTIZATION_WEIGHTS) return FD_OK;
+    REQUIRE(w->dtype == FD_DTYPE_I8, "op %zu has a quantization, but not i8 weights", i);
+    REQUIRE(w->dims[0] <= FD_DYNAMIC_MAX_DEPTH, "op %zu quantises %u inputs, at most %d are supported", i, w->dims[0],
+            FD_DYNAMIC_MAX_DEPTH);
+    REQUIRE(!memchr(m->weights + w->offset, 0x80, w->size), "op %zu quantises its inputs and has a weight of -128", i);
+    return FD_OK;
+}
+
 static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dims *out, fd_error *error) {
     const fd_file_op *const op = &m->ops[i];
     fd_status status;
@@ -343,6 +357,7 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         } else {
             REQUIRE(op->scale == FD_FILE_NONE, "op %zu has a scale, but not i8 weights", i);
         }
+        if ((status = check_quantization(m, op, i, error))) return status;
         return check_activation(op, i, error);
     }
     case FD_OP_POOL2D:

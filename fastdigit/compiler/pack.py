@@ -43,8 +43,8 @@ SECTION = struct.Struct("<IIQQQ")
 TENSOR = struct.Struct("<4I4IQQ16x")
 #: opcode, input, input2, output, weights, bias, scale, shift;
 #: kernel[2], stride[2], dilation[2], pad[4], groups; activation, alpha, affine_axis;
-#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor.
-OP = struct.Struct("<8I 11I IfI 9I ffI 24x")
+#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor; quantization.
+OP = struct.Struct("<8I 11I IfI 9I ffI I 20x")
 NONE = 0xFFFFFFFF
 MAX_META = 1 << 20
 MAX_RECORDS = 4096
@@ -55,7 +55,8 @@ META, TENSORS, PROGRAM, WEIGHTS = 1, 2, 3, 4
 OPCODES = {Conv2D: 2, Dense: 3, Pool2D: 4, Eltwise: 5, Softmax: 6}
 INPUT_OPCODE = 1
 POOL_MODES = {"max": 1, "average": 2}
-DTYPES = {"fp32": 0, "fp16": 1, "int8": 2}
+DTYPES = {"fp32": 0, "fp16": 1, "int8": 2, "int8-dynamic": 2}
+QUANTIZATIONS = {"int8-dynamic": 1}
 HEIGHT, WIDTH, CHANNEL = 1, 2, 3
 
 
@@ -95,7 +96,7 @@ def pack(
             *(0,) * 11,
             *(0, 0.0, 0),
             *(0,) * 9,
-            *(*input_range, u8_divisor),
+            *(*input_range, u8_divisor, 0),
         )
     ]
     indices = {graph.input: 0}
@@ -177,7 +178,7 @@ def _round_up(value: int, multiple: int) -> int:
 def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, int]) -> bytes:
     weights = bias = scale = shift = NONE
     window: tuple[int, ...] = (0,) * 11
-    activation, affine, pool = LINEAR, None, None
+    activation, affine, pool, quantization = LINEAR, None, None, 0
     op = node.op
     match op:
         case Conv2D():
@@ -189,7 +190,7 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
         case Dense():
             weights, bias = writer.dense(node.name, op), writer.vector(node.name, op.bias)
             scale = writer.vector(node.name, op.scale)
-            activation = op.activation
+            activation, quantization = op.activation, QUANTIZATIONS.get(op.precision, 0)
         case Eltwise():
             activation, affine = op.activation, op.affine
         case Pool2D():
@@ -206,7 +207,7 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
         *window,
         *_activation_fields(activation, affine, len(value)),
         *_pool_fields(pool),
-        *(0.0, 0.0, 0),
+        *(0.0, 0.0, 0, quantization),
     )
 
 

@@ -42,6 +42,7 @@ _AXES = ("none", "height", "width", "channel")
 _POOLS = ("none", "max", "average")
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
 _PRECISIONS = ("fp32", "fp16", "int8")
+_QUANTIZATIONS = ("", "-dynamic")
 
 _HEADER = np.dtype(
     [
@@ -101,7 +102,8 @@ _RECORD = np.dtype(
         ("range_lo", "<f4"),
         ("range_hi", "<f4"),
         ("u8_divisor", "<u4"),
-        ("reserved", "u1", 24),
+        ("quantization", "<u4"),
+        ("reserved", "u1", 20),
     ]
 )
 
@@ -326,7 +328,7 @@ class _Reader:
         match precision:
             case "fp16":
                 weights: NDArray[Any] = self._values(op["weights"]).astype(np.float32)
-            case "int8":
+            case "int8" | "int8-dynamic":
                 integers, factors = self._values(op["weights"]), self._required(op["scale"])
                 weights = integers.astype(np.float64) * factors.astype(np.float64)
             case _:
@@ -336,7 +338,8 @@ class _Reader:
     def _precision(self, op: Any) -> str:
         if op["weights"] == _NONE:
             return ""
-        return _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
+        precision = _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
+        return precision + _QUANTIZATIONS[op["quantization"]]
 
     def _required(self, index: int) -> NDArray[np.float32]:
         weight = self._weight(index)
@@ -433,7 +436,7 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
         if record.precision != "fp32":
-            yield f"{record.precision} weights"
+            yield "int8-dynamic" if record.precision == "int8-dynamic" else f"{record.precision} weights"
     if record.bias:
         yield "bias"
     if record.activation != "linear":

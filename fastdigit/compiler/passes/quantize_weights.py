@@ -54,8 +54,8 @@ def quantize_weights(graph: Graph, precision: str) -> Graph:
         match precision:
             case "fp16":
                 return _fp16(node.name, op)
-            case "int8":
-                return _int8(op)
+            case "int8" | "int8-dynamic":
+                return _int8(op, precision)
         return op
 
     return map_nodes(graph, change)
@@ -72,7 +72,7 @@ def _fp16(name: str, dense: Dense) -> Dense:
     return replace(dense, weights=weights.astype(np.float64), precision="fp16")
 
 
-def _int8(dense: Dense) -> Dense:
+def _int8(dense: Dense, precision: str) -> Dense:
     weights = np.asarray(dense.weights, np.float64)
     with np.errstate(over="ignore"):  # the shape rule refuses an infinite scale
         scale = (np.abs(weights).max(axis=0) / _INT8_MAX).astype(np.float32)
@@ -80,4 +80,4 @@ def _int8(dense: Dense) -> Dense:
     factors = scale.astype(np.float64)
     # A scale near the end of float32's range is rounded so much that a quotient may pass 127.
     integers = np.clip(np.rint(weights / factors), -_INT8_MAX, _INT8_MAX)
-    return replace(dense, weights=integers * factors, precision="int8", scale=scale)
+    return replace(dense, weights=integers * factors, precision=precision, scale=scale)

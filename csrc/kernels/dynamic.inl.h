@@ -65,23 +65,13 @@ typedef struct FD_FN(quantized_rows) {
     const FD_FN(quantized) * rows;
 } FD_FN(quantized_rows);
 
-#define FD_DYNAMIC_NV(mr) (FD_DOT_ACCUMULATORS / (mr) < 6 ? FD_DOT_ACCUMULATORS / (mr) : 6)
-
-/* Rows row to row + mr - 1, nv vectors of a panel, from `channel` on. w_row: bytes of four rows of the panel. */
-FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized_rows) * q, const int8_t *w,
-                                   size_t w_row, size_t row, size_t channel, const int mr, const int nv) {
-    const unsigned char *x[FD_DOT_MR];
-    fd_vi acc[FD_DOT_ACCUMULATORS];
-    FD_UNROLL
-    for (int m = 0; m < mr; m++) {
-        x[m] = q->bytes + (row + (size_t)m) * q->stride;
-        const fd_vi zero = v_iset1(-q->rows[row + (size_t)m].zero);
-        FD_UNROLL
-        for (int v = 0; v < nv; v++) acc[m * nv + v] = zero * v_iload(a->sums + channel + (size_t)v * FD_VL);
-    }
-    for (size_t k = 0; k < a->depth; k += 4, w += w_row) {
+/* acc[m][v] += sum over k < depth of x[m][k] * weight k of each of the columns, which lie in groups of four rows, w_row
+ * bytes apart. Like `tile`: whichever is fewer, inputs or weights, waits in registers. */
+FD_INLINE void FD_FN(dot_tile)(fd_vi *acc, const unsigned char *const *x, size_t depth, const int8_t *w, size_t w_row,
+                               const int mr, const int nv) {
+    for (size_t k = 0; k < depth; k += 4, w += w_row) {
         if (mr < nv) {
-            fd_dot_input waiting[FD_DOT_MR];
+            fd_dot_input waiting[FD_TILE_SIDE];
             FD_UNROLL
             for (int m = 0; m < mr; m++) waiting[m] = v_dot_input(x[m] + k);
             FD_UNROLL
@@ -92,7 +82,7 @@ FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized
                 for (int m = 0; m < mr; m++) acc[m * nv + v] = v_dot(acc[m * nv + v], waiting[m], weight);
             }
         } else {
-            fd_dot_weight waiting[6];
+            fd_dot_weight waiting[FD_TILE_SIDE];
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
                 waiting[v] = v_dot_weight(w + (size_t)v * 4 * FD_VL);
@@ -106,6 +96,24 @@ FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized
             }
         }
     }
+}
+
+/* Vectors of a tile of mr rows. One row alone takes FD_DOT_ALONE, so as to read its weights in one go. */
+#define FD_DYNAMIC_NV(mr) ((mr) == 1 ? FD_DOT_ALONE : FD_DOT_ACCUMULATORS / (mr) < 6 ? FD_DOT_ACCUMULATORS / (mr) : 6)
+
+/* Rows row to row + mr - 1, nv vectors of a panel, from `channel` on. w_row: bytes of four rows of the panel. */
+FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized_rows) * q, const int8_t *w,
+                                   size_t w_row, size_t row, size_t channel, const int mr, const int nv) {
+    const unsigned char *x[FD_TILE_SIDE]; /* gcc does not see yet which tiles are never made */
+    fd_vi acc[FD_TILE_SIDE * FD_TILE_SIDE];
+    FD_UNROLL
+    for (int m = 0; m < mr; m++) {
+        x[m] = q->bytes + (row + (size_t)m) * q->stride;
+        const fd_vi zero = v_iset1(-q->rows[row + (size_t)m].zero);
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) acc[m * nv + v] = zero * v_iload(a->sums + channel + (size_t)v * FD_VL);
+    }
+    FD_FN(dot_tile)(acc, x, a->depth, w, w_row, mr, nv);
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
         const fd_v scale = v_set1(q->rows[row + (size_t)m].scale);
@@ -131,20 +139,30 @@ FD_INLINE void FD_FN(dynamic_panel)(const fd_dense_args *a, const FD_FN(quantize
         const int8_t *const from = w + first * FD_VL * 4;
         switch (vectors * (s + 1) / shares - first) {
 /* Shares beyond FD_DYNAMIC_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
-#define FD_CASE(nv) \
-    case nv: FD_FN(dynamic_tile)(a, q, from, 4 * width, row, c, mr, (nv) <= FD_DYNAMIC_NV(mr) ? (nv) : 1); break;
+#define FD_CASE(nv)                                                                                       \
+    case nv:                                                                                              \
+        if ((nv) <= FD_DYNAMIC_NV(mr))                                                                    \
+            FD_FN(dynamic_tile)(a, q, from, 4 * width, row, c, mr, (nv) <= FD_DYNAMIC_NV(mr) ? (nv) : 1); \
+        break;
             FD_CASE(1)
             FD_CASE(2)
             FD_CASE(3)
             FD_CASE(4)
             FD_CASE(5)
             FD_CASE(6)
+            FD_CASE(7)
+            FD_CASE(8)
+            FD_CASE(9)
+            FD_CASE(10)
+            FD_CASE(11)
+            FD_CASE(12)
 #undef FD_CASE
         }
     }
 }
 
-_Static_assert(FD_DOT_MR <= 4 && FD_DOT_ACCUMULATORS >= 4, "dense_dynamic has a case for every share of rows");
+_Static_assert(FD_DOT_MR <= 4 && FD_DOT_MR <= FD_DOT_ACCUMULATORS && FD_DOT_ALONE <= 12,
+               "dynamic_panel and dense_dynamic have a case for every share");
 
 FD_LOCAL void FD_FN(dense_dynamic)(const fd_dense_args *a) {
     unsigned char *const bytes = (unsigned char *)a->scratch;

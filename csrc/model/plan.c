@@ -61,7 +61,8 @@ static void split_program(fd_model *m) {
     while (m->chunk > 1 && per_image * m->chunk > CHUNK_FLOATS) m->chunk /= 2;
 }
 
-/* Where the next op's taps, transformed or interleaved weights and sums go, and the most scratch memory a step wants. */
+/* Where the next op's taps, transformed or interleaved weights and sums go, and the most scratch memory a step wants.
+ */
 typedef struct fd_cursor {
     size_t taps, transformed, interleaved, sums, scratch;
 } fd_cursor;
@@ -289,15 +290,14 @@ static void plan_step(fd_model *m, size_t i, fd_cursor *cursor) {
     }
 }
 
-/* What a plan allocates: floats of the widest bias, taps, transformed weights, bytes of interleaved ones, their sums. */
+/* What a plan allocates: floats of the widest bias, taps, transformed weights, bytes of interleaved ones, their sums.
+ */
 typedef struct fd_sizes {
     size_t widest, taps, transformed, interleaved, sums;
 } fd_sizes;
 
 /* In floats. */
-static size_t derived(const fd_sizes *s) {
-    return s->taps + s->transformed + s->interleaved / sizeof(float) + s->sums;
-}
+static size_t derived(const fd_sizes *s) { return s->taps + s->transformed + s->interleaved / sizeof(float) + s->sums; }
 
 /* Offsets of taps are 32 bits: every padded input must be within their reach, and all of them within
  * MAX_ARENA_FLOATS. */

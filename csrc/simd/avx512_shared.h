@@ -1,5 +1,5 @@
-/* Vector vocabulary: what avx512 and avx512vnni share, which is all but the dot product of bytes. See simd_generic.h for
- * what each word means. */
+/* Vector vocabulary: what avx512 and avx512vnni share, which is all but the dot product of bytes. See simd_generic.h
+ * for what each word means. */
 #ifndef FD_SIMD_AVX512_SHARED_H
 #define FD_SIMD_AVX512_SHARED_H
 

@@ -88,6 +88,7 @@ cdef extern from "kernels/kernels.h":
         void (*pool2d)(const fd_pool2d_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
         size_t (*probe_fma)(size_t rounds, float *sum) noexcept nogil
+        size_t (*probe_dot)(size_t rounds, int32_t *sum) noexcept nogil
         float (*probe_read)(const float *x, size_t n, size_t passes) noexcept nogil
 
 
@@ -335,6 +336,12 @@ cdef class Kernels:
         """How many multiply-adds were done, and the sum of their results."""
         cdef float sum
         done = self.table.probe_fma(rounds, &sum)
+        return done, sum
+
+    def probe_dot(self, size_t rounds):
+        """How many multiply-adds of bytes were done, and the sum of their results."""
+        cdef int32_t sum
+        done = self.table.probe_dot(rounds, &sum)
         return done, sum
 
     def probe_read(self, const float[::1] x, size_t passes):

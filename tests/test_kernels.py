@@ -695,6 +695,8 @@ def test_any_input_of_dense_dynamic(isa: str, data: st.DataObject) -> None:
     np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, scale, bias))
     rows = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) < BIG / 1e6)
     x, got = x[rows], got[rows]
+    if not len(x):
+        return
     exact = reference.dense(x, w.astype(np.float64) * scale.astype(np.float64), bias)
     ends = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
     extent = ends.max(axis=1) - ends.min(axis=1)
@@ -717,6 +719,19 @@ def test_probe_fma(isa: str, rounds: int) -> None:
     assert chains >= 12, "enough to hide the latency"
     want = sum(lanes * ((i - 2) * 0.5**rounds + 2) for i in range(chains))
     assert total == pytest.approx(want, rel=1e-6)
+
+
+@isa_matrix
+@pytest.mark.parametrize("rounds", [0, 1, 2, 50, 51])
+def test_probe_dot(isa: str, rounds: int) -> None:
+    """Each lane of chain i starts at i, and has 30 more after an odd number of rounds."""
+    kernels = _testing.Kernels(isa)
+    done, total = kernels.probe_dot(rounds)
+    one_round, _ = kernels.probe_dot(1)
+    assert done == rounds * one_round
+    chains = one_round // (4 * kernels.vector_floats)
+    assert chains >= 4, "enough to hide the latency"
+    assert total == kernels.vector_floats * sum(i + 30 * (rounds % 2) for i in range(chains))
 
 
 @isa_matrix

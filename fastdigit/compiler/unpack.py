@@ -436,7 +436,8 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
         if record.precision != "fp32":
-            yield "int8-dynamic" if record.precision == "int8-dynamic" else f"{record.precision} weights"
+            dynamic = record.precision == "int8-dynamic"
+            yield "int8 weights and inputs" if dynamic else f"{record.precision} weights"
     if record.bias:
         yield "bias"
     if record.activation != "linear":

@@ -58,8 +58,7 @@ ISAS = (
         "avx512vnni",
         ("x86_64",),
         (*AVX512, "-mavx512vnni"),
-        "#include <immintrin.h>\n"
-        "__m512i f(__m512i x) { return _mm512_dpbusd_epi32(x, x, x); }",
+        "#include <immintrin.h>\n__m512i f(__m512i x) { return _mm512_dpbusd_epi32(x, x, x); }",
     ),
     Isa(
         "neon",

@@ -77,7 +77,7 @@ def compile(source: Any, output: str | os.PathLike[str], **options: Any) -> Comp
         source's.
     **options
         ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
-        ("fp32", "fp16" or "int8" weights in dense layers), ``tolerance``: see
+        ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense layers), ``tolerance``: see
         :func:`fastdigit.compiler.driver.compile_model`.
 
     Returns

@@ -118,8 +118,8 @@ def check(
     for name, stem in zip(graphs, stems, strict=True):
         got = np.fromfile(f"{stem}.out", np.float32).reshape(2, n, -1)
         for kind, out, want in zip(("values", "logits"), got, _wanted(name, n), strict=True):
-            # Where other layers come before quantised inputs, their last bit may matter; alone, such
-            # a layer has the reference's bits (but for the activations that are not exact).
+            # Where other layers come before quantised inputs, their last bit may matter; alone,
+            # such a layer has the reference's bits (but for activations that are not exact).
             atol = 1e-5 * max(1.0, float(np.abs(want).max()))
             if name == "lenet in int8-dynamic":
                 atol = 1e-2

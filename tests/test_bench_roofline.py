@@ -11,7 +11,16 @@ import pytest
 from fastdigit import _core
 from fastdigit.bench import machine, roofline
 from fastdigit.bench.machine import cache_sizes, pinned
-from fastdigit.bench.roofline import FMA, INT8, MEMORY, Ceiling, Probe, Roofline, state, working_sets
+from fastdigit.bench.roofline import (
+    FMA,
+    INT8,
+    MEMORY,
+    Ceiling,
+    Probe,
+    Roofline,
+    state,
+    working_sets,
+)
 from fastdigit.threads import usable_cpus
 
 KB, MB = 1 << 10, 1 << 20

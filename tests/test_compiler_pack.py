@@ -185,9 +185,10 @@ def test_rows_of_a_convolution_are_taps_then_channels():
 
 
 def weight_records(data):
-    """(op record, tensor record of its weights, of its scale or None) of the op after INPUT."""
+    """(op record in words, tensor record of its weights, of its scale or None, WEIGHTS) of the op
+    after INPUT."""
     offsets = [struct.unpack_from("<Q", data, 64 + 32 * i + 8)[0] for i in range(4)]
-    op = struct.unpack_from("<8I", data, offsets[2] + 160)
+    op = struct.unpack_from("<35I", data, offsets[2] + 160)
     records = [
         None if index == 0xFFFFFFFF else struct.unpack_from("<8IQQ", data, offsets[1] + 64 * index)
         for index in (op[4], op[6])

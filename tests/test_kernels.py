@@ -671,9 +671,7 @@ def test_dense_dynamic_overflows_nowhere(isa: str, weight: int, depth: int) -> N
     x[2:, 0] *= -1
     w = np.full((depth, 33), weight, np.int8)
     one, zero = np.ones(33, np.float32), np.zeros(33, np.float32)
-    got = run_dense_dynamic(
-        _testing.Kernels(isa), x, w, one, zero, Dense(4, depth, 33, "linear")
-    )
+    got = run_dense_dynamic(_testing.Kernels(isa), x, w, one, zero, Dense(4, depth, 33, "linear"))
     np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, one, zero))
     assert abs(got[0, 0]) == np.float32(255 * 127 * depth)
 

@@ -281,7 +281,8 @@ def _print_roofline(roofline: Roofline, to: Console) -> None:
     reading = ", ".join(f"{level.name} {level.best:.0f}" for level in levels)
     to.print(
         f"One core at its best, {roofline.isa}: {floats.best:.0f} GFLOP/s of multiply-adds, "
-        f"{integers.best:.0f} GOP/s of 8-bit ones; reads {reading} GB/s" + (" (cache sizes assumed)" if roofline.caches_from == "assumed" else "")
+        f"{integers.best:.0f} GOP/s of 8-bit ones; reads {reading} GB/s"
+        + (" (cache sizes assumed)" if roofline.caches_from == "assumed" else "")
     )
     lost = ", ".join(f"{c.name} {c.loss:.0%}" for c in roofline.ceilings)
     state = roofline.state
@@ -457,8 +458,8 @@ def print_layers(
         "brackets those that the algorithm executes, for Winograd the products without the "
         "transforms. GFLOP/s: by definition. kB: weights read in a call, transformed ones for "
         "Winograd. Limit, µs: the greater of the time for the executed multiply-adds at the peak "
-        "rate (FMA of floats, INT8 of bytes), and the time to read the weights once a call from the nearest level that "
-        "holds all layers' weights; share: of the limit in the time."
+        "rate (FMA of floats, INT8 of bytes), and the time to read the weights once a call from "
+        "the nearest level that holds all layers' weights; share: of the limit in the time."
     )
     zeros = next((p for p in profiles if any(x.nonzero is not None for x in p.layers)), None)
     if zeros is not None:

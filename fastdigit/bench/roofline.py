@@ -1,8 +1,9 @@
 """What one core of this machine can do: the ceilings of the roofline model, and their steadiness.
 
 Multiply-adds in registers, of floats and of bytes, and reading from each level of the memory
-hierarchy, by the kernels ``probe_fma``, ``probe_dot`` and ``probe_read`` of the ISA in use. Taken many times during a run, between the
-turns of the runtimes, they also tell what state the machine was in.
+hierarchy, by the kernels ``probe_fma``, ``probe_dot`` and ``probe_read`` of the ISA in use. Taken
+many times during a run, between the turns of the runtimes, they also tell what state the machine
+was in.
 
 S. Williams, A. Waterman, D. Patterson: "Roofline: an insightful visual performance model for
 multicore architectures", Communications of the ACM 52(4), 2009.

@@ -108,11 +108,13 @@ def compile_model(
     precision
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
         scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
-        computed with them is float32.
+        computed with them is float32. "int8-dynamic": weights as for "int8", and the layer's inputs
+        are quantised too, each image's by their own range, and multiplied as integers.
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
-        default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
-        in fp32 is verified before, always at 1e-5: what differs then is due to rounding alone.
+        default 1e-5 with fp32, 1e-2 with fp16, and 1e-1 with the others. With any but fp32, the
+        same network in fp32 is verified before, always at 1e-5: what differs then is due to
+        rounding alone.
 
     Raises
     ------

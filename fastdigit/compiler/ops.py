@@ -37,7 +37,7 @@ __all__ = ["ACTIVATIONS", "OPS", "PRECISIONS", "OpSpec", "infer", "make_graph"]
 #: Every activation. All are non-decreasing, which the passes rely on.
 ACTIVATIONS = ("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh")
 _WITH_ALPHA = ("leaky_relu", "elu")
-#: How the weights of a dense layer can be stored.
+#: How the weights of a dense layer can be stored; for int8-dynamic, its inputs become bytes too.
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 
 

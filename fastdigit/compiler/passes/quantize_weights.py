@@ -1,8 +1,10 @@
 """Round the weights of dense layers to fewer bits: a smaller file, and less to read for each image.
 
-A dense layer run on one image uses each weight once, so its time is that of reading them. Only the
-weights are rounded: inputs, sums and biases stay float32. So do the weights of convolutions, which
-are used many times, and of narrow layers, which are few.
+A dense layer run on one image uses each weight once, so its time is that of reading them. Weights
+of convolutions, which are used many times, and of narrow layers, which are few, stay float32.
+
+Only weights are rounded here. With fp16 and int8, everything else stays float32; a layer of
+int8-dynamic has the weights of int8, and the engine rounds its inputs too, when they come.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def quantize_weights(graph: Graph, precision: str) -> Graph:
     precision
         "fp16": to the nearest binary16, ties to even. "int8": to an integer -127 to 127 times a
         scale for each output, which is the largest absolute weight of that output / 127, rounded to
-        float32; an output without weights other than 0 has scale 1. "fp32": not at all.
+        float32; an output without weights other than 0 has scale 1. "int8-dynamic": the same, and
+        the layer is marked to quantise its inputs. "fp32": not at all.
 
     Raises
     ------

@@ -101,8 +101,9 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
         source's. None: nowhere.
     **options
         ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
-        ("fp32", "fp16" or "int8" weights in dense layers), ``compact`` (False keeps units that
-        make no difference), ``temperature`` (of the softmax), ``tolerance``: see
+        ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense layers), ``compact``
+        (False keeps units that make no difference), ``temperature`` (of the softmax),
+        ``tolerance``: see
         :func:`fastdigit.compiler.driver.compile_model`.
 
     Returns

@@ -1,6 +1,6 @@
 """Private, for tests and benchmarks: calls one kernel of one ISA, whatever this CPU would choose."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint32_t
 from libc.stddef cimport size_t
 
 
@@ -104,6 +104,7 @@ cdef extern from "kernels/kernels.h":
         uint32_t dtype
         const float *bias
         const float *scale
+        const int32_t *sums
         size_t m, depth, channels
         size_t in_row, out_row
         fd_epilogue epilogue
@@ -120,6 +121,7 @@ cdef extern from "kernels/kernels.h":
         void (*winograd_2x2_2x2)(const fd_winograd_args *a) noexcept nogil
         void (*dense)(const fd_dense_args *a) noexcept nogil
         void (*dense_narrow)(const fd_dense_args *a) noexcept nogil
+        void (*dense_dynamic)(const fd_dense_args *a) noexcept nogil
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
         void (*binary)(const fd_binary_args *a) noexcept nogil
         void (*copy)(const fd_copy_args *a) noexcept nogil
@@ -127,6 +129,7 @@ cdef extern from "kernels/kernels.h":
         void (*layernorm)(const fd_layernorm_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
         size_t (*probe_fma)(size_t rounds, float *sum) noexcept nogil
+        size_t (*probe_dot)(size_t rounds, int32_t *sum) noexcept nogil
         float (*probe_read)(const float *x, size_t n, size_t passes) noexcept nogil
 
 
@@ -177,6 +180,10 @@ cdef extern from "model/algorithm.h":
     fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape, size_t vector)
     fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm)
     void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *shape, float *out)
+
+
+cdef extern from "model/prepack.h":
+    void fd_prepack_dynamic(const int8_t *panels, size_t depth, size_t channels, int8_t *out, int32_t *sums)
 
 
 cdef extern from "base/xxhash64.h":
@@ -231,6 +238,11 @@ def winograd_transform(str name, const float[::1] panels, sizes, float[::1] out)
     """Transforms panels for an algorithm."""
     cdef fd_conv_shape shape = shape_of(sizes)
     fd_algorithm_transform(ALGORITHMS[name], pointer(panels), &shape, &out[0])
+
+
+def prepack_dynamic(const int8_t[::1] panels, size_t depth, size_t channels, int8_t[::1] out, int32_t[::1] sums):
+    """Panels of bytes for dense_dynamic, and the sums of their columns."""
+    fd_prepack_dynamic(&panels[0], depth, channels, &out[0], &sums[0])
 
 
 cdef const float *pointer(const float[::1] x):
@@ -391,8 +403,8 @@ cdef class Kernels:
 
     def dense(self, str name, const float[::1] x, float[::1] y, const uint8_t[::1] weights, uint32_t dtype,
               const float[::1] bias, const float[::1] scale, size_t m, size_t depth, size_t channels, size_t in_row,
-              size_t out_row, dict epilogue, float[::1] scratch):
-        """`weights` are the bytes of panels of `dtype`; `scale` is None but for i8."""
+              size_t out_row, dict epilogue, float[::1] scratch, const int32_t[::1] sums=None):
+        """`weights` are the bytes of panels of `dtype`; `scale` is None but for i8, `sums` but for dense_dynamic."""
         cdef fd_dense_args a
         a.in_ = pointer(x)
         a.out = &y[0]
@@ -400,6 +412,7 @@ cdef class Kernels:
         a.dtype = dtype
         a.bias = pointer(bias)
         a.scale = pointer(scale)
+        a.sums = &sums[0] if sums is not None else NULL
         a.m, a.depth, a.channels = m, depth, channels
         a.in_row, a.out_row = in_row, out_row
         a.epilogue = epilogue_of(epilogue)
@@ -408,6 +421,8 @@ cdef class Kernels:
             self.table.dense(&a)
         elif name == "dense_narrow":
             self.table.dense_narrow(&a)
+        elif name == "dense_dynamic":
+            self.table.dense_dynamic(&a)
         else:
             raise ValueError(name)
 
@@ -416,6 +431,12 @@ cdef class Kernels:
         """How many multiply-adds were done, and the sum of their results."""
         cdef float sum
         done = self.table.probe_fma(rounds, &sum)
+        return done, sum
+
+    def probe_dot(self, size_t rounds):
+        """How many multiply-adds of bytes were done, and the sum of their results."""
+        cdef int32_t sum
+        done = self.table.probe_dot(rounds, &sum)
         return done, sum
 
     def probe_read(self, const float[::1] x, size_t passes):

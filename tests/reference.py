@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017); the values are those of Keras and of
@@ -153,6 +154,35 @@ def dense(x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None) -> F64:
     return out if bias is None else out + _f64(bias)
 
 
+def quantize_rows(x: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], F32]:
+    """Bytes 0 to 255 (N, features), the byte that stands for 0 (N,), and the step (N,) between
+    bytes: FORMAT.md's dynamic quantisation, in float32 as it says."""
+    x = np.asarray(x, dtype=np.float32)
+    x = x.reshape(x.shape[0], -1)
+    least, greatest = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
+    finite = np.isfinite(x).all(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        step = greatest / np.float32(255) - least / np.float32(255)
+        step[~(step >= np.finfo(np.float32).tiny)] = 0
+        inverse = np.where((step > 0) & finite, np.float32(1) / step, np.float32(0))
+        zero = np.minimum(np.rint(-least * inverse), 255)
+        bytes_ = np.clip(np.rint(x * inverse[:, None]) + zero[:, None], 0, 255)
+    step[~finite], bytes_[~finite], zero[~finite] = np.nan, 0, 0
+    return bytes_.astype(np.int64), zero.astype(np.int64), step
+
+
+def dense_dynamic(
+    x: ArrayLike, integers: ArrayLike, scale: ArrayLike, bias: ArrayLike | None = None
+) -> F32:
+    """A dense layer of ``integers`` times the ``scale`` of their column, its input quantised: exact
+    sums of integers, then each operation rounded to float32, in this order."""
+    bytes_, zero, step = quantize_rows(x)
+    sums = (bytes_ - zero[:, None]) @ np.asarray(integers, dtype=np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = sums.astype(np.float32) * step[:, None] * np.asarray(scale, np.float32)
+        return out if bias is None else out + np.asarray(bias, np.float32)
+
+
 def softmax(x: ArrayLike) -> F64:
     """Softmax over the last axis."""
     x = _f64(x)
@@ -197,6 +227,9 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
         case "Conv2D":
             x = conv2d(x, op.weights, op.bias, op.stride, op.dilation, op.pad, op.groups)
             return _epilogue(op, x)
+        case "Dense" if op.precision == "int8-dynamic":
+            integers = np.rint(op.weights / _f64(op.scale))
+            return _epilogue(op, _f64(dense_dynamic(x, integers, op.scale, op.bias)))
         case "Dense":
             return _epilogue(op, dense(x, op.weights, op.bias))
         case "Eltwise":

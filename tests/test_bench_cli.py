@@ -214,16 +214,16 @@ def test_8_bits(
     fakes = {r.name: r for r in (bench_fakes.EightBit, bench_fakes.Quantized)}
     arguments = [*QUICK, "--precision", "8bit", "--calibration", "digits", "--json", str(target)]
     assert cli.main(arguments, known(), fakes) == 0
-    assert compiled == ["int8", "fp16"]
+    assert compiled == ["int8-dynamic", "int8", "fp16"]
     figures = json.loads(target.read_text())
-    assert figures["parity"]["subject"] == "fastdigit-int8"
+    assert figures["parity"]["subject"] == "fastdigit-int8-dynamic"
     assert figures["parity"]["tolerance_labels"] == 0.01
     assert figures["settings"]["images_checked"] == 600
     assert [note.split(".")[0] for note in figures["notes"]] == ["Calibrated with digits"]
     for m in figures["measurements"]:
         assert m["check"]["label_disagreements"] == 0
         assert 0 < m["accuracy"] < 1
-        assert (m["ratio"] is None) == (m["runtime"] == "fastdigit-int8")
+        assert (m["ratio"] is None) == (m["runtime"] == "fastdigit-int8-dynamic")
     output = capsys.readouterr().out
     assert re.search(r"^ *64 +quantized .* \d+\.\d\dx +\d+\.\d\d%", output, re.MULTILINE)
     assert "Parity holds: at most 1% of the labels differ" in output
@@ -383,10 +383,10 @@ def test_report_says_everything() -> None:
         "99.35%",
         "nan",
         "something [worth] knowing",
-        "avx2: 100 GFLOP/s of multiply-adds; reads L1 200, L2 100, L3 50, DRAM 10 GB/s (cache "
-        "sizes assumed)",
+        "avx2: 100 GFLOP/s of multiply-adds, 400 GOP/s of 8-bit ones; reads L1 200, L2 100, L3 "
+        "50, DRAM 10 GB/s (cache sizes assumed)",
         "The machine was quiet: a quarter of 1 samples during the run were below the best by "
-        "FMA 0%, L1 0%",
+        "FMA 0%, INT8 0%, L1 0%",
     ):
         assert expected in text
 

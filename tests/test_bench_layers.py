@@ -11,7 +11,7 @@ from bench_fakes import FakeProbe
 from fastdigit import _core
 from fastdigit.bench import layers
 from fastdigit.bench.layers import Layer, Limit, describe, limit, profile, skip_zeros
-from fastdigit.bench.roofline import FMA, MEMORY, Roofline
+from fastdigit.bench.roofline import FMA, INT8, MEMORY, Roofline
 from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.unpack import unpack
@@ -26,13 +26,15 @@ def roof() -> Roofline:
     return probe.roofline()
 
 
-def layer(executed: float, weight_bytes: float) -> Layer:
-    return Layer("dense", (1,), (1,), "", int(executed), executed, weight_bytes)
+def layer(executed: float, weight_bytes: float, arithmetic: str = FMA) -> Layer:
+    sizes = (int(executed), executed, weight_bytes)
+    return Layer("dense", (1,), (1,), "", *sizes, arithmetic=arithmetic)
 
 
 def test_limit_of_arithmetic() -> None:
     # 10^6 multiply-adds are 2 * 10^6 operations: 20 us; 10^4 bytes from L1: 0.05 us.
     assert limit(layer(1e6, 1e4), 1, 1e4, roof()) == Limit(20_000.0, FMA)
+    assert limit(layer(1e6, 1e4, INT8), 1, 1e4, roof()) == Limit(5_000.0, INT8)
 
 
 def test_limit_of_reading_is_that_of_the_level_that_holds_all_weights() -> None:
@@ -70,6 +72,17 @@ def test_weights_of_fewer_bits_are_fewer_bytes() -> None:
     assert (dense1.name, dense2.name) == ("dense int8", "dense")
     # A byte each, and a scale and a bias for each column.
     assert dense1.weight_bytes == 576 * 3168 + 2 * 4 * 3168
+
+
+def test_quantised_inputs_are_multiplied_as_bytes_and_none_is_skipped() -> None:
+    program = unpack(networks.packed(quantize_weights(NETWORKS["seed"], "int8-dynamic")))
+    described = describe(program, "generic")
+    *_, dense1, dense2, _ = described
+    assert (dense1.name, dense1.arithmetic) == ("dense dynamic", INT8)
+    assert (dense2.name, dense2.arithmetic) == ("dense", FMA)
+    assert dense1.weight_bytes == 576 * 3168 + 2 * 4 * 3168
+    skipped = skip_zeros(described, program, np.zeros((2, 28, 28, 1), np.float32))
+    assert skipped[4] == dense1 and skipped[5] != dense2
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -11,7 +11,16 @@ import pytest
 from fastdigit import _core
 from fastdigit.bench import machine, roofline
 from fastdigit.bench.machine import cache_sizes, pinned
-from fastdigit.bench.roofline import FMA, MEMORY, Ceiling, Probe, Roofline, state, working_sets
+from fastdigit.bench.roofline import (
+    FMA,
+    INT8,
+    MEMORY,
+    Ceiling,
+    Probe,
+    Roofline,
+    state,
+    working_sets,
+)
 from fastdigit.threads import usable_cpus
 
 KB, MB = 1 << 10, 1 << 20
@@ -81,7 +90,7 @@ def test_working_sets(caches: dict[str, int], expected: dict[str, int]) -> None:
 
 
 def ceilings(**losses: float) -> tuple[Ceiling, ...]:
-    names = {FMA: None, "L1": 32 * KB, "L2": MB, "L3": 8 * MB, MEMORY: None}
+    names = {FMA: None, INT8: None, "L1": 32 * KB, "L2": MB, "L3": 8 * MB, MEMORY: None}
     return tuple(
         Ceiling(name, size, 100.0, 99.0, 100.0 * (1 - losses.get(name, 0.0)))
         for name, size in names.items()
@@ -94,6 +103,7 @@ def ceilings(**losses: float) -> tuple[Ceiling, ...]:
         ({}, "quiet"),
         ({FMA: 0.04, "L3": 0.19}, "quiet"),
         ({FMA: 0.06}, "noisy"),
+        ({INT8: 0.06}, "noisy"),
         ({"L2": 0.06}, "noisy"),
         ({"L3": 0.21}, "L3 contended"),
         ({MEMORY: 0.5}, "DRAM contended"),
@@ -117,7 +127,7 @@ def test_nearest_level_that_holds_it() -> None:
     roof = Roofline("avx2", ceilings(), "sysfs", 1)
     expected = {1: "L1", 32 * KB: "L1", 32 * KB + 1: "L2", 8 * MB: "L3", 8 * MB + 1: MEMORY}
     assert {size: roof.level_of(size).name for size in expected} == expected
-    assert roof.peak == 100.0
+    assert roof.peak() == roof.peak(INT8) == 100.0
 
 
 def ticking(step: int) -> Callable[[], int]:
@@ -147,6 +157,8 @@ def test_rates_are_work_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample[MEMORY] == pytest.approx(2 * 512 * KB / 1e6)
     multiply_adds, _ = probe._kernels.probe_fma(2)
     assert sample[FMA] == pytest.approx(2 * multiply_adds / 1e6)
+    multiply_adds, _ = probe._kernels.probe_dot(2)
+    assert sample[INT8] == pytest.approx(2 * multiply_adds / 1e6)
 
 
 @pytest.mark.parametrize("isa", [name for name, usable in _core.isas() if usable])
@@ -159,8 +171,8 @@ def test_measures_this_machine(isa: str) -> None:
     roof = probe.roofline()
     assert (roof.isa, roof.samples) == (isa, 2)
     names = [ceiling.name for ceiling in roof.ceilings]
-    assert names[0] == FMA
-    assert names[1:] == [*cache_sizes(before[0])[0], MEMORY]
+    assert names[:2] == [FMA, INT8]
+    assert names[2:] == [*cache_sizes(before[0])[0], MEMORY]
     for ceiling in roof.ceilings:
         assert 0 < ceiling.lower <= ceiling.median <= ceiling.best
 

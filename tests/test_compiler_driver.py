@@ -209,7 +209,10 @@ def test_wrong_samples(model, samples, message):
         ({"input_range": (1, 0)}, "low < high"),
         ({"input_range": (0, float("inf"))}, "finite"),
         ({"input_range": (0, 0.1)}, "float32"),
-        ({"precision": "bf16"}, "precision is 'bf16', expected one of fp32, fp16, int8"),
+        (
+            {"precision": "bf16"},
+            "precision is 'bf16', expected one of fp32, fp16, int8, int8-dynamic",
+        ),
         ({"labels": [1]}, "labels given without samples"),
         ({"labels": [1], "samples": BLANK}, r"shape \(1,\).*expected \(2,\) integers"),
         ({"labels": [[1], [2]], "samples": BLANK}, r"shape \(2, 1\)"),
@@ -321,7 +324,7 @@ def test_accuracy_is_measured(model, samples):
     assert result.verification.label_agreement == 35 / 40
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-dynamic"])
 def test_reduced_precision(wide, samples, precision):
     exact = compile_model(wide, None, engine=engine, samples=samples)
     labels = np.arange(40) % 4
@@ -337,7 +340,8 @@ def test_reduced_precision(wide, samples, precision):
     # The program in fp32 first, then the reduced one.
     assert seen == [["", "fp32", "fp32", "fp32", ""], ["", "fp32", precision, "fp32", ""]]
     assert (result.steps[-1].name, result.steps[-1].operators) == ("quantize_weights", 4)
-    assert f"of 72, {precision} weights, bias, relu" in result.listing()
+    said = "int8 weights and inputs" if precision == "int8-dynamic" else f"{precision} weights"
+    assert f"of 72, {said}, bias, relu" in result.listing()
     assert result.meta["precision"] == precision
     verification = result.meta["verification"]
     images = samples[..., np.newaxis] / np.float32(255)
@@ -347,7 +351,7 @@ def test_reduced_precision(wide, samples, precision):
     assert exact.verification.max_error < 1e-6 < verification["max_error"]
     assert verification["mean_error"] < verification["max_error"] < 0.02
     assert verification["accuracy"] == (got.argmax(1) == labels).mean()
-    saved = 72 * 64 * {"fp16": 2, "int8": 3}[precision]
+    saved = 72 * 64 * {"fp16": 2, "int8": 3, "int8-dynamic": 3}[precision]
     assert len(exact.data) - len(result.data) == pytest.approx(saved, abs=1024)
     again = compile_model(
         wide, None, engine=engine, samples=samples, labels=labels, precision=precision
@@ -370,7 +374,7 @@ def test_tolerance_of_reduced_precision(wide):
 
         return wrong
 
-    for precision, default in [("fp16", 1e-2), ("int8", 1e-1)]:
+    for precision, default in [("fp16", 1e-2), ("int8", 1e-1), ("int8-dynamic", 1e-1)]:
         with pytest.raises(VerificationError, match=f"more than the tolerance {default:.3g};"):
             compile_model(wide, None, engine=off_by(1.2 * default, precision), precision=precision)
     # A fault of the fp32 program is one whatever the tolerance for the reduced one.
@@ -388,6 +392,15 @@ def test_weights_beyond_fp16_are_refused():
     with pytest.raises(UnsupportedError, match=r"'matmul0'.*: weights go up to 100000, beyond"):
         compile_model(net, None, engine=engine, precision="fp16")
     assert compile_model(net, None, engine=engine, precision="int8").verification.max_error < 1e-3
+
+
+def test_inputs_too_many_to_be_quantised_are_refused():
+    weights = np.random.default_rng(0).normal(0, 1e-3, (65537, 33)).astype(np.float32)
+    net = OnnxNet(("N", 65537)).add("MatMul", None, weights).model()
+    with pytest.raises(
+        UnsupportedError, match=r"'matmul0'.*65537 inputs; int8-dynamic .* up to 65536, use .* int8"
+    ):
+        compile_model(net, None, engine=engine, precision="int8-dynamic")
 
 
 def test_many_samples_run_in_parts(model, samples):

@@ -17,7 +17,7 @@ from fastdigit.compiler.emit_c import emit_c, plan_scratch
 from fastdigit.compiler.ir import Activation, Conv2D, Eltwise, Graph, Pool, Softmax
 from fastdigit.compiler.unpack import unpack
 from fastdigit.datasets import load_mnist_test
-from fastdigit.errors import InputError
+from fastdigit.errors import InputError, UnsupportedError
 from networks import affine, chain, conv, dense, packed, small_networks
 
 MODELS = Path(fastdigit.__file__).parent / "models"
@@ -197,6 +197,15 @@ def test_int8_weights_stay_bytes(tmp_path: Path) -> None:
     assert "static const signed char net_op1_weights[40][50]" in (tmp_path / "net.c").read_text()
     got, _ = GCC.run(tmp_path, images)
     close(got, wanted(data, images))
+
+
+def test_dynamic_quantisation_is_refused() -> None:
+    from fastdigit.compiler.passes.quantize_weights import quantize_weights
+
+    rng = np.random.default_rng(3)
+    graph = quantize_weights(chain((40,), [dense(rng, 40, 50)]), "int8-dynamic")
+    with pytest.raises(UnsupportedError, match="use int8"):
+        emit_c(unpack(packed(graph)), "net")
 
 
 def test_the_command_writes_both_files(tmp_path: Path) -> None:

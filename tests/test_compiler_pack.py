@@ -242,9 +242,10 @@ def test_rows_of_a_convolution_are_taps_then_channels():
 
 
 def weight_records(data):
-    """(op record, tensor record of its weights, of its scale or None) of the op after INPUT."""
+    """(op record in words, tensor record of its weights, of its scale or None, WEIGHTS) of the op
+    after INPUT."""
     offsets = [struct.unpack_from("<Q", data, 64 + 32 * i + 8)[0] for i in range(4)]
-    op = struct.unpack_from("<8I", data, offsets[2] + 160)
+    op = struct.unpack_from("<35I", data, offsets[2] + 160)
     records = [
         None if index == 0xFFFFFFFF else struct.unpack_from("<8IQQ", data, offsets[1] + 64 * index)
         for index in (op[4], op[6])
@@ -266,6 +267,9 @@ def test_layout_of_reduced_weights(outputs):
 
     op, record, scale, weights = weight_records(pack(quantize_weights(graph, "int8"), {}))
     assert op[7] == 0xFFFFFFFF
+    assert op[-1] == 0
+    dynamic = weight_records(pack(quantize_weights(graph, "int8-dynamic"), {}))
+    assert dynamic == ((*op[:-1], 1), record, scale, weights)
     assert (record[1], record[2], record[4:6]) == (2, 1, (3, outputs))
     assert record[9] == 3 * padded
     assert (scale[0], scale[1], scale[2], scale[3], scale[4]) == (1, 0, 0, 1, outputs)
@@ -285,7 +289,7 @@ def test_layout_of_reduced_weights(outputs):
 @given(
     inputs=st.integers(1, 40),
     outputs=st.integers(1, 300),
-    precision=st.sampled_from(["fp16", "int8"]),
+    precision=st.sampled_from(["fp16", "int8", "int8-dynamic"]),
     bias=st.booleans(),
     magnitude=st.floats(-40, 4),
     seed=st.integers(0, 2**32 - 1),
@@ -376,6 +380,7 @@ def test_damaged_dtypes_are_found():
         (dtype(2, 16), 3, "contradicts itself"),
         (dtype(2, 16), 1, "contradicts itself"),
         (scale, 0xFFFFFFFF, "no weights|contradicts itself"),
+        (program + 160 * 2 + 136, 2, "contradicts itself"),
     ]:
         with pytest.raises(ModelFormatError, match=message):
             unpack(damaged(data, offset, "<I", value))
@@ -383,9 +388,13 @@ def test_damaged_dtypes_are_found():
 
 def test_listing_tells_the_precision():
     graph = chain((4, 4, 1), conv(rng, (3, 3), 1, 2), dense(rng, 8, 40), dense(rng, 40, 3))
-    for precision, size in [("fp16", 2 * 8 * 48 + 160), ("int8", 8 * 48 + 160 + 160)]:
+    for precision, said, size in [
+        ("fp16", "fp16 weights", 2 * 8 * 48 + 160),
+        ("int8", "int8 weights", 8 * 48 + 160 + 160),
+        ("int8-dynamic", "int8 weights and inputs", 8 * 48 + 160 + 160),
+    ]:
         lines = listing(unpack(pack(quantize_weights(graph, precision), {}))).splitlines()
-        assert f"of 8, {precision} weights, bias" in lines[3]
+        assert f"of 8, {said}, bias" in lines[3]
         assert lines[3].split()[-2] == f"{size:,}"
         assert "weights" not in lines[2] + lines[4]
 

@@ -635,6 +635,14 @@ def test_int8_is_the_nearest_multiple_of_the_scale(inputs, outputs, magnitude, s
     assert (abs(integers).max(axis=0)[normal] == 127).all()
 
 
+def test_weights_of_int8_dynamic_are_those_of_int8():
+    before = chain((9,), dense(rng, 9, 70))
+    weights, both = (quantize_weights(before, p).nodes[0].op for p in ("int8", "int8-dynamic"))
+    assert (weights.precision, both.precision) == ("int8", "int8-dynamic")
+    np.testing.assert_array_equal(both.weights, weights.weights)
+    np.testing.assert_array_equal(both.scale, weights.scale)
+
+
 def test_a_column_of_zeros_has_scale_1():
     weights = np.ones((3, 40))
     weights[:, 7] = 0.0
@@ -643,7 +651,7 @@ def test_a_column_of_zeros_has_scale_1():
     assert not after.nodes[0].op.weights[:, 7].any()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-dynamic"])
 def test_only_wide_dense_layers_are_rounded(precision):
     layers = (conv(rng, (2, 2), 3, 40), dense(rng, 800, 33), RELU, dense(rng, 33, 32))
     before = chain((6, 5, 3), *layers)
@@ -662,7 +670,7 @@ def test_only_wide_dense_layers_are_rounded(precision):
 def test_fp32_and_unknown_precisions():
     graph = chain((3,), dense(rng, 3, 40))
     assert quantize_weights(graph, "fp32") is graph
-    with pytest.raises(InputError, match="'int4', expected one of fp32, fp16, int8"):
+    with pytest.raises(InputError, match="'int4', expected one of fp32, fp16, int8, int8-dynamic"):
         quantize_weights(graph, "int4")
 
 

@@ -53,8 +53,8 @@ def test_shapes():
     verify(graph)
 
 
-def int8(weights, scale):
-    return Dense(np.array(weights, np.float64), precision="int8", scale=np.array(scale))
+def int8(weights, scale, precision="int8"):
+    return Dense(np.array(weights, np.float64), precision=precision, scale=np.array(scale))
 
 
 def test_integers_times_float32_scales_are_int8():
@@ -89,6 +89,8 @@ def test_integers_times_float32_scales_are_int8():
         ((1,), int8([[1, 2.5]], [1.0, 1.0]), "not integers"),
         ((1,), int8([[1, 128]], [1.0, 1.0]), "not integers"),
         ((1,), int8([[-129, 1]], [1.0, 1.0]), "not integers"),
+        ((1,), int8([[-128, 1]], [1.0, 1.0], "int8-dynamic"), "not integers -127 to 127"),
+        ((1,), Dense(np.ones((1, 2)), precision="int8-dynamic"), "int8-dynamic without a scale"),
         ((4, 4, 1), Pool2D(Pool("min", (2, 2), (2, 2))), "mode 'min'"),
         ((4, 4, 1), Pool2D(Pool("max", (2, 2), (2, 2), (2, 0, 0, 0))), "not less than the window"),
         ((4,), Eltwise(Activation("swish")), "'swish' is not one of"),

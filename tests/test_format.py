@@ -266,7 +266,6 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "bytes below range": (lambda: patched(op(INPUT, 124), "f", 0.5), "bytes whose values are outside"),
     "range on DENSE": (lambda: patched(op(DENSE, 128), "f", 1.0), "does not use"),
     "u8_divisor on DENSE": (lambda: patched(op(DENSE, 132), "I", 255), "does not use"),
-    "op reserved": (lambda: patched(op(CONV2D, 139), "B", 1), "reserved bytes of op 1"),
     **{
         f"{name} on {other}": (lambda i=i, field=field: patched(op(i, field), "B", 1), f"op {i} .*does not use")
         for name, field in (("binary", 140), ("concat_axis", 144), ("pad_channels", 148), ("perm", 156))

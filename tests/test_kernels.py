@@ -98,7 +98,8 @@ def tolerance(depth: int, magnitude: float) -> float:
 
 def test_every_kernel_is_tested() -> None:
     covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert set(_testing.kernels()) <= covered | {"dense_narrow"} | set(_testing.ALGORITHMS)
+    several = {"dense_narrow"} | set(_testing.ALGORITHMS)
+    assert set(_testing.kernels()) <= covered | several
     assert any(case.channels <= NARROW for case in DENSES), (
         "dense_narrow is the dense kernel of few outputs"
     )
@@ -727,6 +728,134 @@ def test_every_half_and_every_byte_is_read_exactly(isa: str) -> None:
         np.testing.assert_array_equal(got[0], w.astype(np.float32))
 
 
+def run_dense_dynamic(
+    kernels: Any, x: np.ndarray, w: np.ndarray, scale: np.ndarray, bias: np.ndarray, case: Dense
+) -> np.ndarray:
+    """Calls dense_dynamic as plan.c does, on weights (depth, channels) of bytes."""
+    (m, depth), channels, gap = x.shape, w.shape[1], 2
+    rows = np.full((m, depth + gap), np.nan, np.float32)
+    rows[:, :depth] = x
+    columns = -(-channels // 16) * 16
+    column = -(-depth // 4) * 4
+    fours = Guarded(columns * column // 4)  # of bytes each
+    sums = Guarded(columns)
+    _testing.prepack_dynamic(
+        panels(w).astype(np.int8), depth, channels, fours.data.view(np.int8), sums.data.view("i4")
+    )
+    fours.check(), sums.check()
+    np.testing.assert_array_equal(sums.data.view("i4"), padded(w.sum(0)))
+    y = Guarded(m * (channels + gap))
+    scratch = Guarded(m * (-(-depth // 16) * 4 + 2))
+    kernels.dense(
+        *("dense_dynamic", rows.ravel(), y.data, fours.data.view(np.uint8), 2, padded(bias)),
+        *(padded(scale), m, depth, channels, depth + gap, channels + gap),
+        *(epilogue(case.activation, case.alpha), scratch.data, sums.data.view("i4")),
+    )
+    scratch.check()
+    got = y.check().reshape(m, -1)
+    assert np.isnan(got[:, channels:]).all(), "wrote past the end of a row"
+    return got[:, :channels]
+
+
+def bytes_of(rng: np.random.Generator, depth: int, channels: int) -> np.ndarray:
+    return rng.integers(-127, 128, (depth, channels)).astype(np.int8)
+
+
+@isa_matrix
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("case", [case for case in DENSES if case.channels > NARROW], ids=str)
+def test_dense_dynamic(isa: str, case: Dense, signed: bool) -> None:
+    """Exactly the reference, and so the same bits on every ISA, in every tile."""
+    rng = rng_of((case, signed))
+    x, _, bias = dense_data(case)
+    if signed:
+        x -= rng.random(x.shape, np.float32) * np.float32(0.7)
+    w = bytes_of(rng, case.depth, case.channels)
+    scale = rng.random(case.channels, np.float32) / np.float32(127) + np.float32(1e-3)
+    got = run_dense_dynamic(_testing.Kernels(isa), x, w, scale, bias, case)
+    linear = reference.dense_dynamic(x, w, scale, bias)
+    want = reference.activate(linear, case.activation, case.alpha)
+    if case.activation in ("linear", "relu"):
+        np.testing.assert_array_equal(got, want.astype(np.float32))
+    else:
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+
+BIG, TINY = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+
+
+@isa_matrix
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 37, 64])
+def test_dense_dynamic_at_the_ends_of_float32(isa: str, depth: int) -> None:
+    """Rows of which each is quantised in another way, alone and among others."""
+    rng = np.random.default_rng(depth)
+    row = rng.normal(size=depth).astype(np.float32)
+    special = [
+        *(np.zeros(depth), -np.zeros(depth), np.ones(depth), -np.ones(depth)),
+        *(row, np.abs(row), -np.abs(row), row * 1e30, row * 1e-30),
+        *(row * TINY, np.full(depth, 255 * TINY), np.full(depth, 254 * TINY)),  # the least step
+        *(np.full(depth, BIG), np.sign(row) * BIG, np.where(row > 0, BIG, TINY)),
+        *(np.where(np.arange(depth) == depth - 1, v, row) for v in (np.nan, np.inf, -np.inf)),
+        *(np.where(np.arange(depth) == 0, v, row) for v in (np.nan, np.inf, -np.inf)),
+        (np.arange(depth) + np.float32(0.5)) % 255,  # ties
+    ]
+    x = np.array(special, np.float32)
+    w = bytes_of(rng, depth, 50)
+    scale = np.full(50, 2.0**-7, np.float32)
+    bias = rng.normal(size=50).astype(np.float32)
+    kernels = _testing.Kernels(isa)
+    case = Dense(len(x), depth, 50, "linear")
+    got = run_dense_dynamic(kernels, x, w, scale, bias, case)
+    np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, scale, bias))
+    assert np.isnan(got).all(axis=1).sum() == 6, "a row that is not finite has no outputs"
+    for i in range(len(x)):
+        alone = run_dense_dynamic(kernels, x[i : i + 1], w, scale, bias, case)
+        assert alone.tobytes() == got[i : i + 1].tobytes()
+
+
+@isa_matrix
+@pytest.mark.parametrize("depth", [64, 65536])
+@pytest.mark.parametrize("weight", [-127, 127])
+def test_dense_dynamic_overflows_nowhere(isa: str, weight: int, depth: int) -> None:
+    """The greatest sums there are: of pairs in 16 bits, of all in 32."""
+    x = np.stack([np.full(depth, 255.0), np.full(depth, -255.0)]).astype(np.float32)
+    x = np.concatenate([x, x])  # several rows in a tile
+    x[2:, 0] *= -1
+    w = np.full((depth, 33), weight, np.int8)
+    one, zero = np.ones(33, np.float32), np.zeros(33, np.float32)
+    got = run_dense_dynamic(_testing.Kernels(isa), x, w, one, zero, Dense(4, depth, 33, "linear"))
+    np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, one, zero))
+    assert abs(got[0, 0]) == np.float32(255 * 127 * depth)
+
+
+@isa_matrix
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_input_of_dense_dynamic(isa: str, data: st.DataObject) -> None:
+    """Whatever floats there are: the reference's bits, and within a step of float arithmetic."""
+    shape = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 40)), "shape")
+    x = data.draw(hnp.arrays(np.float32, shape, elements=st.floats(width=32)), "x")
+    channels = data.draw(st.sampled_from([33, 48, 97, 200]), "channels")
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
+    w = bytes_of(rng, shape[1], channels)
+    scale = np.full(channels, 2.0**-10, np.float32)
+    bias = rng.normal(size=channels).astype(np.float32)
+    case = Dense(*shape, channels, "linear")
+    got = run_dense_dynamic(_testing.Kernels(isa), x, w, scale, bias, case)
+    np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, scale, bias))
+    rows = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) < BIG / 1e6)
+    x, got = x[rows], got[rows]
+    if not len(x):
+        return
+    exact = reference.dense(x, w.astype(np.float64) * scale.astype(np.float64), bias)
+    ends = np.concatenate([x, np.zeros((len(x), 1))], axis=1)
+    extent = ends.max(axis=1) - ends.min(axis=1)
+    step = np.maximum(extent / 255, 2 * float(TINY))[:, None]
+    slack = step * np.abs(w.astype(np.float64)).sum(axis=0) * float(scale[0])
+    atol = slack + 1e-6 * (1 + np.abs(exact))
+    assert (np.abs(got - exact) <= atol).all()
+
+
 @isa_matrix
 @pytest.mark.parametrize("rounds", [0, 1, 2, 50])
 def test_probe_fma(isa: str, rounds: int) -> None:
@@ -740,6 +869,19 @@ def test_probe_fma(isa: str, rounds: int) -> None:
     assert chains >= 12, "enough to hide the latency"
     want = sum(lanes * ((i - 2) * 0.5**rounds + 2) for i in range(chains))
     assert total == pytest.approx(want, rel=1e-6)
+
+
+@isa_matrix
+@pytest.mark.parametrize("rounds", [0, 1, 2, 50, 51])
+def test_probe_dot(isa: str, rounds: int) -> None:
+    """Each lane of chain i starts at i, and has 30 more after an odd number of rounds."""
+    kernels = _testing.Kernels(isa)
+    done, total = kernels.probe_dot(rounds)
+    one_round, _ = kernels.probe_dot(1)
+    assert done == rounds * one_round
+    chains = one_round // (4 * kernels.vector_floats)
+    assert chains >= 4, "enough to hide the latency"
+    assert total == kernels.vector_floats * sum(i + 30 * (rounds % 2) for i in range(chains))
 
 
 @isa_matrix

@@ -129,7 +129,7 @@ def test_only_isa_files_instantiate_kernels() -> None:
                 f"{file} includes a kernel's source"
             )
         if any(name.startswith("simd/") for name in ours):
-            assert file.startswith("isa/"), f"{file} includes a vector vocabulary"
+            assert file.startswith(("isa/", "simd/")), f"{file} includes a vector vocabulary"
     for name in isa_names():
         assert includes(f"isa/isa_{name}.c")[0] == (f"simd/simd_{name}.h", "kernels/all.inl.h")
 
@@ -500,7 +500,12 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert {name: int(size) for name, size in sizes} == {
         name: struct.size for name, struct in structs.items()
     }
-    assert value["NARROW"] == test_kernels.NARROW
+    assert value["NARROW"] == test_kernels.NARROW == spec.NARROW
+    assert value["DYNAMIC_MAX_DEPTH"] == spec.MAX_DYNAMIC_INPUTS
+    assert enumerators("FD_QUANTIZATION_") == {
+        "WEIGHTS": 0,
+        **{name.split("-")[1].upper(): value for name, value in pack.QUANTIZATIONS.items()},
+    }
 
 
 def test_the_tests_can_call_every_kernel() -> None:
@@ -513,8 +518,8 @@ def test_the_tests_can_call_every_kernel() -> None:
     methods = {
         name for name, value in vars(_testing.Kernels).items() if callable(value) and name[0] != "_"
     }
-    several = {"dense_narrow", "winograd_4x4_3x3", "winograd_2x2_2x2"}
-    assert methods == set(rows) - several | {"winograd"}, "dense and winograd call two kernels each"
+    several = {"dense_narrow", "dense_dynamic", "winograd_4x4_3x3", "winograd_2x2_2x2"}
+    assert methods == set(rows) - several | {"winograd"}, "dense and winograd call several kernels"
 
 
 def isa_names() -> list[str]:
@@ -534,7 +539,7 @@ def test_isas_are_the_same_everywhere() -> None:
     vocabularies = [
         file.removeprefix("simd/simd_").removesuffix(".h")
         for file in C_FILES
-        if file.startswith("simd/")
+        if file.startswith("simd/simd_")
     ]
     assert sorted(vocabularies) == names
     assert sorted(isa["name"] for isa in build()["isas"]) == names

@@ -66,4 +66,6 @@ def test_only_an_isa_uses_its_instructions(built: dict[str, tuple[Path, ...]]) -
     mnemonics, operands = instructions(built["avx2"])
     assert {"vfmadd231ps", "vmovups"} <= {name for name in mnemonics if VEX.match(name)}
     assert "%ymm" in operands and "%zmm" not in operands
-    assert "%zmm" in instructions(built["avx512"])[1]
+    mnemonics, operands = instructions(built["avx512"])
+    assert "%zmm" in operands and not any(name.startswith("vpdp") for name in mnemonics)
+    assert "vpdpbusd" in instructions(built["avx512vnni"])[0]

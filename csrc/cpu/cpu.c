@@ -23,8 +23,10 @@ static uint32_t xcr0(void) {
     return eax;
 }
 
+enum level { AVX2, AVX512, AVX512VNNI };
+
 /* Intel SDM vol. 2A, CPUID. */
-static int x86_has(int avx512) {
+static int x86_has(enum level level) {
     uint32_t eax, ebx, ecx, edx;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
     const uint32_t needed = 1u << 12 /* FMA */ | 1u << 27 /* OSXSAVE */ | 1u << 28 /* AVX */ | 1u << 29 /* F16C */;
@@ -34,28 +36,34 @@ static int x86_has(int avx512) {
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return 0;
     const uint32_t avx2 = 1u << 5;
     if (!(ebx & avx2)) return 0;
-    if (!avx512) return 1;
+    if (level == AVX2) return 1;
 
     const uint32_t f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31;
     const uint32_t all = f | dq | cd | bw | vl;
-    return (ebx & all) == all && (xcr0() & XCR0_AVX512) == XCR0_AVX512;
+    if ((ebx & all) != all || (xcr0() & XCR0_AVX512) != XCR0_AVX512) return 0;
+    const uint32_t vnni = 1u << 11;
+    return level == AVX512 || (ecx & vnni);
 }
 
 /* Unused where the compiler could not build that ISA. */
-__attribute__((unused)) static int has_avx512(void) { return x86_has(1); }
-__attribute__((unused)) static int has_avx2(void) { return x86_has(0); }
+__attribute__((unused)) static int has_avx512vnni(void) { return x86_has(AVX512VNNI); }
+__attribute__((unused)) static int has_avx512(void) { return x86_has(AVX512); }
+__attribute__((unused)) static int has_avx2(void) { return x86_has(AVX2); }
 
 #endif
 
 static int always(void) { return 1; }
 
-extern const fd_kernels fd_kernels_generic, fd_kernels_avx2, fd_kernels_avx512, fd_kernels_neon;
+extern const fd_kernels fd_kernels_generic, fd_kernels_avx2, fd_kernels_avx512, fd_kernels_avx512vnni, fd_kernels_neon;
 
 /* The build defines FD_HAVE_<isa> for those its compiler could build; best first. */
 static const struct {
     const fd_kernels *kernels;
     int (*usable)(void);
 } isas[] = {
+#if defined(FD_HAVE_AVX512VNNI)
+    {&fd_kernels_avx512vnni, has_avx512vnni},
+#endif
 #if defined(FD_HAVE_AVX512)
     {&fd_kernels_avx512, has_avx512},
 #endif

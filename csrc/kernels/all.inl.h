@@ -1,4 +1,5 @@
 /* Every kernel once, for the ISA whose simd_*.h came before, and its table. Included by isa/isa_*.c only. */
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,8 @@
 #include "kernels/conv2d.inl.h"
 #include "kernels/copy.inl.h"
 #include "kernels/dense.inl.h"
+
+#include "kernels/dynamic.inl.h"
 #include "kernels/layernorm.inl.h"
 #include "kernels/probe.inl.h"
 #include "kernels/softmax.inl.h"

@@ -11,15 +11,19 @@ FD_INLINE fd_v FD_FN(dense_start)(const fd_dense_args *a, size_t channel) {
     return a->scale ? v_set1(0.0f) : v_load(a->bias + channel);
 }
 
-FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
+FD_INLINE void FD_FN(dense_put)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
     float *const p = a->out + row * a->out_row + channel;
     const size_t n = a->channels - channel;
-    if (a->scale) x = v_fma(x, v_load(a->scale + channel), v_load(a->bias + channel));
     x = FD_FN(dense_finish)(x, a->epilogue.activation == FD_ACT_RELU);
     if (n >= FD_VL)
         v_store(p, x);
     else
         v_store_n(p, x, n);
+}
+
+FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
+    if (a->scale) x = v_fma(x, v_load(a->scale + channel), v_load(a->bias + channel));
+    FD_FN(dense_put)(a, row, channel, x);
 }
 
 /* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */

@@ -129,24 +129,32 @@ typedef struct fd_winograd_args {
  * multiplied by at the end, before the bias. It takes inputs in order; an input that is zero may be left out, which
  * changes no bit, for the result is normalised to have no -0. dense_narrow is for
  * a single panel of at most FD_NARROW columns: it sums in FD_NARROW_CHAINS interleaved chains, ((0 + 1) + (2 + 3)) +
- * bias, because one chain for each of so few outputs would wait for the latency of every addition. */
+ * bias, because one chain for each of so few outputs would wait for the latency of every addition.
+ *
+ * dense_dynamic takes bytes in groups of four rows (prepack.h), and quantises its inputs as FORMAT.md says: its sums
+ * are exact, and its results the same bits on every ISA. */
 typedef struct fd_dense_args {
     const float *in;
     float *out;          /* m rows of `channels` */
-    const void *weights; /* panels of dtype */
+    const void *weights; /* panels of dtype; dense_dynamic: of bytes by fours */
     uint32_t dtype;      /* FD_DTYPE_*; dense_narrow: f32 */
     const float *bias;   /* padded to FD_PANEL_ALIGN */
     const float *scale;  /* of i8 weights, padded to FD_PANEL_ALIGN; otherwise NULL */
+    const int32_t *sums; /* dense_dynamic: of each column's weights, padded to FD_PANEL_ALIGN */
     size_t m, depth, channels;
     size_t in_row, out_row;
     fd_epilogue epilogue; /* axis is FD_AXIS_NONE */
-    float *scratch;       /* FD_DENSE_SCRATCH floats; dense_narrow: none */
+    float *scratch;       /* FD_DENSE_SCRATCH or FD_DYNAMIC_SCRATCH floats; dense_narrow: none */
 } fd_dense_args;
 
 #define FD_NARROW_CHAINS 4
 
 /* Scratch of `dense`, for a list of nonzero inputs. */
 #define FD_DENSE_SCRATCH(depth) (2 * (depth) + 16)
+
+/* Bytes of a quantised row, whole vectors; scratch of `dense_dynamic`, for m rows and what their bytes stand for. */
+#define FD_DYNAMIC_STRIDE(depth) (((depth) + 15) / 16 * 16)
+#define FD_DYNAMIC_SCRATCH(m, depth) ((m) * (FD_DYNAMIC_STRIDE(depth) / sizeof(float) + 2))
 
 typedef struct fd_kernels {
     const char *isa;

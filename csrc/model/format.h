@@ -25,6 +25,8 @@
 #define FD_PANEL_ALIGN 16
 /* Columns up to which a DENSE keeps f32 weights, and is summed in chains (kernels.h). */
 #define FD_NARROW 32
+/* Inputs up to which a DENSE may be quantised dynamically: 65536 * 255 * 127 is less than 2^31. */
+#define FD_DYNAMIC_MAX_DEPTH 65536
 
 enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS };
 enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
@@ -79,6 +81,8 @@ enum {
     FD_BINARY_PRELU,
     FD_BINARY_END
 };
+
+enum { FD_QUANTIZATION_WEIGHTS = 0, FD_QUANTIZATION_DYNAMIC, FD_QUANTIZATION_END };
 
 /* Whether an activation has a parameter. */
 static inline int fd_activation_has_alpha(uint32_t activation) {
@@ -143,7 +147,7 @@ typedef struct fd_file_op {
     float range_lo;
     float range_hi;
     uint32_t u8_divisor;
-    uint8_t reserved[4];
+    uint32_t quantization; /* dense */
     uint32_t binary;
     uint32_t concat_axis;
     uint32_t pad_channels[2];

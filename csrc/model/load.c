@@ -199,14 +199,15 @@ enum {
     HAS_PAD = 4096,
     HAS_PAD_CHANNELS = 8192,
     HAS_PERM = 16384,
-    HAS_NUMBER = 32768
+    HAS_NUMBER = 32768,
+    HAS_QUANTIZATION = 128
 };
 
 static unsigned fields_of(uint32_t opcode) {
     switch (opcode) {
     case FD_OP_INPUT: return HAS_RANGE;
     case FD_OP_CONV2D: return HAS_WEIGHTS | HAS_KERNEL | HAS_PAD | HAS_ACTIVATION | HAS_AFFINE | HAS_POOL;
-    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE;
+    case FD_OP_DENSE: return HAS_WEIGHTS | HAS_ACTIVATION | HAS_SCALE | HAS_QUANTIZATION;
     case FD_OP_POOL2D: return HAS_POOL;
     case FD_OP_ELTWISE: return HAS_ACTIVATION | HAS_AFFINE;
     case FD_OP_BINARY: return HAS_INPUT2 | HAS_OPERAND | HAS_BINARY | HAS_ACTIVATION | HAS_AFFINE;
@@ -256,6 +257,7 @@ static fd_file_op without_fields(const fd_file_op *op, unsigned fields) {
         rest.range_lo = rest.range_hi = 0;
         rest.u8_divisor = 0;
     }
+    if (fields & HAS_QUANTIZATION) rest.quantization = 0;
     return rest;
 }
 
@@ -357,6 +359,18 @@ static fd_status check_concat(const fd_model *m, const fd_file_op *op, size_t i,
     return FD_OK;
 }
 
+/* What makes sums of products of bytes fit 32 bits, and each pair of products 16. */
+static fd_status check_quantization(const fd_model *m, const fd_file_op *op, size_t i, fd_error *error) {
+    const fd_file_tensor *const w = &m->tensors[op->weights];
+    REQUIRE(op->quantization < FD_QUANTIZATION_END, "op %zu has unknown quantization %u", i, op->quantization);
+    if (op->quantization == FD_QUANTIZATION_WEIGHTS) return FD_OK;
+    REQUIRE(w->dtype == FD_DTYPE_I8, "op %zu has a quantization, but not i8 weights", i);
+    REQUIRE(w->dims[0] <= FD_DYNAMIC_MAX_DEPTH, "op %zu quantises %u inputs, at most %d are supported", i, w->dims[0],
+            FD_DYNAMIC_MAX_DEPTH);
+    REQUIRE(!memchr(m->weights + w->offset, 0x80, w->size), "op %zu quantises its inputs and has a weight of -128", i);
+    return FD_OK;
+}
+
 static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dims *out, fd_error *error) {
     const fd_file_op *const op = &m->ops[i];
     fd_status status;
@@ -403,6 +417,7 @@ static fd_status check_op(const fd_model *m, size_t i, const fd_dims *in, fd_dim
         } else {
             REQUIRE(op->scale == FD_FILE_NONE, "op %zu has a scale, but not i8 weights", i);
         }
+        if ((status = check_quantization(m, op, i, error))) return status;
         return check_activation(op, i, error);
     }
     case FD_OP_POOL2D:
@@ -456,7 +471,6 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
     for (size_t i = 0; i < m->op_count; i++) {
         const fd_file_op *const op = &m->ops[i];
         REQUIRE((op->opcode == FD_OP_INPUT) == (i == 0), "op %zu: the first op, and no other, is INPUT", i);
-        REQUIRE(all_zero(op->reserved, sizeof op->reserved), "reserved bytes of op %zu are not zero", i);
         const fd_file_op rest = without_fields(op, fields_of(op->opcode));
         static const fd_file_op zero = {0};
         REQUIRE(memcmp(&rest, &zero, sizeof zero) == 0, "op %zu (opcode %u) has a field that its opcode does not use",

@@ -54,9 +54,10 @@ typedef struct fd_step {
     size_t groups, group_in, group_out, group_weights, group_bias; /* grouped convolution: strides between groups */
     fd_eltwise_args after;                                         /* and its epilogue */
     float fill;                                                    /* of a PAD */
+    size_t column_bytes;                                           /* dense: of one output's weights */
     size_t scratch_split;                       /* winograd: floats of its patches, before those of its products */
     void (*winograd)(const fd_winograd_args *); /* NULL: conv2d */
-    void (*dense)(const fd_dense_args *);       /* dense or dense_narrow */
+    void (*dense)(const fd_dense_args *);       /* dense, dense_narrow or dense_dynamic */
 } fd_step;
 
 struct fd_model {
@@ -82,6 +83,8 @@ struct fd_model {
     uint32_t *taps;         /* of all convolutions */
     float *zeros;           /* a bias for layers without one */
     float *transformed;     /* weights of all Winograd and grouped convolutions */
+    int8_t *interleaved;    /* weights of all dynamically quantised dense layers, and */
+    int32_t *sums;          /* those of their columns */
     size_t scratch;         /* offset in the arena, of what a step needs while it runs */
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */

@@ -66,6 +66,8 @@ void fd_model_close(fd_model *model) {
     fd_free(model->steps);
     fd_free(model->taps);
     fd_free(model->transformed);
+    fd_free(model->interleaved);
+    fd_free(model->sums);
     fd_free(model->zeros);
     fd_free(model->file);
     fd_free(model);

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "model/arena.h"
+#include "model/prepack.h"
 
 /* Scratch memory and work beyond which a model is not a small network: an answer must come in bounded time. */
 #define MAX_ARENA_FLOATS ((size_t)1 << 28)
@@ -65,9 +66,10 @@ static void choose_chunk(fd_model *m, const fd_block *blocks) {
     while (m->chunk > 1 && per_image * m->chunk > CHUNK_FLOATS) m->chunk /= 2;
 }
 
-/* Where the next convolution's taps and transformed weights go, and the most scratch memory a step wants. */
+/* Where the next op's taps, transformed or interleaved weights and sums go, and the most scratch memory a step wants.
+ */
 typedef struct fd_cursor {
-    size_t taps, transformed, scratch;
+    size_t taps, transformed, interleaved, sums, scratch;
 } fd_cursor;
 
 static void need_scratch(fd_cursor *cursor, size_t floats) {
@@ -390,6 +392,22 @@ static void plan_conv2d(fd_model *m, const fd_file_op *op, fd_step *step, fd_cur
         plan_winograd(m, op, &plan, step, cursor);
 }
 
+/* Each worker quantises the rows of a chunk for itself, which costs less than waiting for others to do it. */
+static void plan_dynamic(fd_model *m, fd_step *step, fd_cursor *cursor) {
+    fd_dense_args *const a = &step->args.dense;
+    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    int8_t *const weights = m->interleaved + cursor->interleaved;
+    int32_t *const sums = m->sums + cursor->sums;
+    step->column_bytes = fd_prepack_column(a->depth);
+    cursor->interleaved += step->column_bytes * padded;
+    cursor->sums += padded;
+    fd_prepack_dynamic(a->weights, a->depth, a->channels, weights, sums);
+    a->weights = weights;
+    a->sums = sums;
+    step->dense = m->kernels->dense_dynamic;
+    need_scratch(cursor, FD_DYNAMIC_SCRATCH(m->chunk, a->depth));
+}
+
 static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_cursor *cursor) {
     const fd_value *const in = &m->values[op->input], *const out = &m->values[op->output];
     step->args.dense = (fd_dense_args){
@@ -403,8 +421,12 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_curs
         .out_row = out->elements,
         .epilogue = epilogue_of(m, op),
     };
+    step->column_bytes = in->elements * fd_dtype_size(step->args.dense.dtype);
     step->dense = out->channels <= FD_NARROW ? m->kernels->dense_narrow : m->kernels->dense;
-    need_scratch(cursor, FD_DENSE_SCRATCH(in->elements));
+    if (op->quantization == FD_QUANTIZATION_DYNAMIC)
+        plan_dynamic(m, step, cursor);
+    else
+        need_scratch(cursor, FD_DENSE_SCRATCH(in->elements));
     m->multiply_adds += (uint64_t)in->elements * out->channels;
 }
 
@@ -510,15 +532,19 @@ static void plan_step(fd_model *m, size_t i, fd_cursor *cursor) {
     }
 }
 
-/* What a plan allocates: floats of the widest bias, taps, transformed weights. */
+/* What a plan allocates: floats of the widest bias, taps, transformed weights, bytes of interleaved ones, their sums.
+ */
 typedef struct fd_sizes {
-    size_t widest, taps, transformed;
+    size_t widest, taps, transformed, interleaved, sums;
 } fd_sizes;
 
 static fd_status too_large(fd_error *error) {
     return fd_fail(error, FD_ERR_UNSUPPORTED, "the activations need more than %zu MiB an image",
                    MAX_ARENA_FLOATS * sizeof(float) >> 20);
 }
+
+/* In floats. */
+static size_t derived(const fd_sizes *s) { return s->taps + s->transformed + s->interleaved / sizeof(float) + s->sums; }
 
 /* Offsets of taps are 32 bits: every padded input must be within their reach. Sums stay far below 2^64: there are at
  * most FD_FILE_MAX_RECORDS values. */
@@ -533,23 +559,29 @@ static fd_status check_sizes(const fd_model *m, fd_sizes *sizes, fd_error *error
         if (op->opcode != FD_OP_CONV2D && op->opcode != FD_OP_DENSE) continue;
         const size_t padded = fd_round_up(v.channels, FD_PANEL_ALIGN);
         if (padded > sizes->widest) sizes->widest = padded;
-        if (op->opcode == FD_OP_DENSE) continue;
-        const fd_conv_plan plan = plan_convolution(m, op);
-        const fd_value *const in = &m->values[op->input];
-        if (gathers(in, &plan)) { /* which is as large as an input with margins of its own */
-            if (!fd_mul(in->rows + plan.margin[0] + plan.margin[2], in->cols + plan.margin[1] + plan.margin[3],
-                        &floats) ||
-                !fd_mul(floats, in->channels * plan.repeat, &floats) || floats > MAX_ARENA_FLOATS)
-                return too_large(error);
+        const size_t depth = m->tensors[op->weights].dims[0];
+        if (op->quantization == FD_QUANTIZATION_DYNAMIC) {
+            sizes->interleaved += fd_prepack_column(depth) * padded;
+            sizes->sums += padded;
         }
-        if (plan.algorithm != FD_DIRECT)
-            sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
-        else
-            sizes->taps += m->tensors[op->weights].dims[0];
-        if (op->groups > 1 && !is_depthwise(m, op))
-            sizes->transformed += op->groups * (group_weights(m, op) + group_bias(m, op));
-        if (sizes->taps + sizes->transformed > MAX_DERIVED_FLOATS)
-            return fd_fail(error, FD_ERR_UNSUPPORTED, "the convolutions need more than %zu MiB beside their weights",
+        if (op->opcode == FD_OP_CONV2D) {
+            const fd_conv_plan plan = plan_convolution(m, op);
+            const fd_value *const in = &m->values[op->input];
+            if (gathers(in, &plan)) { /* which is as large as an input with margins of its own */
+                if (!fd_mul(in->rows + plan.margin[0] + plan.margin[2], in->cols + plan.margin[1] + plan.margin[3],
+                            &floats) ||
+                    !fd_mul(floats, in->channels * plan.repeat, &floats) || floats > MAX_ARENA_FLOATS)
+                    return too_large(error);
+            }
+            if (plan.algorithm != FD_DIRECT)
+                sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
+            else
+                sizes->taps += depth;
+            if (op->groups > 1 && !is_depthwise(m, op))
+                sizes->transformed += op->groups * (group_weights(m, op) + group_bias(m, op));
+        }
+        if (derived(sizes) > MAX_DERIVED_FLOATS)
+            return fd_fail(error, FD_ERR_UNSUPPORTED, "the layers need more than %zu MiB beside their weights",
                            MAX_DERIVED_FLOATS * sizeof(float) >> 20);
     }
     return FD_OK;
@@ -603,8 +635,10 @@ fd_status fd_plan(fd_model *m, fd_error *error) {
     m->steps = fd_alloc(m->op_count * sizeof *m->steps);
     m->taps = fd_alloc(sizes.taps * sizeof *m->taps);
     m->transformed = fd_alloc(sizes.transformed * sizeof *m->transformed);
+    m->interleaved = fd_alloc(sizes.interleaved);
+    m->sums = fd_alloc(sizes.sums * sizeof *m->sums);
     m->zeros = fd_alloc(sizes.widest * sizeof *m->zeros);
-    if (!m->steps || !m->taps || !m->transformed || !m->zeros)
+    if (!m->steps || !m->taps || !m->transformed || !m->interleaved || !m->sums || !m->zeros)
         return fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
 
     if ((status = place(m, error))) return status;

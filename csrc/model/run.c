@@ -303,9 +303,10 @@ static void run_dense(const fd_work *w, const fd_step *step, size_t row, size_t 
     a.in = input_data(w, step, row);
     a.out = value_data(w, step->out, row) + column;
     a.m = row_end - row;
-    a.weights = (const char *)a.weights + column * a.depth * fd_dtype_size(a.dtype);
+    a.weights = (const char *)a.weights + column * step->column_bytes;
     a.bias += column;
     if (a.scale) a.scale += column;
+    if (a.sums) a.sums += column;
     a.channels = fd_min(panel_end * FD_PANEL, a.channels) - column;
     a.scratch = w->own + w->model->scratch;
     step->dense(&a);

@@ -16,6 +16,17 @@
  *   v_all_within         1 if every lane is in [lo, hi], 0 if one is not or is NaN
  *   v_round              to the nearest integer, ties to even; |x| < 2^22
  *   v_scale2(x, n)       x * 2^n for an integral n in [-126, 127]
+ *
+ * Integers, exact everywhere:
+ *
+ *   fd_vi                FD_VL lanes of int32_t; +, - and * work, and must not overflow
+ *   v_iset1, v_iload     one value in all lanes; any alignment
+ *   v_from_int           int32_t to the nearest float, ties to even
+ *   v_store_bytes(p, x)  the low bytes of FD_VL integral floats, |x| < 2^15
+ *   FD_DOT_MIN           input bytes of v_dot are FD_DOT_MIN to FD_DOT_MIN + 255: signed or unsigned
+ *   v_dot_input          four input bytes, any alignment, the same in all lanes
+ *   v_dot_weight         four weights for each lane, signed bytes -127 to 127, any alignment
+ *   v_dot(acc, x, w)     acc + x[0] w[0] + x[1] w[1] + x[2] w[2] + x[3] w[3] in each lane
  */
 #ifndef FD_SIMD_H
 #define FD_SIMD_H
@@ -76,6 +87,45 @@ static inline fd_v v_round(fd_v x) { return (x + v_set1(12582912.0f)) - v_set1(1
 static inline fd_v v_scale2(fd_v x, fd_v n) {
     const fd_vi exponent = __builtin_convertvector(n, fd_vi) + 127;
     return x * (fd_v)(exponent << 23);
+}
+
+static inline fd_vi v_iset1(int32_t x) { return (fd_vi){x, x, x, x}; }
+static inline fd_vi v_iload(const int32_t *p) {
+    fd_vi v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline fd_v v_from_int(fd_vi x) { return __builtin_convertvector(x, fd_v); }
+static inline void v_store_bytes(void *p, fd_v x) {
+    const fd_vb bytes = __builtin_convertvector(__builtin_convertvector(x, fd_vi), fd_vb);
+    memcpy(p, &bytes, sizeof bytes);
+}
+
+#define FD_DOT_MIN (-128)
+
+/* Bytes in pairs: products of 16 bits are what SSE2 has. */
+typedef int16_t fd_vs __attribute__((vector_size(16)));
+typedef uint16_t fd_vus __attribute__((vector_size(16)));
+typedef uint32_t fd_vu __attribute__((vector_size(16)));
+
+typedef fd_vs fd_dot_weight;
+typedef fd_vs fd_dot_input;
+
+static inline fd_dot_weight v_dot_weight(const int8_t *p) {
+    fd_vs v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline fd_dot_input v_dot_input(const void *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return (fd_vs)v_iset1(four);
+}
+static inline fd_vs v_even_bytes(fd_vs x) { return (fd_vs)((fd_vus)x << 8) >> 8; }
+/* Two products make at most 2 * 128 * 127, which fits 16 bits. */
+static inline fd_vi v_dot(fd_vi acc, fd_dot_input x, fd_dot_weight w) {
+    const fd_vs pairs = v_even_bytes(x) * v_even_bytes(w) + (x >> 8) * (w >> 8);
+    return acc + ((fd_vi)((fd_vu)pairs << 16) >> 16) + ((fd_vi)pairs >> 16);
 }
 
 #endif

@@ -11,6 +11,7 @@
 #define FD_VREGS 32
 
 typedef float32x4_t fd_v;
+typedef int32x4_t fd_vi;
 
 static inline fd_v v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, fd_v v) { vst1q_f32(p, v); }
@@ -48,6 +49,33 @@ static inline fd_v v_round(fd_v x) { return vrndnq_f32(x); }
 static inline fd_v v_scale2(fd_v x, fd_v n) {
     const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
     return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
+}
+
+static inline fd_vi v_iset1(int32_t x) { return vdupq_n_s32(x); }
+static inline fd_vi v_iload(const int32_t *p) { return vld1q_s32(p); }
+static inline fd_v v_from_int(fd_vi x) { return vcvtq_f32_s32(x); }
+static inline void v_store_bytes(void *p, fd_v x) {
+    const int16x4_t halves = vmovn_s32(vcvtq_s32_f32(x));
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
+    const int32_t four = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
+    memcpy(p, &four, sizeof four);
+}
+
+#define FD_DOT_MIN (-128)
+
+typedef int8x16_t fd_dot_weight;
+typedef int8x16_t fd_dot_input;
+
+static inline fd_dot_weight v_dot_weight(const int8_t *p) { return vld1q_s8(p); }
+static inline fd_dot_input v_dot_input(const void *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+/* Two products make at most 2 * 128 * 127, which fits 16 bits. */
+static inline fd_vi v_dot(fd_vi acc, fd_dot_input x, fd_dot_weight w) {
+    const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(w)), high = vmull_high_s8(x, w);
+    return vpadalq_s16(acc, vpaddq_s16(low, high));
 }
 
 #endif

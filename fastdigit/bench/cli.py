@@ -21,7 +21,7 @@ from fastdigit.bench import layers, machine, report, scenarios
 from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
 from fastdigit.bench.nchw import write_nchw
-from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8
+from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
 from fastdigit.bench.roofline import Probe
 from fastdigit.bench.runtimes import (
     RUNTIMES,
@@ -154,7 +154,7 @@ def _run(
             data,
             settings,
             reference=reference,
-            subject=FastDigitInt8.name if eight_bit else scenarios.SUBJECT,
+            subject=FastDigitInt8Dynamic.name if eight_bit else scenarios.SUBJECT,
             probe=Probe(described["isa"]),
             on_progress=on_progress,
         )

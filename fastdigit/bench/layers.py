@@ -13,7 +13,7 @@ from fastdigit._core import Core
 from fastdigit.bench.arrays import FloatArray, whole_batches
 from fastdigit.bench.machine import choose_cpus, pinned
 from fastdigit.bench.measure import Spread, spread
-from fastdigit.bench.roofline import FMA, Probe, Roofline
+from fastdigit.bench.roofline import FMA, INT8, Probe, Roofline
 from fastdigit.compiler.ops import ACTIVATIONS, make_graph
 from fastdigit.compiler.pack import POOL_MODES, pack
 from fastdigit.compiler.unpack import Program, Record, unpack
@@ -51,6 +51,8 @@ class Layer:
         inputs are left out.
     nonzero
         Share of the inputs that are not zero; None where it doesn't matter.
+    arithmetic
+        What its multiply-adds are of: "FMA" for floats, "INT8" for bytes.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Layer:
     executed: float
     weight_bytes: float
     nonzero: float | None = None
+    arithmetic: str = FMA
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Limit:
     nanoseconds
         The greater of the time for its multiply-adds and the time to read its weights.
     bound_by
-        Which that is: "FMA", or the level of memory that holds the weights.
+        Which that is: "FMA" or "INT8", or the level of memory that holds the weights.
     """
 
     nanoseconds: float
@@ -116,10 +119,12 @@ def limit(layer: Layer, batch: int, model_bytes: float, roofline: Roofline) -> L
     roofline
         What the machine can do.
     """
-    arithmetic = 2 * layer.executed / roofline.peak
+    arithmetic = 2 * layer.executed / roofline.peak(layer.arithmetic)
     level = roofline.level_of(math.ceil(model_bytes))
     reading = layer.weight_bytes / batch / level.best
-    return Limit(arithmetic, FMA) if arithmetic >= reading else Limit(reading, level.name)
+    if arithmetic >= reading:
+        return Limit(arithmetic, layer.arithmetic)
+    return Limit(reading, level.name)
 
 
 def profile(
@@ -189,13 +194,14 @@ def describe(program: Program, isa: str) -> tuple[Layer, ...]:
 def skip_zeros(
     layers: tuple[Layer, ...], program: Program, images: FloatArray
 ) -> tuple[Layer, ...]:
-    """Leave out what a single image's zeros make unnecessary in dense layers.
+    """Leave out what a single image's zeros make unnecessary in dense layers of float arithmetic.
 
     How many there are is found by running the layers before: those of `images`, on average.
     """
     skipped = [layers[0]]
     for index, (layer, node) in enumerate(zip(layers[1:], program.graph.nodes, strict=True)):
-        if program.records[index + 1].opcode != "DENSE" or index == 0:
+        skips = program.records[index + 1].opcode == "DENSE" and layer.arithmetic == FMA
+        if not skips or index == 0:
             skipped.append(layer)
             continue
         graph = program.graph
@@ -225,6 +231,7 @@ def _describe(record: Record, weight_bytes: int, vector: int) -> Layer:
         multiply_adds=multiply_adds,
         executed=multiply_adds,
         weight_bytes=weight_bytes,
+        arithmetic=INT8 if record.precision == "int8-dynamic" else FMA,
     )
     if record.opcode != "CONV2D":
         return layer
@@ -279,6 +286,8 @@ def _name(record: Record) -> str:
             return f"{record.pool_mode} pool {record.pool[0]}x{record.pool[1]}"
         case "BINARY":
             return record.binary
+        case "DENSE" if record.precision == "int8-dynamic":
+            return "dense dynamic"  # what fits the table
         case "DENSE" if record.precision != "fp32":
             return f"dense {record.precision}"
         case opcode:

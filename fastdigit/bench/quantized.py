@@ -143,6 +143,13 @@ class _Reduced(FastDigit):
         return [Variant(path.name, path)]
 
 
+class FastDigitInt8Dynamic(_Reduced):
+    """fastdigit, weights and inputs of the wide dense layers in 8 bits, the inputs as they come."""
+
+    name = "fastdigit-int8-dynamic"
+    precision = "int8-dynamic"
+
+
 class FastDigitInt8(_Reduced):
     """fastdigit, weights of the dense layers in 8 bits, arithmetic in float32."""
 
@@ -162,6 +169,7 @@ class FastDigitFp16(_Reduced):
 EIGHT_BIT_RUNTIMES: dict[str, type[Runtime]] = {
     runtime.name: runtime
     for runtime in (
+        FastDigitInt8Dynamic,
         FastDigitInt8,
         FastDigitFp16,
         FastDigit,
@@ -175,4 +183,4 @@ EIGHT_BIT_RUNTIMES: dict[str, type[Runtime]] = {
 }
 
 #: Precisions that fastdigit's models are compiled with for these adapters.
-REDUCED = tuple(r.precision for r in (FastDigitInt8, FastDigitFp16))
+REDUCED = tuple(r.precision for r in (FastDigitInt8Dynamic, FastDigitInt8, FastDigitFp16))

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fastdigit.bench.layers import Layer, Profile, limit
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import Spread
-from fastdigit.bench.roofline import FMA, QUIET, Roofline
+from fastdigit.bench.roofline import FMA, INT8, QUIET, Roofline
 from fastdigit.bench.runtimes import require
 from fastdigit.bench.scenarios import Measurement, Results
 
@@ -208,7 +208,7 @@ def _roofline(roofline: Roofline | None) -> dict[str, Any] | None:
         "ceilings": [
             {
                 "name": c.name,
-                "unit": "GFLOP/s" if c.name == FMA else "GB/s",
+                "unit": {FMA: "GFLOP/s", INT8: "GOP/s"}.get(c.name, "GB/s"),
                 "cache_bytes": c.size,
                 "best": c.best,
                 "median": c.median,
@@ -277,11 +277,12 @@ def _print_runtimes(versions: Mapping[str, str | None], results: Results, to: Co
 
 
 def _print_roofline(roofline: Roofline, to: Console) -> None:
-    peak, *levels = roofline.ceilings
+    floats, integers, *levels = roofline.ceilings
     reading = ", ".join(f"{level.name} {level.best:.0f}" for level in levels)
     to.print(
-        f"One core at its best, {roofline.isa}: {peak.best:.0f} GFLOP/s of multiply-adds; reads "
-        f"{reading} GB/s" + (" (cache sizes assumed)" if roofline.caches_from == "assumed" else "")
+        f"One core at its best, {roofline.isa}: {floats.best:.0f} GFLOP/s of multiply-adds, "
+        f"{integers.best:.0f} GOP/s of 8-bit ones; reads {reading} GB/s"
+        + (" (cache sizes assumed)" if roofline.caches_from == "assumed" else "")
     )
     lost = ", ".join(f"{c.name} {c.loss:.0%}" for c in roofline.ceilings)
     state = roofline.state
@@ -457,8 +458,8 @@ def print_layers(
         "brackets those that the algorithm executes, for Winograd the products without the "
         "transforms. GFLOP/s: by definition. kB: weights read in a call, transformed ones for "
         "Winograd. Limit, µs: the greater of the time for the executed multiply-adds at the peak "
-        "rate (FMA), and the time to read the weights once a call from the nearest level that "
-        "holds all layers' weights; share: of the limit in the time."
+        "rate (FMA of floats, INT8 of bytes), and the time to read the weights once a call from "
+        "the nearest level that holds all layers' weights; share: of the limit in the time."
     )
     zeros = next((p for p in profiles if any(x.nonzero is not None for x in p.layers)), None)
     if zeros is not None:

@@ -1,8 +1,9 @@
 """What one core of this machine can do: the ceilings of the roofline model, and their steadiness.
 
-Multiply-adds in registers, and reading from each level of the memory hierarchy, by the kernels
-``probe_fma`` and ``probe_read`` of the ISA in use. Taken many times during a run, between the
-turns of the runtimes, they also tell what state the machine was in.
+Multiply-adds in registers, of floats and of bytes, and reading from each level of the memory
+hierarchy, by the kernels ``probe_fma``, ``probe_dot`` and ``probe_read`` of the ISA in use. Taken
+many times during a run, between the turns of the runtimes, they also tell what state the machine
+was in.
 
 S. Williams, A. Waterman, D. Patterson: "Roofline: an insightful visual performance model for
 multicore architectures", Communications of the ACM 52(4), 2009.
@@ -23,6 +24,7 @@ from fastdigit.bench.machine import cache_sizes, choose_cpus, pinned
 
 __all__ = [
     "FMA",
+    "INT8",
     "MEMORY",
     "QUIET",
     "Ceiling",
@@ -35,12 +37,14 @@ __all__ = [
 ]
 
 FMA = "FMA"
+INT8 = "INT8"
+ARITHMETIC = (FMA, INT8)
 MEMORY = "DRAM"
 
 SAMPLE_SECONDS = 0.003  # of each measurement
 
 # A moment in which another process had the CPU says nothing about caches and memory: the best of
-# this many measurements is a sample. The multiply-adds are measured once, to notice such moments.
+# this many measurements is a sample. Multiply-adds are measured once, to notice such moments.
 TRIES = 3
 
 # What is four times the last cache, within bounds, can hardly be found in it.
@@ -53,7 +57,8 @@ SHARED_LOSS = 0.20  # the last cache, and memory
 
 QUIET, NOISY = "quiet", "noisy"
 
-#: One measurement: GFLOP/s under "FMA", GB/s (10^9 bytes) under "L1", "L2", ..., "DRAM".
+#: One measurement: GFLOP/s under "FMA", the same of bytes, with sums of 32 bits, under "INT8", GB/s
+#: (10^9 bytes) under "L1", "L2", ..., "DRAM".
 Sample: TypeAlias = Mapping[str, float]
 
 
@@ -64,11 +69,11 @@ class Ceiling:
     Attributes
     ----------
     name
-        "FMA", a level of the cache, or "DRAM".
+        "FMA", "INT8", a level of the cache, or "DRAM".
     size
         Bytes of the cache level; None for the others.
     best, median, lower
-        Greatest, median and lower quartile, GFLOP/s or GB/s.
+        Greatest, median and lower quartile: 10^9 operations or bytes a second.
     """
 
     name: str
@@ -92,7 +97,7 @@ class Roofline:
     isa
         Whose instructions measured them.
     ceilings
-        "FMA" first, then the levels of memory, the nearest first.
+        "FMA" and "INT8" first, then the levels of memory, the nearest first.
     caches_from
         Who told the sizes of the caches: "sysfs", "sysconf", or "assumed" if neither could.
     samples
@@ -104,14 +109,14 @@ class Roofline:
     caches_from: str
     samples: int
 
-    @property
-    def peak(self) -> float:
-        """Best rate of multiply-adds, GFLOP/s; a multiply-add is two operations."""
-        return next(c.best for c in self.ceilings if c.name == FMA)
+    def peak(self, arithmetic: str = FMA) -> float:
+        """Best rate of multiply-adds, GFLOP/s or, for "INT8", 10^9 operations a second; a
+        multiply-add is two operations."""
+        return next(c.best for c in self.ceilings if c.name == arithmetic)
 
     def level_of(self, size: int) -> Ceiling:
         """Return the nearest level of memory that holds `size` bytes; DRAM holds any."""
-        levels = [c for c in self.ceilings if c.name != FMA]
+        levels = [c for c in self.ceilings if c.name not in ARITHMETIC]
         return next(c for c in levels if c.size is None or c.size >= size)
 
     @property
@@ -163,7 +168,7 @@ class Probe:
         """Measure each ceiling once; the first time takes longer."""
         with pinned([self._cpu]):
             if not self._amounts:
-                self._amounts = {name: self._calibrate(name) for name in (FMA, *self._sets)}
+                self._amounts = {name: self._calibrate(name) for name in (*ARITHMETIC, *self._sets)}
             self.samples.append({name: self._rate(name, n) for name, n in self._amounts.items()})
 
     def roofline(self) -> Roofline:
@@ -183,11 +188,11 @@ class Probe:
             amount *= 2
 
     def _rate(self, name: str, amount: int) -> float:
-        """Return GFLOP/s or GB/s."""
-        if name not in (FMA, MEMORY):
+        """Return 10^9 operations or bytes a second."""
+        if name not in (*ARITHMETIC, MEMORY):
             self._work(name, 1)  # brings it back into its level
         best = 0.0
-        for _ in range(1 if name == FMA else TRIES):
+        for _ in range(1 if name in ARITHMETIC else TRIES):
             begin = self._clock()
             work = self._work(name, amount)
             best = max(best, work / max(self._clock() - begin, 1))
@@ -197,6 +202,8 @@ class Probe:
         """Do `amount` rounds of multiply-adds or passes; return how many operations or bytes."""
         if name == FMA:
             return 2 * self._kernels.probe_fma(amount)[0]
+        if name == INT8:
+            return 2 * self._kernels.probe_dot(amount)[0]
         size = self._sets[name]
         self._kernels.probe_read(self._memory[: size // 4], amount)
         return size * amount

@@ -36,7 +36,7 @@ from fastdigit.errors import InputError, UnsupportedError, VerificationError
 __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
 
 #: Changes when the same source may give another program.
-COMPILER_VERSION = "2"
+COMPILER_VERSION = "3"
 
 #: (bytes of a model file, images) -> outputs (N, classes).
 Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
@@ -129,7 +129,8 @@ def compile_model(
     precision
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
         scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
-        computed with them is float32.
+        computed with them is float32. "int8-dynamic": weights as for "int8", and the layer's inputs
+        are quantised too, each image's by their own range, and multiplied as integers.
     compact
         Whether to remove units and channels that make no difference to the result, see
         :mod:`fastdigit.compiler.passes.remove_dead_units`; False is for comparing.
@@ -140,8 +141,9 @@ def compile_model(
         The source is verified without it, then the probabilities with it against the logits.
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
-        default 1e-5, 1e-2 and 1e-1 for the three precisions. With fp16 and int8, the same network
-        in fp32 is verified before, always at 1e-5: what differs then is due to rounding alone.
+        default 1e-5 with fp32, 1e-2 with fp16, and 1e-1 with the others. With any but fp32, the
+        same network in fp32 is verified before, always at 1e-5: what differs then is due to
+        rounding alone.
 
     Raises
     ------

@@ -346,6 +346,10 @@ class _Emitter:
         self, label: str, op: Dense, input: tuple[int, ...], output: tuple[int, ...]
     ) -> list[str]:
         inputs, outputs = op.weights.shape
+        if op.precision == "int8-dynamic":
+            raise UnsupportedError(
+                "a dense layer that quantises its inputs can't be written as C: use int8"
+            )
         bias = None if op.bias is None else self._array(f"{label}_bias", op.bias)
         start = f"{bias}[o]" if bias else "0.0f"
         if op.precision == "int8" and op.scale is not None:

@@ -128,7 +128,8 @@ class Dense:
 
     ``precision`` is how the file stores the weights: "fp32", "fp16" (IEEE 754 binary16) or "int8".
     ``weights`` holds the values that are used: numbers that binary16 has, or integers -128 to 127
-    times the ``scale`` (outputs,) of their column, exact in float64. Only int8 has a scale.
+    times the ``scale`` (outputs,) of their column, exact in float64. "int8-dynamic" is int8 without
+    -128, and its inputs are quantised too, as csrc/FORMAT.md says. Only these two have a scale.
     """
 
     weights: Array

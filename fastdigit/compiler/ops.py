@@ -61,8 +61,8 @@ ZERO_AT_ZERO = frozenset(ACTIVATIONS) - {"sigmoid", "hard_sigmoid", "softplus"}
 _WITH_ALPHA = ("leaky_relu", "elu", "clipped_relu", "hard_sigmoid")
 #: Every kind of Binary.
 BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")
-#: How the weights of a dense layer can be stored.
-PRECISIONS = ("fp32", "fp16", "int8")
+#: How the weights of a dense layer can be stored; for int8-dynamic, its inputs become bytes too.
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _check_precision(op: Dense) -> None:
     precision, scale = op.precision, op.scale
     _require(precision in PRECISIONS, f"precision {precision!r} is not one of {PRECISIONS}")
     _require(
-        (scale is not None) == (precision == "int8"),
+        (scale is not None) == (precision in ("int8", "int8-dynamic")),
         f"weights of {precision} with{'' if scale is not None else 'out'} a scale",
     )
     if precision == "fp16":
@@ -188,11 +188,12 @@ def _check_precision(op: Dense) -> None:
         )
         factors = scale.astype(np.float64)
         integers = np.rint(op.weights / factors)
+        least = -127 if precision == "int8-dynamic" else -128
         _require(
             bool((integers * factors == op.weights).all())
-            and integers.min() >= -128
+            and integers.min() >= least
             and integers.max() <= 127,
-            "weights of int8 are not integers -128 to 127 times their scale",
+            f"weights of {precision} are not integers {least} to 127 times their scale",
         )
 
 

@@ -47,9 +47,9 @@ SECTION = struct.Struct("<IIQQQ")
 TENSOR = struct.Struct("<4I4IQQ16x")
 #: opcode, input, input2, output, weights, bias, scale, shift;
 #: kernel[2], stride[2], dilation[2], pad[4], groups; activation, alpha, affine_axis;
-#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor; binary,
-#: concat_axis, pad_channels[2], perm[4].
-OP = struct.Struct("<8I 11I IfI 9I ffI 4x 4I 4B")
+#: pool_mode, pool[2], pool_stride[2], pool_pad[4]; range_lo, range_hi, u8_divisor; quantization,
+#: binary, concat_axis, pad_channels[2], perm[4].
+OP = struct.Struct("<8I 11I IfI 9I ffI I 4I 4B")
 NONE = 0xFFFFFFFF
 MAX_META = 1 << 20
 MAX_RECORDS = 4096
@@ -63,7 +63,8 @@ OPCODES = {
 }
 INPUT_OPCODE = 1
 POOL_MODES = {"max": 1, "average": 2}
-DTYPES = {"fp32": 0, "fp16": 1, "int8": 2}
+DTYPES = {"fp32": 0, "fp16": 1, "int8": 2, "int8-dynamic": 2}
+QUANTIZATIONS = {"int8-dynamic": 1}
 HEIGHT, WIDTH, CHANNEL = 1, 2, 3
 
 
@@ -104,7 +105,7 @@ def pack(
             *(0, 0.0, 0),
             *(0,) * 9,
             *(*input_range, u8_divisor),
-            *(0,) * 8,
+            *(0,) * 9,
         )
     ]
     indices = {graph.input: 0}
@@ -188,7 +189,7 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
     window: tuple[int, ...] = (0,) * 11
     activation, affine, pool = LINEAR, None, None
     number = 0.0
-    binary = concat_axis = 0
+    binary = concat_axis = quantization = 0
     pad_channels: tuple[int, ...] = (0, 0)
     perm: tuple[int, ...] = (0, 0, 0, 0)
     rank = len(graph.shapes[node.output])
@@ -203,7 +204,7 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
         case Dense():
             weights, bias = writer.dense(node.name, op), writer.vector(node.name, op.bias)
             scale = writer.vector(node.name, op.scale)
-            activation = op.activation
+            activation, quantization = op.activation, QUANTIZATIONS.get(op.precision, 0)
         case Eltwise():
             activation, affine = op.activation, op.affine
         case Pool2D():
@@ -242,7 +243,7 @@ def _op_record(writer: _Writer, graph: Graph, node: Node, indices: Mapping[str, 
         *window,
         *(ACTIVATIONS.index(activation.name), number, axis),
         *_pool_fields(pool),
-        *(0.0, 0.0, 0),
+        *(0.0, 0.0, 0, quantization),
         *(binary, concat_axis, *pad_channels, *perm),
     )
 

@@ -12,7 +12,7 @@ from fastdigit.compiler.ir import Conv2D, Dense, Graph, Node, Op, Pad, Pool, Poo
 from fastdigit.compiler.ops import OPS, arity, infer
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["NARROW", "GraphError", "verify", "verify_program"]
+__all__ = ["MAX_DYNAMIC_INPUTS", "NARROW", "GraphError", "verify", "verify_program"]
 
 #: Limits of the model file (csrc/FORMAT.md).
 MAX_SMALL = 255
@@ -20,6 +20,8 @@ MAX_ELEMENTS = 1 << 24
 MAX_RECORDS = 4096
 #: Outputs up to which the weights of a dense layer are fp32.
 NARROW = 32
+#: Inputs up to which a dense layer can be int8-dynamic: its sums fit 32 bits.
+MAX_DYNAMIC_INPUTS = 65536
 
 
 class GraphError(AssertionError):
@@ -121,4 +123,13 @@ def _check_small(node: Node, op: Op) -> None:
         raise UnsupportedError(
             f"{node.name}: weights of {op.precision} for {op.weights.shape[1]} outputs; dense "
             f"layers of up to {NARROW} outputs have fp32 weights"
+        )
+    if (
+        isinstance(op, Dense)
+        and op.precision == "int8-dynamic"
+        and op.weights.shape[0] > MAX_DYNAMIC_INPUTS
+    ):
+        raise UnsupportedError(
+            f"{node.name}: {op.weights.shape[0]} inputs; int8-dynamic is for dense layers of up to "
+            f"{MAX_DYNAMIC_INPUTS}, use precision int8"
         )

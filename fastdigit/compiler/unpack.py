@@ -56,6 +56,7 @@ _AXES = ("none", "height", "width", "channel")
 _POOLS = ("none", "max", "average")
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
 _PRECISIONS = ("fp32", "fp16", "int8")
+_QUANTIZATIONS = ("", "-dynamic")
 
 _HEADER = np.dtype(
     [
@@ -115,7 +116,7 @@ _RECORD = np.dtype(
         ("range_lo", "<f4"),
         ("range_hi", "<f4"),
         ("u8_divisor", "<u4"),
-        ("reserved", "u1", 4),
+        ("quantization", "<u4"),
         ("binary", "<u4"),
         ("concat_axis", "<u4"),
         ("pad_channels", "<u4", 2),
@@ -370,7 +371,7 @@ class _Reader:
         match precision:
             case "fp16":
                 weights: NDArray[Any] = self._values(op["weights"]).astype(np.float32)
-            case "int8":
+            case "int8" | "int8-dynamic":
                 integers, factors = self._values(op["weights"]), self._required(op["scale"])
                 weights = integers.astype(np.float64) * factors.astype(np.float64)
             case _:
@@ -380,7 +381,8 @@ class _Reader:
     def _precision(self, op: Any) -> str:
         if op["weights"] == _NONE:
             return ""
-        return _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
+        precision = _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
+        return precision + _QUANTIZATIONS[op["quantization"]]
 
     def _required(self, index: int) -> NDArray[np.float32]:
         weight = self._weight(index)
@@ -494,7 +496,8 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
         if record.precision != "fp32":
-            yield f"{record.precision} weights"
+            dynamic = record.precision == "int8-dynamic"
+            yield "int8 weights and inputs" if dynamic else f"{record.precision} weights"
     if record.opcode == "BINARY":
         yield record.binary if record.input2_shape else f"{record.binary} of a constant"
     if record.input2_shape:

@@ -30,7 +30,7 @@ SEED = 20170
 #: Images that ONNX Runtime gets at once, which bounds its memory.
 BATCH = 256
 #: Largest error allowed by default, for each precision of the weights.
-TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1}
+TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1, "int8-dynamic": 1e-1}
 
 
 @dataclass(frozen=True)

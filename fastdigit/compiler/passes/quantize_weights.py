@@ -1,8 +1,10 @@
 """Round the weights of dense layers to fewer bits: a smaller file, and less to read for each image.
 
-A dense layer run on one image uses each weight once, so its time is that of reading them. Only the
-weights are rounded: inputs, sums and biases stay float32. So do the weights of convolutions, which
-are used many times, and of narrow layers, which are few.
+A dense layer run on one image uses each weight once, so its time is that of reading them. Weights
+of convolutions, which are used many times, and of narrow layers, which are few, stay float32.
+
+Only weights are rounded here. With fp16 and int8, everything else stays float32; a layer of
+int8-dynamic has the weights of int8, and the engine rounds its inputs too, when they come.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def quantize_weights(graph: Graph, precision: str) -> Graph:
     precision
         "fp16": to the nearest binary16, ties to even. "int8": to an integer -127 to 127 times a
         scale for each output, which is the largest absolute weight of that output / 127, rounded to
-        float32; an output without weights other than 0 has scale 1. "fp32": not at all.
+        float32; an output without weights other than 0 has scale 1. "int8-dynamic": the same, and
+        the layer is marked to quantise its inputs. "fp32": not at all.
 
     Raises
     ------
@@ -54,8 +57,8 @@ def quantize_weights(graph: Graph, precision: str) -> Graph:
         match precision:
             case "fp16":
                 return _fp16(node.name, op)
-            case "int8":
-                return _int8(op)
+            case "int8" | "int8-dynamic":
+                return _int8(op, precision)
         return op
 
     return map_nodes(graph, change)
@@ -72,7 +75,7 @@ def _fp16(name: str, dense: Dense) -> Dense:
     return replace(dense, weights=weights.astype(np.float64), precision="fp16")
 
 
-def _int8(dense: Dense) -> Dense:
+def _int8(dense: Dense, precision: str) -> Dense:
     weights = np.asarray(dense.weights, np.float64)
     with np.errstate(over="ignore"):  # the shape rule refuses an infinite scale
         scale = (np.abs(weights).max(axis=0) / _INT8_MAX).astype(np.float32)
@@ -80,4 +83,4 @@ def _int8(dense: Dense) -> Dense:
     factors = scale.astype(np.float64)
     # A scale near the end of float32's range is rounded so much that a quotient may pass 127.
     integers = np.clip(np.rint(weights / factors), -_INT8_MAX, _INT8_MAX)
-    return replace(dense, weights=integers * factors, precision="int8", scale=scale)
+    return replace(dense, weights=integers * factors, precision=precision, scale=scale)

@@ -194,7 +194,7 @@ _TEACHER = Recipe(
     warmup_epochs=2,
     weight_decay=0.01,
     label_smoothing=0.05,
-    augmentation=Augmentation(elastic=0.8),
+    augmentation=Augmentation(),
     epochs=40,
     batch_size=256,
     validation_split=0.17,

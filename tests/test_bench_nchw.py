@@ -9,16 +9,22 @@ import pytest
 
 import networks
 import reference
+from fastdigit.bench import nchw
 from fastdigit.bench.nchw import to_onnx, write_nchw
 from fastdigit.compiler.ir import Activation, Affine, Eltwise, Pad
-from fastdigit.compiler.ops import ACTIVATIONS
 from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import UnsupportedError
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-NETWORKS = {"seed": networks.seed_network(), **networks.small_networks()}
+#: Of graphs with branches and of the other activations no plain form is written yet.
+REFUSED = ("residual", "residual, large", "moves", "activations")
+NETWORKS = {
+    name: network
+    for name, network in {"seed": networks.seed_network(), **networks.small_networks()}.items()
+    if name not in REFUSED
+}
 
 
 def run(model: bytes, images: np.ndarray) -> np.ndarray:
@@ -41,7 +47,13 @@ def test_same_results(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_plain_form_is_refused(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"has no (plain )?ONNX form"):
+        to_onnx(networks.small_networks()[name])
+
+
+@pytest.mark.parametrize("name", ["linear", *nchw.ACTIVATIONS])
 def test_activations(name: str) -> None:
     alpha = 0.3 if name in ("leaky_relu", "elu") else 0.0
     ops = [Eltwise(Activation(name, alpha)), Eltwise(affine=Affine(0, np.full(9, 2.0), np.ones(9)))]

@@ -168,7 +168,8 @@ def test_activation_everywhere(isa: str, activation: str) -> None:
     with np.errstate(over="ignore"):
         want = reference.activate(x, activation, WITH_ALPHA.get(activation, 0.0))
     got = run_activation(isa, activation, x)
-    np.testing.assert_allclose(got, want, rtol=6e-7, atol=2e-7)
+    # erf is 1 - erfc(x), whose rounding is some units in the last place of 1.
+    np.testing.assert_allclose(got, want, rtol=6e-7, atol=4e-7 if activation == "erf" else 2e-7)
     # Those that are like x near zero keep their relative accuracy there.
     if activation in ("elu", "selu", "tanh", "silu", "gelu", "gelu_tanh", "hard_swish"):
         near = (abs(x) < 0.5) & (abs(x) > 1e-30)

@@ -80,7 +80,7 @@ class _Writer:
         for node in self._graph.nodes:
             shape = self._graph.shapes[node.inputs[0]]
             match node.op:
-                case Conv2D():
+                case Conv2D(groups=1):
                     self._conv2d(node.op)
                 case Dense():
                     self._dense(node.op, shape)
@@ -148,6 +148,8 @@ class _Writer:
     def _activation(self, activation: Activation) -> None:
         if activation.name != "linear":
             alpha = {"alpha": activation.alpha} if activation.name in WITH_ALPHA else {}
+            if activation.name not in ACTIVATIONS:
+                raise UnsupportedError(f"activation {activation.name} has no plain ONNX form here")
             self._add(ACTIVATIONS[activation.name], **alpha)
 
     def _affine(self, affine: Affine | None, rank: int) -> None:

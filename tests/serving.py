@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,6 @@ class Server:
 
     def wait_for(self, pattern: str, times: int = 1) -> list[str]:
         """What a regular expression finds in the log, once it is there so many times."""
-        import time
 
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline:
@@ -53,6 +54,18 @@ class Server:
         return self.process.wait(WAIT)
 
 
+def wait_until_it_listens(server: Server) -> None:
+    deadline = time.monotonic() + WAIT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=WAIT).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the server does not listen: {server.log}") from None
+            time.sleep(0.02)
+
+
 @contextmanager
 def serving(*options: str, **environment: str) -> Iterator[Server]:
     """Run `fastdigit serve` on a free port; it listens when this yields."""
@@ -70,6 +83,7 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
         server = Server(process, log)
         try:
             server.wait_for("Application startup complete", workers)
+            wait_until_it_listens(server)  # which comes after that line
             yield server
         finally:
             if process.poll() is None:

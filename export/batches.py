@@ -19,7 +19,8 @@ from export.recipes import Recipe
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import tensorflow as tf
+
+    Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 __all__ = ["CLASSES", "Batches", "Teacher", "network_input", "one_hot"]
 
@@ -77,9 +78,7 @@ class Batches:
         """Batches an epoch; the last may be smaller."""
         return -(-len(self._images) // self._recipe.batch_size)
 
-    def batch(
-        self, epoch: int, order: npt.NDArray[np.int64], k: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def batch(self, epoch: int, order: npt.NDArray[np.int64], k: int) -> Batch:
         """Batch `k` of an epoch: float32 images (n, 28, 28, 1) and targets (n, 10)."""
         recipe = self._recipe
         chosen = order[k * recipe.batch_size : (k + 1) * recipe.batch_size]
@@ -99,26 +98,13 @@ class Batches:
             y = y * (1 - share) + taught * share
         return x, y
 
-    def epoch(self, epoch: int, order: npt.NDArray[np.int64]) -> tf.data.Dataset:
-        """All batches of an epoch, with the images in this order."""
-        import tensorflow as tf
-
-        def generate() -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-            with ThreadPoolExecutor(THREADS, "batches") as pool:
-                ahead: deque[Future[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]]
-                ahead = deque()
-                for k in range(self.steps):
-                    ahead.append(pool.submit(self.batch, epoch, order, k))
-                    if len(ahead) > AHEAD:
-                        yield ahead.popleft().result()
-                while ahead:
+    def epoch(self, epoch: int, order: npt.NDArray[np.int64]) -> Iterator[Batch]:
+        """All batches of an epoch, with the images in this order, prepared ahead by threads."""
+        with ThreadPoolExecutor(THREADS, "batches") as pool:
+            ahead: deque[Future[Batch]] = deque()
+            for k in range(self.steps):
+                ahead.append(pool.submit(self.batch, epoch, order, k))
+                if len(ahead) > AHEAD:
                     yield ahead.popleft().result()
-
-        data = tf.data.Dataset.from_generator(
-            generate,
-            output_signature=(
-                tf.TensorSpec((None, *self._images.shape[1:], 1), tf.float32),
-                tf.TensorSpec((None, CLASSES), tf.float32),
-            ),
-        )
-        return data.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
+            while ahead:
+                yield ahead.popleft().result()

@@ -99,7 +99,7 @@ def _describe(layer: keras.Layer) -> str:
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Plot loss and accuracy by epoch, of the training and of the validation images."""
+    """Plot loss and accuracy by epoch, of the training and of the validation images, if any."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -107,6 +107,8 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     epochs = np.arange(1, len(history) + 1)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((metric, "training (with dropout)"), (f"val_{metric}", "validation")):
+            if key not in history[0]:
+                continue
             axes.plot(epochs, [epoch[key] for epoch in history], label=label, marker=".", ms=4)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -116,6 +116,12 @@ class Recipe:
         augmented (Hinton, Vinyals and Dean 2015, at temperature 1); the rest is the label.
     teachers
         How many networks of recipe ``teacher`` (seeds 1, 2, ...) these are.
+    start
+        Recipe whose network, trained with the same seed, gives the first weights (where this one
+        is narrower, its strongest channels and units). ``None``: they are drawn at random.
+    temperature
+        What the logits of the compiled model are divided by (Guo et al. 2017), fitted on the
+        held-out images of a run (:mod:`export.calibration`). Training does not know it.
     widths
         Channels of the three convolutions and hidden units that are trained. The saved network
         always has :data:`SEED_WIDTHS`: what was not trained is zero in it.
@@ -140,6 +146,8 @@ class Recipe:
     augmentation: Augmentation | None = None
     distillation: float = 0.0
     teachers: int = 0
+    start: str | None = None
+    temperature: float = 1.0
     widths: tuple[int, int, int, int] = SEED_WIDTHS
     epochs: int = 50
     batch_size: int = 64
@@ -166,6 +174,8 @@ class Recipe:
             )
         if self.validation not in ("end", "writers"):
             raise ValueError(f"validation is {self.validation!r}, expected 'end' or 'writers'")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}, expected a finite number > 0")
         for name in ("label_smoothing", "distillation"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 .. 1")
@@ -202,10 +212,21 @@ _TEACHER = Recipe(
     seed=1,
 )
 
-RECIPES = {
-    "seed": Recipe(name="seed"),
-    "teacher": _TEACHER,
-}
+_BEST = dataclasses.replace(
+    _TEACHER,
+    name="best",
+    start="teacher",
+    distillation=0.7,
+    teachers=3,
+    learning_rate=0.001,
+    epochs=20,
+)
+
+_DIGITS = dataclasses.replace(
+    _BEST, name="digits", start="best", widths=(16, 32, 64, 256), learning_rate=0.002
+)
+
+RECIPES = {recipe.name: recipe for recipe in (Recipe("seed"), _TEACHER, _BEST, _DIGITS)}
 
 
 def build_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

@@ -102,6 +102,11 @@ def train(
     from export import prune
 
     tf.config.experimental.enable_op_determinism()
+    if recipe.start is not None and start is None:
+        raise FastDigitError(
+            f"recipe {recipe.name!r} starts from a network of recipe {recipe.start!r}: say which "
+            f"with --start, or let python -m export.build {recipe.name} train both"
+        )
     (images, labels), _ = data
     if validation is None:
         validation = held_out(recipe, len(images))

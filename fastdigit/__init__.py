@@ -103,7 +103,7 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
         ``name``, ``classes``, ``input_range``, ``samples``, ``labels``, ``precision``
         ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense layers), ``compact``
         (False keeps units that make no difference), ``temperature`` (of the softmax),
-        ``tolerance``: see
+        ``tolerance``, ``provenance`` (kept in META): see
         :func:`fastdigit.compiler.driver.compile_model`.
 
     Returns

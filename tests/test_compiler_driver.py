@@ -74,6 +74,16 @@ def test_metadata(path, tmp_path):
     assert str(tmp_path) not in str(meta)
 
 
+def test_provenance_is_kept(model):
+    origin = {"recipe": {"name": "x", "widths": (1, 2)}, "commit": "0" * 40}
+    kept = compile_model(model, None, engine=engine, provenance=origin).meta["provenance"]
+    assert kept == {"recipe": {"name": "x", "widths": [1, 2]}, "commit": "0" * 40}
+    assert "provenance" not in compile_model(model, None, engine=engine).meta
+    for wrong in ({"array": np.zeros(1)}, {"loss": float("nan")}):
+        with pytest.raises(InputError, match="provenance can't be written as JSON"):
+            compile_model(model, None, engine=engine, provenance=wrong)
+
+
 def test_name_and_classes(model):
     result = compile_model(model, None, engine=engine, name="letters", classes=list("abcd"))
     assert result.meta["name"] == "letters"

@@ -297,6 +297,13 @@ def test_curves_repeat(tmp_path: Path) -> None:
     assert "validation" in texts
 
 
+def test_curves_without_validation(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    figures.draw_curves([{"loss": 0.5, "accuracy": 0.9}] * 2, tmp_path / "all.svg")
+    texts = "".join(ElementTree.parse(tmp_path / "all.svg").getroot().itertext())
+    assert "training" in texts and "validation" not in texts
+
+
 # ONNX
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def compile_model(
     compact: bool = True,
     temperature: float = 1.0,
     tolerance: float | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """Compile ``source``, verify the result against it, and write the model file.
 
@@ -144,6 +146,8 @@ def compile_model(
         default 1e-5 with fp32, 1e-2 with fp16, and 1e-1 with the others. With any but fp32, the
         same network in fp32 is verified before, always at 1e-5: what differs then is due to
         rounding alone.
+    provenance
+        Where the weights come from, as JSON has it; stored as it is, for people and tools.
 
     Raises
     ------
@@ -164,6 +168,7 @@ def compile_model(
         raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
+    origin = _check_provenance(provenance)
     model = open_source(source)
     imported = import_model(model)
     steps: list[Step] = []
@@ -201,6 +206,8 @@ def compile_model(
     if calibrated is not rounded:
         _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
     meta["verification"] = asdict(verification)
+    if origin is not None:
+        meta["provenance"] = origin
     data = packed(calibrated)
     if output is not None:
         _write(Path(output), data)
@@ -270,6 +277,15 @@ def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
     if any(float(np.float32(bound)) != bound for bound in (low, high)):
         raise InputError(f"input_range is {input_range}, expected numbers that float32 has")
     return low, high
+
+
+def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:
+    if provenance is None:
+        return None
+    try:
+        return json.loads(json.dumps(dict(provenance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"provenance can't be written as JSON: {error}") from None
 
 
 def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastdigit.bench.runtimes import ModelFiles, default_files
+from fastdigit.bench.runtimes import ModelFiles, shipped_files
 from fastdigit.bench.scenarios import Images, digits
 
 
@@ -22,4 +22,4 @@ def data() -> Images:
 @pytest.fixture(scope="session")
 def files() -> ModelFiles:
     """The shipped model."""
-    return default_files()
+    return shipped_files()

@@ -21,9 +21,10 @@ import numpy as np
 
 from export.batches import network_input
 from export.calibration import log_probabilities, softmax
+from export.parity import TOLERANCE, compare
 from export.train import save_model
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError, InputError, UnsupportedError, VerificationError
+from fastdigit.errors import FastDigitError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
     import keras
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from fastdigit.compiler.ir import Conv2D, Dense
 
 __all__ = ["compact_model", "fold_temperature", "main", "verify"]
-
-#: Largest difference of a probability that rounding explains.
-TOLERANCE = 1e-5
 
 
 def compact_model(model: keras.Model) -> keras.Model:
@@ -159,15 +157,12 @@ def verify(
     x = network_input(images)
     plain = model.predict(x, batch_size=500, verbose=0)
     got = small.predict(x, batch_size=500, verbose=0)
-    difference = float(np.abs(got - softmax(log_probabilities(plain), temperature)).max())
-    labels = int((got.argmax(axis=1) != plain.argmax(axis=1)).sum())
-    tolerance = TOLERANCE * max(1.0, temperature)
-    if labels or not difference <= tolerance:
-        raise VerificationError(
-            f"the small model and {model.name!r} differ on {labels} of {len(x)} labels and by up "
-            f"to {difference:.2g} in a probability; expected none and at most {tolerance:.0e}"
-        )
-    return difference
+    return compare(
+        f"the small model and {model.name!r}",
+        got,
+        softmax(log_probabilities(plain), temperature),
+        TOLERANCE * max(1.0, temperature),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

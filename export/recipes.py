@@ -218,12 +218,18 @@ _BEST = dataclasses.replace(
     start="teacher",
     distillation=0.7,
     teachers=3,
+    temperature=0.54,
     learning_rate=0.001,
     epochs=20,
 )
 
 _DIGITS = dataclasses.replace(
-    _BEST, name="digits", start="best", widths=(16, 32, 64, 256), learning_rate=0.002
+    _BEST,
+    name="digits",
+    start="best",
+    temperature=0.55,
+    widths=(16, 32, 64, 256),
+    learning_rate=0.002,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (Recipe("seed"), _TEACHER, _BEST, _DIGITS)}

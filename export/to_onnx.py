@@ -30,6 +30,7 @@ import numpy as np
 from export.batches import network_input
 from export.calibration import set_temperature, softmax
 from export.compact import compact_model
+from export.parity import compare
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
 
@@ -45,8 +46,6 @@ __all__ = ["OPSET", "convert_nchw", "convert_nhwc", "main", "verify", "verify_te
 OPSET = 18
 INPUT = "input"
 OUTPUT = "probabilities"
-#: Largest difference of a probability that rounding explains.
-TOLERANCE = 1e-5
 
 
 def convert_nhwc(model: keras.Model) -> onnx.ModelProto:
@@ -255,10 +254,14 @@ def verify(converted: onnx.ModelProto, model: keras.Model, images: npt.NDArray[n
     Raises
     ------
     VerificationError
-        The checker of ONNX objects, a label differs, or a probability by more than `TOLERANCE`.
+        The checker of ONNX objects, a label differs, or a probability by more than 1e-5.
     """
     got = _run(converted, images)
-    return _compare("Keras", got, model.predict(network_input(images), batch_size=500, verbose=0))
+    return compare(
+        "ONNX Runtime and Keras",
+        got,
+        model.predict(network_input(images), batch_size=500, verbose=0),
+    )
 
 
 def verify_temperature(
@@ -277,7 +280,7 @@ def verify_temperature(
     Raises
     ------
     VerificationError
-        The checker of ONNX objects, a label differs, or a probability by more than `TOLERANCE`.
+        The checker of ONNX objects, a label differs, or a probability by more than 1e-5.
     """
     import onnx
 
@@ -287,8 +290,10 @@ def verify_temperature(
     headless.graph.output[0].name = last.input[0]
     headless.graph.node.remove(last)
     logits = _run(headless, images)
-    return _compare(
-        "the softmax of its logits", _run(converted, images), softmax(logits, temperature)
+    return compare(
+        "ONNX Runtime and the softmax of its logits",
+        _run(converted, images),
+        softmax(logits, temperature),
     )
 
 
@@ -312,17 +317,6 @@ def _run(model: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> FloatArray:
     return np.concatenate(
         [session.run(None, {INPUT: np.ascontiguousarray(part)})[0] for part in parts]
     )
-
-
-def _compare(reference: str, got: FloatArray, expected: npt.NDArray[np.floating[Any]]) -> float:
-    difference = float(np.abs(got - expected).max())
-    labels = int((got.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    if labels or not difference <= TOLERANCE:
-        raise VerificationError(
-            f"ONNX Runtime and {reference} differ on {labels} of {len(got)} labels and by up to "
-            f"{difference:.2g} in a probability; expected none and at most {TOLERANCE:.0e}"
-        )
-    return difference
 
 
 def main(arguments: list[str] | None = None) -> int:

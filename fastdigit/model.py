@@ -15,9 +15,12 @@ from fastdigit.threads import Threads, resolve_threads
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_MODEL", "Model", "load"]
+__all__ = ["DEFAULT_MODEL", "SHIPPED_MODELS", "Model", "load", "shipped_file"]
 
-DEFAULT_MODEL: Final = "seed"
+DEFAULT_MODEL: Final = "digits"
+
+#: Names of the models that come with the package.
+SHIPPED_MODELS: Final = ("digits", "seed")
 """Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
 
 REJECTED: Final = -1
@@ -35,7 +38,8 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None 
     Parameters
     ----------
     path
-        A ``.fdm`` file. None: the digit classifier that ships with the package.
+        A ``.fdm`` file, or the name of a model that ships with the package: "digits" or "seed".
+        None: "digits".
     threads
         How many threads a call may use, the calling one included: 1 to 256, or "auto" for as many
         CPUs as this process may have (affinity and container quota). None: the environment variable
@@ -53,8 +57,15 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None 
         ``FASTDIGIT_ISA`` asks for an ISA that is unknown or missing here.
     """
     if path is None:
-        path = os.path.join(_MODELS, f"{DEFAULT_MODEL}.fdm")
+        path = DEFAULT_MODEL
+    if path in SHIPPED_MODELS:
+        path = shipped_file(path)
     return Model(os.fspath(path), threads=threads)
+
+
+def shipped_file(name: str, suffix: str = ".fdm") -> str:
+    """Path of a file of a shipped model: its ``.fdm``, ``.onnx`` or ``-compact.onnx``."""
+    return os.path.join(_MODELS, name + suffix)
 
 
 class Model:
@@ -219,6 +230,8 @@ class Model:
         self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Outputs before the final softmax; the outputs themselves if there is none.
+
+        Its temperature (``info()["meta"]["temperature"]``) is not in them.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ import networks
 from fastdigit.bench import cli, layers, report, scenarios
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import Spread, Turn
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, default_files, require
+from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
 from fastdigit.bench.scenarios import (
     Agreement,
     Failure,
@@ -57,9 +57,9 @@ def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scenarios, "digits", lambda: data)
     monkeypatch.setattr(scenarios, "noise", lambda shape: data)
     path = tmp_path / "model"
-    path.symlink_to(default_files().fdm)
+    path.symlink_to(shipped_files().fdm)
     files = ModelFiles(fdm=path, onnx=(path,))
-    monkeypatch.setattr(cli, "default_files", lambda: files)
+    monkeypatch.setattr(cli, "shipped_files", lambda name: files)
     monkeypatch.setattr(cli, "Probe", bench_fakes.FakeProbe)
 
 
@@ -179,7 +179,6 @@ def test_require() -> None:
         ["--threads", "-1"],
         ["--rounds", "0"],
         ["--model", "a.fdm"],
-        ["--onnx", "a.onnx"],
         ["--data", "photographs"],
         ["--precision", "4bit"],
         ["--runtimes", "openvino", "--precision", "8bit"],

@@ -18,7 +18,7 @@ from fastdigit.bench.quantized import (
     OnnxRuntimeDynamic,
     OnnxRuntimeQdq,
 )
-from fastdigit.bench.runtimes import ModelFiles, OnnxRuntime, Variant, default_files
+from fastdigit.bench.runtimes import ModelFiles, OnnxRuntime, Variant, shipped_files
 from fastdigit.bench.scenarios import EIGHT_BIT, compare, digits
 from fastdigit.datasets import load_mnist_test
 
@@ -162,7 +162,7 @@ def test_quantised_networks_label_nearly_the_same(
         pytest.skip(f"{name} is not installed")
     images, _ = calibration_digits(None, count=100)
     np.save(tmp_path / "images.npy", images)
-    files = default_files()
+    files = shipped_files()
     reduced = {precision: tmp_path / f"{precision}.fdm" for precision in REDUCED}
     for precision, path in reduced.items():
         fastdigit.compile(files.onnx[0], path, precision=precision)

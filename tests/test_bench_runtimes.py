@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastdigit.bench import convert
 from fastdigit.bench.machine import choose_cpus
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, OnnxRuntime, Variant, default_files
+from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, OnnxRuntime, Variant, shipped_files
 from fastdigit.bench.scenarios import compare, digits
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
 from fastdigit.threads import usable_cpus
@@ -78,7 +78,7 @@ def test_files_of_the_same_name_get_different_labels() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_adapter_agrees_with_onnxruntime_on_the_shipped_model(name: str, batch: int) -> None:
-    runtime, files = RUNTIMES[name], default_files()
+    runtime, files = RUNTIMES[name], shipped_files()
     if runtime.version() is None:
         pytest.skip(f"{name} is not installed")
     if lacking := runtime.lacks(files):
@@ -94,7 +94,7 @@ def test_adapter_agrees_with_onnxruntime_on_the_shipped_model(name: str, batch: 
 
 
 def test_fastdigit_and_its_reference_ship() -> None:
-    files = default_files()
+    files = shipped_files()
     assert files.fdm.is_file()
     assert all(path.is_file() for path in files.onnx)
 

@@ -96,7 +96,7 @@ def test_temperature_changes_probabilities_and_no_label(
     assert cli.main(["compile", str(ONNX), "-o", str(output), "--temperature", "2"]) == 0
     assert cli.main(["verify", str(output), str(ONNX), "--calibrate", str(digits[0])]) == 0
     images = np.load(digits[0])
-    cold, warm = fastdigit.predict_proba(images), fastdigit.load(output).predict_proba(images)
+    cold, warm = (fastdigit.load(file).predict_proba(images) for file in (FDM, output))
     assert warm.max(axis=1).mean() < cold.max(axis=1).mean()
     np.testing.assert_array_equal(warm.argmax(axis=1), cold.argmax(axis=1))
 

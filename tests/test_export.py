@@ -14,6 +14,7 @@ import pytest
 
 from export import figures, recipes, to_onnx, train
 from export.batches import network_input
+from export.parity import TOLERANCE
 from export.recipes import RECIPES, Recipe, build_model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
@@ -368,7 +369,7 @@ class TestOnnx:
         images, _ = load_mnist_test()
         for seed in (1, 2):
             model = randomize(build_model(Recipe("seed", activation=activation)), seed)
-            assert to_onnx.verify(convert(model), model, images[:500]) <= to_onnx.TOLERANCE
+            assert to_onnx.verify(convert(model), model, images[:500]) <= TOLERANCE
 
     @pytest.mark.parametrize("axis", [1, 2, 3, -1])
     @pytest.mark.parametrize("padding", ["valid", "same"])

@@ -88,7 +88,7 @@ def test_card_of_the_shipped_model(tmp_path: Path, test_digits: tuple) -> None:
     )
     assert path == tmp_path / "models" / "seed.md"
     text = path.read_text(encoding="utf-8")
-    model = fastdigit.load()
+    model = fastdigit.load(SEED_FDM)
     p, predictions = model.predict_proba(images), model.predict(images)
     wrong = predictions != labels
     n = int(wrong.sum())
@@ -212,7 +212,7 @@ def test_contact_sheet_is_of_the_surest(
     path = write_card(tmp_path, SEED_FDM, test_digits, [result(1, 0.99)], commit="c")
     (images, labels, predictions, confidences, _), *_ = seen
     assert len(images) == 5 and confidences == sorted(confidences, reverse=True)
-    model = fastdigit.load()
+    model = fastdigit.load(SEED_FDM)
     assert [str(label) for label in model.predict(images)] == predictions != labels
     wrong = int((model.predict(test_digits[0]) != test_digits[1]).sum())
     assert f"5 of the {wrong} misread digits" in path.read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from export import compact, to_onnx
 from export.batches import network_input
 from export.calibration import set_temperature, softmax
 from export.compact import compact_model
+from export.parity import TOLERANCE
 from export.recipes import RECIPES, build_model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import UnsupportedError, VerificationError
@@ -150,7 +151,7 @@ def test_a_wrong_temperature_is_found() -> None:
     model = to_onnx.convert_nchw(randomize(build_model(RECIPES["seed"]), seed=3))
     images, _ = load_mnist_test()
     tempered = set_temperature(model, 1.5)
-    assert to_onnx.verify_temperature(tempered, model, 1.5, images[:50]) <= to_onnx.TOLERANCE
+    assert to_onnx.verify_temperature(tempered, model, 1.5, images[:50]) <= TOLERANCE
     with pytest.raises(VerificationError, match="ONNX Runtime and the softmax of its logits"):
         to_onnx.verify_temperature(tempered, model, 1.6, images[:50])
 

@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, help="directory for the labels")
-    parser.add_argument("--model", type=Path, help="a .fdm file; default: the shipped model")
+    parser.add_argument("--model", type=Path, help="a .fdm file; default: that of the package")
     parser.add_argument("--threads", default="auto", help="a number, or auto (%(default)s)")
     options = parser.parse_args()
     threads = options.threads if options.threads == "auto" else int(options.threads)

@@ -28,11 +28,11 @@ from fastdigit.bench.runtimes import (
     ModelFiles,
     OnnxRuntime,
     Runtime,
-    default_files,
     require,
+    shipped_files,
 )
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError, UnsupportedError
-from fastdigit.model import load
+from fastdigit.model import DEFAULT_MODEL, SHIPPED_MODELS, load
 
 __all__ = ["main"]
 
@@ -102,8 +102,8 @@ def _check(
         return
     if options.calibration and options.precision != EIGHT_BIT:
         parser.error("--calibration is for --precision 8bit")
-    if (options.model is None) != (options.onnx is None):
-        parser.error("--model and --onnx go together: the same network in both forms")
+    if options.model not in SHIPPED_MODELS and options.onnx is None:
+        parser.error("--model FILE needs --onnx: the same network in both forms")
     unknown = [name for name in options.runtimes or () if name not in known]
     if unknown and options.runtimes != ("all",):
         parser.error(
@@ -170,7 +170,7 @@ def _run_layers(options: argparse.Namespace) -> int:
     """Show where fastdigit's own time goes."""
     _json_target(options)
     require("rich", "bench")
-    path = options.model or default_files().fdm
+    path = _model_files(options).fdm
     if not path.is_file():
         raise InputError(f"there is no model file {path}")
     data = _data(options, path)
@@ -283,10 +283,16 @@ def _must_be_installed(runtime: type[Runtime]) -> None:
         )
 
 
+def _model_files(options: argparse.Namespace) -> ModelFiles:
+    if options.model in SHIPPED_MODELS:
+        return shipped_files(options.model)
+    return ModelFiles(fdm=Path(options.model), onnx=())
+
+
 def _files(options: argparse.Namespace) -> ModelFiles:
-    files = default_files()
-    if options.model:
-        files = replace(files, fdm=options.model, onnx=tuple(options.onnx))
+    files = _model_files(options)
+    if options.onnx:
+        files = replace(files, onnx=tuple(options.onnx))
     files = replace(files, keras=options.keras, tflite=options.tflite)
     for path in (files.fdm, *files.onnx, files.keras, files.tflite):
         if path is not None and not path.is_file():
@@ -349,14 +355,20 @@ def _parser(
         help="real digits, or uniform noise, to see how much speed depends on the data",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE (-: stdout)")
-    parser.add_argument("--model", type=Path, metavar="FILE", help=".fdm file (default: shipped)")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FILE",
+        help=f"a shipped model ({', '.join(SHIPPED_MODELS)}) or a .fdm file "
+        f"(default: {DEFAULT_MODEL})",
+    )
     parser.add_argument(
         "--onnx",
         type=Path,
         action="append",
         metavar="FILE",
-        help="the network that --model was compiled from; several times: other exports of it, "
-        "each runtime takes its fastest",
+        help="the network that --model was compiled from (default: those shipped with it); several "
+        "times: other exports of it, each runtime takes its fastest",
     )
     for option, readers in (("--keras", "tensorflow and litert"), ("--tflite", "litert")):
         parser.add_argument(option, type=Path, metavar="FILE", help=f"the same for {readers}")

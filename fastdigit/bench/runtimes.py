@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -27,7 +26,7 @@ from fastdigit import __version__
 from fastdigit.bench import convert
 from fastdigit.bench.arrays import FloatArray
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
-from fastdigit.model import DEFAULT_MODEL, load
+from fastdigit.model import DEFAULT_MODEL, load, shipped_file
 
 __all__ = [
     "RUNTIMES",
@@ -35,9 +34,9 @@ __all__ = [
     "ModelFiles",
     "Runtime",
     "Variant",
-    "default_files",
     "onnx_variants",
     "require",
+    "shipped_files",
 ]
 
 Call: TypeAlias = Callable[[], object]
@@ -83,10 +82,13 @@ class ModelFiles:
     classes: int = 10
 
 
-def default_files() -> ModelFiles:
-    """Return the files of the model that ships with the package."""
-    models = Path(str(resources.files("fastdigit"))) / "models"
-    return ModelFiles(fdm=models / f"{DEFAULT_MODEL}.fdm", onnx=(models / f"{DEFAULT_MODEL}.onnx",))
+def shipped_files(name: str = DEFAULT_MODEL) -> ModelFiles:
+    """Return the files of a model that ships with the package: its ONNX as exported comes first,
+    then the one without the units that make no difference, if the network has such."""
+    onnx = (Path(shipped_file(name, suffix)) for suffix in (".onnx", "-compact.onnx"))
+    return ModelFiles(
+        fdm=Path(shipped_file(name)), onnx=tuple(path for path in onnx if path.is_file())
+    )
 
 
 @dataclass(frozen=True)

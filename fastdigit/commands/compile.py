@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, help="a .keras, .h5 or .onnx file")
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
-    add("--classes", metavar="A,B,...", help="a name for each output (default: 0,1,...)")
+    add(
+        "--classes",
+        metavar="A,B,...",
+        help="a name for each output, or @FILE: the names in a file, one a line (default: 0,1,...)",
+    )
     add(
         "--input-range",
         metavar=("LOW", "HIGH"),
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options.source,
         output if options.emit == "fdm" else None,
         name=options.name,
-        classes=options.classes.split(",") if options.classes else None,
+        classes=_classes(options.classes),
         input_range=tuple(options.input_range),
         precision=options.precision,
         temperature=options.temperature,
@@ -66,3 +70,11 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     print(f"{output}: {len(result.data):,} bytes")
     return 0
+
+
+def _classes(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    if text.startswith("@"):
+        return Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    return text.split(",")

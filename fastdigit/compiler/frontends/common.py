@@ -38,7 +38,7 @@ class Imported:
     graph
         The network; its input is channels-last.
     kind
-        "keras" or "onnx".
+        "keras", "onnx" or "savedmodel".
     name
         Name of the model in the source.
     source_shape
@@ -66,6 +66,8 @@ class GraphBuilder:
         self.input = input_name
         self.shapes: dict[str, Shape] = {input_name: shape}
         self.nodes: list[Node] = []
+        #: The node that writes a value.
+        self.producers: dict[str, Node] = {}
 
     def add(self, name: str, op: Op, *sources: str) -> str:
         """Append ``op`` reading values ``sources``; return the name of the value it writes."""
@@ -74,7 +76,8 @@ class GraphBuilder:
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
         self.shapes[value] = shape
-        self.nodes.append(Node(name, op, sources, value))
+        self.producers[value] = node = Node(name, op, sources, value)
+        self.nodes.append(node)
         return value
 
     def concat(self, name: str, axis: int, sources: Sequence[str]) -> str:

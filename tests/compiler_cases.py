@@ -116,6 +116,8 @@ class OnnxNet:
             self.weights,
         )
         opsets = [helper.make_opsetid("", self.opset)]
+        if any(node.domain == "ai.onnx.ml" for node in self.nodes):
+            opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         model = onnx.shape_inference.infer_shapes(model)
         if not model.graph.output[0].type.tensor_type.HasField("shape"):

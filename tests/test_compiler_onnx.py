@@ -771,6 +771,30 @@ def test_refuses_another_domain():
         import_model(model)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_scaler(size):
+    """Of the domain ai.onnx.ml, which scikit-learn's StandardScaler becomes."""
+
+    def model(shape):
+        net = OnnxNet(shape)
+        offset, scale = ([float(x) for x in row] for row in net.rng.normal(size=(2, size)))
+        net.add("Scaler", None, domain="ai.onnx.ml", offset=offset, scale=scale)
+        return net.add("Flatten").gemm(4, 3).model()
+
+    assert ops(compiled(model(("N", 4)))) == ["DENSE"]
+    with pytest.raises(UnsupportedError, match="offsets for shape"):
+        import_model(model(("N", 2, 2)))
+
+
+def test_the_numbers_beside_labels_are_the_output():
+    net = OnnxNet(("N", 4)).gemm(4, 3).add("Softmax")
+    scores = net.last
+    model = net.add("ArgMax", None, axis=1).model()
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.output.append(onnx.helper.make_tensor_value_info(scores, 1, ("N", 3)))
+    assert ops(compiled(model)) == ["DENSE", "SOFTMAX"]
+
+
 def test_refuses_a_second_output_of_a_node():
     net = image_net().add("MaxPool", kernel_shape=[2, 2])
     net.nodes[-1].output.append("indices")
@@ -787,7 +811,7 @@ def test_refuses_several_inputs_or_outputs():
     with pytest.raises(UnsupportedError, match=r"inputs \['input', 'more'\]; supported is one"):
         import_model(two_inputs)
     model.graph.output.append(onnx.helper.make_tensor_value_info("input", 1, ("N", 2, 6, 6)))
-    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one"):
+    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one, or"):
         import_model(model)
 
 

@@ -105,7 +105,7 @@ def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     if isinstance(model, SavedModel):
         name, run = _tensorflow_runner(model)
     elif imported.kind == "onnx":
-        name, run = _onnx_runner(model.SerializeToString())
+        name, run = _onnx_runner(model.SerializeToString(), imported.source_output)
     else:
         name, run = _keras_runner(model, imported)
     return name, lambda images: run(_as_source(images, imported))
@@ -122,7 +122,8 @@ def _as_source(images: F32, imported: Imported) -> F32:
     return np.ascontiguousarray(images.reshape(len(images), *imported.source_shape))
 
 
-def _onnx_runner(data: bytes) -> tuple[str, Runner]:
+def _onnx_runner(data: bytes, output: str | None = None) -> tuple[str, Runner]:
+    """Run an output of a model, by default its first."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -134,9 +135,10 @@ def _onnx_runner(data: bytes) -> tuple[str, Runner]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
+    wanted = output or session.get_outputs()[0].name
 
     def run(images: F32) -> NDArray[Any]:
-        result: NDArray[Any] = session.run(None, {source.name: images})[0]
+        result: NDArray[Any] = session.run([wanted], {source.name: images})[0]
         return result
 
     batch = source.shape[0]

@@ -46,6 +46,8 @@ class Imported:
     source_layout
         "NHWC" or "NCHW": how the source orders an image of rank 3. The compiled model always takes
         NHWC.
+    source_output
+        Name of the output that was read, where the source may have several.
     """
 
     graph: Graph
@@ -53,6 +55,7 @@ class Imported:
     name: str
     source_shape: Shape
     source_layout: str = "NHWC"
+    source_output: str | None = None
 
 
 class GraphBuilder:

@@ -101,7 +101,7 @@ def import_onnx(model: Any) -> Imported:
     importer = _Importer(model.graph)
     graph, layout = _channels_last(importer.run())
     shape = importer.source_shape
-    return Imported(graph, "onnx", str(model.graph.name), shape, layout)
+    return Imported(graph, "onnx", str(model.graph.name), shape, layout, importer.output)
 
 
 def _import_onnx() -> Any:
@@ -226,15 +226,13 @@ class _Importer:
         self.env: dict[str, Constant | str | Moments | _Rows | None] = {"": None}
         self._placed: dict[Moments, str] = {}
         self.batch: int | None = None
+        self.output = self._choose_output()
         self._read_initializers()
         self.source_shape = self._read_input()
         self.builder = GraphBuilder("input", self.source_shape)
 
     def run(self) -> Graph:
-        if len(self.graph.output) != 1:
-            names = [output.name for output in self.graph.output]
-            raise UnsupportedError(f"the model has outputs {names}; supported is one")
-        output = self.graph.output[0].name
+        output = self.output
         for node in self._reachable(output):
             self._convert(node)
         value = self.env.get(output)
@@ -250,6 +248,36 @@ class _Importer:
 
     def shape(self, value: str) -> Shape:
         return self.builder.shapes[value]
+
+    def _choose_output(self) -> str:
+        """Return the only output, or the only one of float numbers: a classifier of scikit-learn
+        returns its label too."""
+        from onnx import TensorProto
+
+        outputs = list(self.graph.output)
+        kinds = {output.name: output.type.WhichOneof("value") for output in outputs}
+        for output in outputs:
+            if kinds[output.name] == "sequence_type":
+                raise UnsupportedError(
+                    f"the output {output.name!r} is a sequence; supported is a tensor. If this is "
+                    "a classifier of scikit-learn, convert it without ZipMap: "
+                    "to_onnx(model, images[:1], options={'zipmap': False})"
+                )
+        if len(outputs) > 1:
+            numbers = [
+                output
+                for output in outputs
+                if output.type.tensor_type.elem_type == TensorProto.FLOAT
+            ]
+            if len(numbers) != 1:
+                raise UnsupportedError(
+                    f"the model has outputs {list(kinds)}; supported is one, or one of type FLOAT "
+                    "beside labels"
+                )
+            outputs = numbers
+        if not outputs:
+            raise ModelFormatError("the model has no output")
+        return str(outputs[0].name)
 
     def _read_initializers(self) -> None:
         from onnx import numpy_helper
@@ -300,7 +328,7 @@ class _Importer:
         from onnx import helper
 
         name = f"node {(node.name or node.output[0])!r} ({node.op_type})"
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in _OTHER_DOMAINS:
             raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
         if extra := [out for out in node.output[1:] if out and out in self._wanted]:
             raise UnsupportedError(f"{name}: output {extra[0]!r} is used; supported is the first")
@@ -1041,6 +1069,18 @@ def _convert_pad(importer: _Importer, operator: _Operator) -> str:
     return importer.emit(operator, Pad(tuple(widths[axis] for axis in range(1, rank)), fill))
 
 
+def _convert_scaler(importer: _Importer, operator: _Operator) -> str:
+    """``(x - offset) * scale``, as scikit-learn's StandardScaler."""
+    shape = importer.shape(operator.value())
+    offset, scale = (
+        np.asarray(operator.attributes.get(name, default), np.float64)
+        for name, default in (("offset", [0.0]), ("scale", [1.0]))
+    )
+    if len(shape) != 1 or any(given.size not in (1, shape[0]) for given in (offset, scale)):
+        raise operator.refuse(f"{offset.size} offsets for shape {shape}", "one for each feature")
+    return importer.emit(operator, Binary("add", -offset), Binary("mul", scale))
+
+
 _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str | Moments]] = {
     "Add": _convert_arithmetic,
     "AveragePool": _convert_pool,
@@ -1080,6 +1120,7 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str | Moments]] = {
     "ReduceSum": _convert_reduce,
     "Relu": _activation("relu"),
     "Reshape": _convert_reshape,
+    "Scaler": _convert_scaler,
     "Selu": _convert_selu,
     "Sigmoid": _activation("sigmoid"),
     "Softmax": _convert_softmax,
@@ -1092,6 +1133,9 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str | Moments]] = {
     "Transpose": _convert_transpose,
     "Unsqueeze": _convert_unsqueeze,
 }
+
+#: Operators of another domain that are known.
+_OTHER_DOMAINS = frozenset({("ai.onnx.ml", "Scaler")})
 
 #: Of quantized models, beside those whose name says so.
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")

@@ -760,6 +760,55 @@ def test_refuses(net, message):
         optimize(import_model(net.model(check=False)).graph)
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+def test_refuses_quantized_models(form, tmp_path):
+    """As ONNX Runtime's own tools quantize them."""
+    from onnxruntime import quantization
+
+    net = OnnxNet(("N", 1, 8, 8)).conv(1, 8, (3, 3)).add("Relu").add("MaxPool", kernel_shape=[2, 2])
+    source, path = tmp_path / "source.onnx", tmp_path / "quantized.onnx"
+    onnx.save(net.add("Flatten").gemm(200, 8).add("Relu").gemm(8, 3).model(), source)
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.left = iter([{"input": np.random.default_rng(0).random((4, 1, 8, 8), np.float32)}])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    if form == "dynamic":
+        quantization.quantize_dynamic(source, path)
+    else:
+        kind = quantization.QuantFormat[form]
+        quantization.quantize_static(source, path, Reader(), quant_format=kind)
+    with pytest.raises(
+        UnsupportedError, match="the model is quantized; compile the model in float32"
+    ):
+        import_model(open_source(path))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "domain"),
+    [
+        *[(op, "") for op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")],
+        *[(op, "") for op in ("DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear")],
+        *[(op, "com.microsoft") for op in ("QLinearAdd", "QGemm", "DynamicQuantizeMatMul")],
+    ],
+)
+def test_refuses_each_quantized_operator_by_name(op_type, domain, monkeypatch):
+    net = OnnxNet(("N", 4))
+    net.nodes.append(onnx.helper.make_node("Relu", ["input"], ["x"]))
+    net.nodes.append(onnx.helper.make_node(op_type, ["x"], ["y"], "q", domain=domain))
+    net.last = "y"
+    # What its other inputs are does not matter here.
+    monkeypatch.setattr("fastdigit.compiler.frontends.onnx._check", lambda model: None)
+    model = net.model(check=False, infer=False)
+    with pytest.raises(
+        UnsupportedError, match=rf"'q' \({op_type}\) is not supported: the model is q"
+    ):
+        import_model(model)
+
+
 def test_refuses_another_domain():
     net = OnnxNet(("N", 4))
     net.nodes.append(onnx.helper.make_node("Gelu", ["input"], ["y"], "g"))

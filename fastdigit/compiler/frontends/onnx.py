@@ -328,6 +328,11 @@ class _Importer:
         from onnx import helper
 
         name = f"node {(node.name or node.output[0])!r} ({node.op_type})"
+        if _is_quantized(node.op_type):
+            raise UnsupportedError(
+                f"{name} is not supported: the model is quantized; compile the model in "
+                "float32, which precision='int8' quantizes"
+            )
         if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in _OTHER_DOMAINS:
             raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
         if extra := [out for out in node.output[1:] if out and out in self._wanted]:
@@ -408,11 +413,6 @@ class _Importer:
                     raise UnsupportedError(f"{operator.name}: {error}") from error
         elif operator.op_type in _CONVERTERS:
             return _CONVERTERS[operator.op_type](self, operator)
-        if "Quantize" in operator.op_type or operator.op_type in _INTEGER_OPERATORS:
-            raise UnsupportedError(
-                f"{operator.name} is not supported: the model is quantized; compile the model in "
-                "float32, which precision='int8' quantizes"
-            )
         raise UnsupportedError(
             f"{operator.name} is not supported; supported are {', '.join(SUPPORTED_OPERATORS)}"
         )
@@ -1137,8 +1137,17 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str | Moments]] = {
 #: Operators of another domain that are known.
 _OTHER_DOMAINS = frozenset({("ai.onnx.ml", "Scaler")})
 
-#: Of quantized models, beside those whose name says so.
-_INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
+#: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.
+_INTEGER_OPERATORS = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulNBits", "QAttention", "QGemm"}
+)
+
+
+def _is_quantized(op_type: str) -> bool:
+    return (
+        "quant" in op_type.lower() or op_type.startswith("QLinear") or op_type in _INTEGER_OPERATORS
+    )
+
 
 #: Operators on images; those of :data:`EVALUATORS`, Constant and Shape are read on constants too.
 SUPPORTED_OPERATORS = tuple(_CONVERTERS)

@@ -90,12 +90,13 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
 
 
 def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) -> Compiled:
-    """Compile a Keras model or an ONNX file to a ``.fdm`` file, verified against its source.
+    """Compile a Keras, ONNX or TensorFlow model to a ``.fdm`` file, verified against its source.
 
     Parameters
     ----------
     source
-        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
+        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file or of the directory
+        of a SavedModel.
     output
         Where to write the compiled model. It is written only if its results agree with the
         source's. None: nowhere.

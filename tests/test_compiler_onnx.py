@@ -186,6 +186,37 @@ def test_reductions_over_an_image(opset, keepdims, op_type):
     assert ops(compiled(net)) == ["CONV2D", "DENSE"]
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [1, 3], [2, 3], [1, 2, 3]])
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax", "ReduceSum"])
+def test_reductions_over_any_axes(op_type, axes, opset):
+    """The mean is also used beside its value, as in attention to positions."""
+    old = opset < (13 if op_type == "ReduceSum" else 18)
+    net = OnnxNet(("N", 3, 6, 5), opset).conv(3, 4, (3, 3))
+    x, inputs = net.last, (None,) if old else (None, np.array(axes))
+    net.add(op_type, *inputs, **({"axes": axes} if old else {})).add("Sigmoid")
+    compiled(net.add("Mul", x, net.last).add("Flatten").gemm(48, 2))
+    if axes != [1, 2, 3]:
+        net.add(op_type, x, *inputs[1:], keepdims=0, **({"axes": axes} if old else {}))
+        shape = [size for axis, size in enumerate((4, 4, 3), start=1) if axis not in axes]
+        compiled(net.add("Flatten").gemm(int(np.prod(shape)), 2))
+
+
+def test_means_in_arithmetic():
+    """Of formulas that are no normalization, each value is computed as it stands."""
+    net = OnnxNet(("N", 3, 6, 5), 13).conv(3, 4, (3, 3))
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=[1]).last
+    deviation = net.add("Sub", x, mean).last
+    variance = net.add("Mul", net.last, net.last).add("ReduceMean", None, axes=[1]).last
+    net.add("Add", variance, np.float32(0.5)).add("Mul", None, x).add("Add", None, deviation)
+    net.add("Neg").add("Sub", np.float32(2), net.last)
+    half = net.add("Mul", mean, np.float32(0.5)).add("Sub", net.last, np.float32(1)).last
+    net.add("Add", half, x).add("Div", None, np.float32(4)).add("Mul", None, deviation)
+    program = compiled(net.add("Flatten").gemm(48, 2))
+    assert "LAYERNORM" not in ops(program)
+
+
 def test_a_head_without_a_dense_layer():
     net = OnnxNet(("N", 1, 9, 9)).conv(1, 4, (3, 3)).add("Relu").conv(4, 3, (3, 3))
     program = compiled(net.add("GlobalAveragePool").add("Flatten").add("Softmax"))
@@ -452,6 +483,121 @@ def test_layer_normalization(axis, bias):
     assert "LAYERNORM" in ops(program)
 
 
+def pieces_of_torch(net, axes, gamma, beta):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta"""
+    x = net.last
+    centred = net.add("ReduceMean", x, axes=axes).add("Sub", x, net.last).last
+    net.add("Pow", centred, np.float32(2)).add("ReduceMean", None, axes=axes)
+    deviation = net.add("Add", None, np.float32(1e-3)).add("Sqrt").last
+    return net.add("Div", centred, deviation).add("Mul", None, gamma).add("Add", None, beta)
+
+
+def pieces_of_keras(net, axes, gamma, beta):
+    """x * r + (beta - mean * r), where r = gamma / sqrt(variance + epsilon)"""
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=axes).last
+    net.add("Sub", x, mean).add("Mul", net.last, net.last).add("ReduceMean", None, axes=axes)
+    net.add("Add", None, np.float32(1e-3)).add("Sqrt").add("Reciprocal")
+    r = net.add("Mul", None, gamma).last
+    scaled = net.add("Mul", x, r).last
+    net.add("Neg", mean).add("Mul", None, r).add("Add", None, beta)
+    return net.add("Add", scaled, net.last)
+
+
+def pieces_by_power(net, axes, gamma, beta):
+    """beta - (mean - x) * gamma * (variance + epsilon) ** -0.5"""
+    x = net.last
+    negated = net.add("ReduceMean", x, axes=axes).add("Sub", net.last, x).last
+    net.add("Neg", negated).add("Identity").add("Mul", net.last, net.last)
+    net.add("ReduceMean", None, axes=axes).add("Add", None, np.float32(1e-3))
+    inverse = net.add("Pow", None, np.float32(-0.5)).last
+    net.add("Mul", inverse, negated).add("Mul", gamma, net.last)
+    return net.add("Sub", beta, net.last)
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [-1], [1, 2], [3, 1], [2, 3], [1, 2, 3]])
+@pytest.mark.parametrize("pieces", [pieces_of_torch, pieces_of_keras, pieces_by_power])
+@pytest.mark.parametrize("per", ["mean", "channel", "nothing"])
+def test_layer_normalization_in_pieces(pieces, axes, per):
+    shape = (4, 5, 3)
+    net = OnnxNet(("N", *shape), 13).add("Relu")
+    own = [size if axis + 1 in [a % 4 for a in axes] else 1 for axis, size in enumerate(shape)]
+    dims = {"mean": [1, *own], "channel": [4, 1, 1], "nothing": []}[per]
+    pieces(net, axes, *(net.rng.normal(size=dims).astype(np.float32) for _ in range(2)))
+    program = compiled(net.add("Flatten").gemm(60, 2))
+    assert ops(program).count("LAYERNORM") == 1
+    assert "POOL2D" not in ops(program)
+
+
+def test_layer_normalization_in_pieces_across_transposes():
+    """Means are moved to the other layout by a Transpose or a Reshape, as tf2onnx does."""
+    net = OnnxNet(("N", 3, 5, 4), 13).conv(3, 4, (2, 2))
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=[1]).last
+    net.add("Sub", x, mean).add("Mul", net.last, net.last).add("ReduceMean", None, axes=[1])
+    net.add("Add", None, np.float32(1e-3)).add("Sqrt").add("Reciprocal")
+    net.add("Reshape", None, np.array([-1, 4, 3, 1])).add("Mul", None, net.rng.normal(size=4))
+    r = net.last
+    moved = net.add("Transpose", x, perm=[0, 2, 3, 1]).add("Mul", None, r).last
+    net.add("Neg", mean).add("Transpose", None, perm=[0, 2, 3, 1]).add("Mul", None, r)
+    program = compiled(net.add("Add", moved, net.last).add("Flatten").gemm(48, 2))
+    assert ops(program) == ["CONV2D", "LAYERNORM", "DENSE"]
+
+
+def test_refuses_to_divide_by_a_deviation_alone():
+    net = OnnxNet(("N", 4, 3, 3), 13)
+    net.add("ReduceMean", "input", axes=[1]).add("Sub", "input", net.last)
+    net.add("Pow", None, np.float32(2)).add("ReduceMean", None, axes=[1]).add("Sqrt")
+    net.add("Div", "input", net.last).add("Flatten")
+    with pytest.raises(UnsupportedError, match="square root of a variance; supported is layer"):
+        import_model(net.model())
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 6)])
+def test_instance_normalization(shape):
+    net = OnnxNet(("N", *shape)).add("Relu")
+    net.add("InstanceNormalization", None, *net.rng.normal(size=(2, 4)), epsilon=1e-3)
+    assert "LAYERNORM" in ops(compiled(net.add("Flatten").gemm(int(np.prod(shape)), 3)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_normalization(groups):
+    net = OnnxNet(("N", 4, 5, 3), 21).add("Relu")
+    net.add(
+        "GroupNormalization", None, *net.rng.normal(size=(2, 4)), num_groups=groups, epsilon=1e-3
+    )
+    assert ops(compiled(net.add("Flatten").gemm(60, 3))).count("LAYERNORM") == 1
+
+
+@pytest.mark.parametrize("rows", [-1, "computed"])
+def test_a_dense_layer_of_pixels_as_rows(rows):
+    """As tf2onnx has it: (N, h, w, c) becomes (N h w, c), is multiplied, and becomes an image."""
+    net = OnnxNet(("N", 5, 6, 3), 13)
+    target = np.array([-1, 3])
+    if rows == "computed":
+        net.add("Shape", "input").add("Slice", None, *map(np.array, ([0], [3])))
+        net.add("ReduceProd", None, axes=[0]).add("Concat", None, np.array([3]), axis=0)
+        target = net.last
+    net.add("Reshape", "input", target).add("MatMul", None, net.rng.normal(size=(3, 4)))
+    net.add("Add", None, net.rng.normal(size=4)).add("Relu").gemm(4, 2)
+    net.add("Reshape", None, np.array([-1, 5, 6, 2])).add("Flatten")
+    assert ops(compiled(net.gemm(60, 2))) == ["CONV2D", "CONV2D", "DENSE"]
+
+
+def test_refuses_other_work_on_rows():
+    net = OnnxNet(("N", 5, 6, 3), 13).add("Reshape", None, np.array([-1, 3]))
+    with pytest.raises(UnsupportedError, match="output 'x0' has several rows for an image"):
+        import_model(net.model())
+    with pytest.raises(UnsupportedError, match="with the rows of an image"):
+        import_model(net.add("Softmax").model())
+
+
+def test_refuses_operators_that_the_exporter_left():
+    net = OnnxNet(("N", 5)).add("Erfc")
+    with pytest.raises(UnsupportedError, match=r"'erfc0' \(Erfc\): ONNX has no such operator"):
+        import_model(net.model(check=False))
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_softmax_along_any_axis(axis):
     net = OnnxNet(("N", 2, 6, 6)).conv(2, 3, (3, 3)).add("Softmax", axis=axis)
@@ -577,7 +723,17 @@ def image_net(channels=2):
         (image_net().add("Div", None, np.float32(0)), "or by zero"),
         (image_net().add("LeakyRelu", alpha=-0.5), "alpha=-0.5"),
         (image_net().add("Mul", None, np.float32(np.nan)), "not finite"),
-        (image_net().add("ReduceMean", None, np.array([1])), "one over the image"),
+        (image_net().add("ReduceMean", None, np.array([0, 1])), r"axes \[0, 1\] of rank 4"),
+        (
+            image_net().add("ReduceMean", None, np.array([1, 2, 3]), keepdims=0),
+            "a single number as the result",
+        ),
+        (
+            OnnxNet(("N", 2, 6, 6), 21).add(
+                "GroupNormalization", None, np.ones(2), np.ones(2), num_groups=3
+            ),
+            "3 groups of 2 channels",
+        ),
         (OnnxNet(("N", 2, 6)).add("GlobalMaxPool"), "an input of 1 spatial dimensions"),
         (OnnxNet(("N", 6)).add("Gemm", None, np.ones((6, 2)), transA=1), "transA=1"),
         (OnnxNet(("N", 6)).add("MatMul", np.ones((6, 6)), "input"), "input 0 is a constant"),
@@ -604,6 +760,55 @@ def test_refuses(net, message):
         optimize(import_model(net.model(check=False)).graph)
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+def test_refuses_quantized_models(form, tmp_path):
+    """As ONNX Runtime's own tools quantize them."""
+    from onnxruntime import quantization
+
+    net = OnnxNet(("N", 1, 8, 8)).conv(1, 8, (3, 3)).add("Relu").add("MaxPool", kernel_shape=[2, 2])
+    source, path = tmp_path / "source.onnx", tmp_path / "quantized.onnx"
+    onnx.save(net.add("Flatten").gemm(200, 8).add("Relu").gemm(8, 3).model(), source)
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.left = iter([{"input": np.random.default_rng(0).random((4, 1, 8, 8), np.float32)}])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    if form == "dynamic":
+        quantization.quantize_dynamic(source, path)
+    else:
+        kind = quantization.QuantFormat[form]
+        quantization.quantize_static(source, path, Reader(), quant_format=kind)
+    with pytest.raises(
+        UnsupportedError, match="the model is quantized; compile the model in float32"
+    ):
+        import_model(open_source(path))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "domain"),
+    [
+        *[(op, "") for op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")],
+        *[(op, "") for op in ("DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear")],
+        *[(op, "com.microsoft") for op in ("QLinearAdd", "QGemm", "DynamicQuantizeMatMul")],
+    ],
+)
+def test_refuses_each_quantized_operator_by_name(op_type, domain, monkeypatch):
+    net = OnnxNet(("N", 4))
+    net.nodes.append(onnx.helper.make_node("Relu", ["input"], ["x"]))
+    net.nodes.append(onnx.helper.make_node(op_type, ["x"], ["y"], "q", domain=domain))
+    net.last = "y"
+    # What its other inputs are does not matter here.
+    monkeypatch.setattr("fastdigit.compiler.frontends.onnx._check", lambda model: None)
+    model = net.model(check=False, infer=False)
+    with pytest.raises(
+        UnsupportedError, match=rf"'q' \({op_type}\) is not supported: the model is q"
+    ):
+        import_model(model)
+
+
 def test_refuses_another_domain():
     net = OnnxNet(("N", 4))
     net.nodes.append(onnx.helper.make_node("Gelu", ["input"], ["y"], "g"))
@@ -613,6 +818,30 @@ def test_refuses_another_domain():
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(UnsupportedError, match=r"'g' \(Gelu\): domain 'com.microsoft'"):
         import_model(model)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_scaler(size):
+    """Of the domain ai.onnx.ml, which scikit-learn's StandardScaler becomes."""
+
+    def model(shape):
+        net = OnnxNet(shape)
+        offset, scale = ([float(x) for x in row] for row in net.rng.normal(size=(2, size)))
+        net.add("Scaler", None, domain="ai.onnx.ml", offset=offset, scale=scale)
+        return net.add("Flatten").gemm(4, 3).model()
+
+    assert ops(compiled(model(("N", 4)))) == ["DENSE"]
+    with pytest.raises(UnsupportedError, match="offsets for shape"):
+        import_model(model(("N", 2, 2)))
+
+
+def test_the_numbers_beside_labels_are_the_output():
+    net = OnnxNet(("N", 4)).gemm(4, 3).add("Softmax")
+    scores = net.last
+    model = net.add("ArgMax", None, axis=1).model()
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.output.append(onnx.helper.make_tensor_value_info(scores, 1, ("N", 3)))
+    assert ops(compiled(model)) == ["DENSE", "SOFTMAX"]
 
 
 def test_refuses_a_second_output_of_a_node():
@@ -631,7 +860,7 @@ def test_refuses_several_inputs_or_outputs():
     with pytest.raises(UnsupportedError, match=r"inputs \['input', 'more'\]; supported is one"):
         import_model(two_inputs)
     model.graph.output.append(onnx.helper.make_tensor_value_info("input", 1, ("N", 2, 6, 6)))
-    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one"):
+    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one, or"):
         import_model(model)
 
 

@@ -1,4 +1,4 @@
-"""``fastdigit compile``: from a Keras or ONNX file to a verified ``.fdm`` file."""
+"""``fastdigit compile``: from Keras, ONNX or a SavedModel to a verified ``.fdm`` file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="a .keras, .h5 or .onnx file")
+    add("source", type=Path, help="a .keras, .h5 or .onnx file, or a SavedModel's directory")
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
     add(
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    output = options.output or options.source.with_suffix(f".{options.emit}")
+    output = options.output or _default_output(options.source, f".{options.emit}")
     result = fastdigit.compile(
         options.source,
         output if options.emit == "fdm" else None,
@@ -78,3 +78,9 @@ def _classes(text: str | None) -> list[str] | None:
     if text.startswith("@"):
         return Path(text[1:]).read_text(encoding="utf-8").splitlines()
     return text.split(",")
+
+
+def _default_output(source: Path, suffix: str) -> Path:
+    if source.is_dir():  # its name may have a dot that begins no suffix
+        return source.parent / f"{source.resolve().name}{suffix}"
+    return source.with_suffix(suffix)

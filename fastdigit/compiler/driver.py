@@ -112,7 +112,7 @@ def compile_model(
     ----------
     source
         A Keras model, an ONNX ``ModelProto``, or the path of a ``.keras``, ``.h5`` or ``.onnx``
-        file.
+        file or of a SavedModel's directory.
     output
         Path of the model file, which is replaced at once or not at all; None: write nothing.
     engine

@@ -13,6 +13,7 @@ from fastdigit.compiler.passes.absorb_padding import absorb_padding
 from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
 from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
+from fastdigit.compiler.passes.fit_ranks import fit_ranks
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
 from fastdigit.compiler.passes.fuse_activations import fuse_activations
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
@@ -80,6 +81,7 @@ def optimize(
     simplify = tuple(step for step in SIMPLIFY if compact or step is not remove_dead_units)
     graph = remove_identities(graph)
     verify(graph)
+    graph = _run(fit_ranks, graph, observe)
     graph = _simplify(graph, simplify, observe)
     for step in FUSE:
         graph = _run(step, graph, observe)

@@ -56,6 +56,133 @@ def test_seed_network():
     assert program.meta["source"] == {"kind": "onnx", "layout": "NCHW", "shape": [1, 28, 28]}
 
 
+def same(net, expect, shape=None, **options):
+    """Compile, compare with ONNX Runtime (as compiling does), and expect these operators."""
+    program = compiled(net, **options)
+    assert ops(program) == expect.split()
+    if shape is not None:
+        assert program.records[0].output_shape == shape
+    return program
+
+
+def test_a_sequence_of_convolutions_is_one_op_a_layer():
+    net = OnnxNet(("N", 3, 20))
+    net.add("Conv", None, net.rng.normal(size=(8, 3, 5)), net.rng.normal(size=8), pads=[2, 1])
+    net.batchnorm(8).add("Relu").add("MaxPool", kernel_shape=[2], strides=[2], pads=[1, 0])
+    net.add("Conv", None, net.rng.normal(size=(8, 4, 3)), group=2, dilations=[2], strides=[2])
+    net.add("GlobalAveragePool").add("Flatten").gemm(8, 3).add("Softmax")
+    program = same(net, "TRANSPOSE CONV2D CONV2D POOL2D DENSE SOFTMAX", (1, 3, 20))
+    assert program.meta["source"] == {"kind": "onnx", "layout": "NHWC", "shape": [3, 20]}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"auto_pad": "SAME_UPPER", "strides": [2]},
+        {"auto_pad": "SAME_LOWER", "strides": [2]},
+        {"auto_pad": "VALID"},
+        {"pads": [2, 0], "dilations": [2]},
+    ],
+    ids=str,
+)
+def test_windows_of_sequences(attributes):
+    net = OnnxNet(("N", 3, 11))
+    net.add("Conv", None, net.rng.normal(size=(4, 3, 4)), **attributes).add("Sigmoid")
+    program = same(net, "TRANSPOSE CONV2D TRANSPOSE")
+    assert program.meta["output"]["shape"][0] == 4
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("extra", [{}, {"ceil_mode": 1}, {"count_include_pad": 1}], ids=str)
+def test_pooling_of_sequences(kind, extra):
+    if kind == "MaxPool" and "count_include_pad" in extra:
+        return
+    window = {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}
+    net = OnnxNet(("N", 3, 12)).add("Relu").add(kind, **window, **extra)
+    program = compiled(net)
+    assert program.meta["output"]["shape"] == [3, 7 if "ceil_mode" in extra else 6]
+
+
+@pytest.mark.parametrize("layout", ["unsqueezed", "reshaped"])
+def test_pooling_of_sequences_as_images(layout):
+    """As exporters write it for runtimes that have two dimensions only."""
+    net = OnnxNet(("N", 3, 12)).add("Relu")
+    if layout == "unsqueezed":
+        net.add("Unsqueeze", None, np.array([2]))
+    else:
+        net.add("Reshape", None, np.array([0, 3, 1, 12]))
+    net.add("AveragePool", kernel_shape=[1, 2], strides=[1, 2]).add("Squeeze", None, np.array([2]))
+    assert ops(compiled(net)).count("POOL2D") == 1
+
+
+def test_a_mixer_of_tokens():
+    """Layer normalization, products along both axes, and sums, on (tokens, channels)."""
+    net = OnnxNet(("N", 6, 8))
+    for _ in range(2):
+        x = net.last
+        net.add("LayerNormalization", None, net.rng.normal(size=8), net.rng.normal(size=8))
+        net.add("Transpose", perm=[0, 2, 1]).add("MatMul", None, net.rng.normal(size=(6, 6)) / 3)
+        net.add("Gelu" if net.opset >= 20 else "Tanh").add("Transpose", perm=[0, 2, 1])
+        net.add("Add", x, net.last)
+        x = net.last
+        net.add("MatMul", None, net.rng.normal(size=(8, 16)) / 4).add("Add", None, np.ones(16))
+        net.add("Relu").add("MatMul", None, net.rng.normal(size=(16, 8)) / 4).add("Add", x, None)
+    net.add("ReduceMean", None, np.array([1]), keepdims=0).gemm(8, 3).add("Softmax")
+    program = compiled(net)
+    assert program.records[0].output_shape == (1, 6, 8)
+    assert ops(program).count("TRANSPOSE") == 4 and ops(program).count("CONV2D") == 6
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [2, 3], [1, 2, 3]], ids=str)
+def test_reductions(op, keep, axes):
+    given = [np.array(axes)] if op == "ReduceMean" else []
+    attributes = {} if given else {"axes": axes}
+    net = OnnxNet(("N", 4, 5, 6), 18 if given else 17).add("Tanh")
+    net.add(op, None, *given, keepdims=keep, **attributes)
+    if keep or len(axes) < 3:
+        net.add("Sigmoid")
+    assert "POOL2D" in ops(compiled(net))
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [1, 2]], ids=str)
+def test_reductions_of_sequences(axes):
+    net = OnnxNet(("N", 4, 5)).add("Tanh").add("ReduceMean", None, np.array(axes), keepdims=1)
+    assert "POOL2D" in ops(compiled(net.add("Relu")))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        OnnxNet(("N", 4, 6)).add("Softmax", axis=1),
+        OnnxNet(("N", 4, 6)).add("Pad", None, np.array([0, 1, 0, 0, 0, 2]), np.float32(0.5)),
+        OnnxNet(("N", 4, 6)).batchnorm(4).add("Relu"),
+        OnnxNet(("N", 4, 6)).add("PRelu", None, np.array([[0.5], [-1], [2], [0]])),
+        OnnxNet(("N", 4, 6)).add("Concat", "input", "input", axis=1).add("Tanh"),
+        OnnxNet(("N", 4, 6)).add("Concat", "input", "input", axis=-1).add("Tanh"),
+        OnnxNet(("N", 4, 6)).add("LayerNormalization", None, np.ones((4, 6)), axis=1),
+        OnnxNet(("N", 4, 6)).add("Reshape", None, np.array([0, 6, 4])).add("Tanh"),
+        OnnxNet(("N", 24)).add("Reshape", None, np.array([0, 6, 4])).add("Softmax"),
+        OnnxNet(("N", 6, 4, 5)).add("MatMul", None, np.ones((5, 3))),
+        OnnxNet(("N", 6, 1)).add("Tanh").add("Squeeze", None, np.array([2])),
+        OnnxNet(("N", 8, 3, 3))  # a shuffle of channels
+        .add("Reshape", None, np.array([0, 2, 4, 3, 3]))
+        .add("Transpose", perm=[0, 2, 1, 3, 4])
+        .add("Reshape", None, np.array([0, 8, 3, 3]))
+        .conv(8, 2, (1, 1)),
+        OnnxNet(("N", 8, 3, 3))  # pixels from channels
+        .add("Reshape", None, np.array([0, 2, 2, 2, 3, 3]))
+        .add("Transpose", perm=[0, 1, 4, 2, 5, 3])
+        .add("Reshape", None, np.array([0, 2, 6, 6]))
+        .conv(2, 2, (1, 1)),
+    ],
+    ids=lambda net: "-".join(node.op_type for node in net.nodes),
+)
+def test_values_of_any_rank(net):
+    compiled(net)
+
+
 @pytest.mark.parametrize("opset", [13, 14, 15, 16, 17, 19, 20, 21, 22])
 def test_opsets(opset):
     net = OnnxNet(("N", 1, 8, 8), opset)
@@ -734,7 +861,8 @@ def image_net(channels=2):
             ),
             "3 groups of 2 channels",
         ),
-        (OnnxNet(("N", 2, 6)).add("GlobalMaxPool"), "an input of 1 spatial dimensions"),
+        (OnnxNet(("N", 6)).add("GlobalMaxPool"), "an input of 0 spatial dimensions"),
+        (OnnxNet(("N", 2, 1)).add("Reshape", None, np.array([0])).add("Neg"), "shape"),
         (OnnxNet(("N", 6)).add("Gemm", None, np.ones((6, 2)), transA=1), "transA=1"),
         (OnnxNet(("N", 6)).add("MatMul", np.ones((6, 6)), "input"), "input 0 is a constant"),
         (OnnxNet(("N", 6)).add("MatMul", "input", "input"), "input 1 depends on the image"),

@@ -116,6 +116,10 @@ def _fit(a: Shape, b: Shape) -> bool:
 
 def uniform(shape: Shape, scale: float, shift: float = 0.0) -> Affine:
     """Return the affine that does the same to each element of a value."""
+    if not shape:
+        raise UnsupportedError(
+            "arithmetic on a value of shape (N,); supported is one with an axis behind the batch"
+        )
     return Affine(len(shape) - 1, np.full(shape[-1], scale), np.full(shape[-1], shift))
 
 

@@ -509,24 +509,39 @@ def _source_layout(graph: Graph) -> str:
 # ---- convolution and pooling -------------------------------------------------------------------
 
 
-def _require_image(importer: _Importer, operator: _Operator) -> Shape:
-    """Return (height, width) of the first input, which is NCHW."""
+def _spatial(importer: _Importer, operator: _Operator) -> Pair:
+    """Return (height, width) of the first input, which is NCHW, or NCW: an image of one row."""
     shape = importer.shape(operator.value())
-    if len(shape) != 3:
-        raise operator.refuse(f"an input of {len(shape) - 1} spatial dimensions", "2")
-    return shape[1:]
+    if len(shape) not in (2, 3):
+        raise operator.refuse(f"an input of {len(shape) - 1} spatial dimensions", "1 or 2")
+    return (1, shape[1]) if len(shape) == 2 else (shape[1], shape[2])
 
 
-def _pair(operator: _Operator, name: str, default: Pair) -> Pair:
+def _channels_last_ops(importer: _Importer, operator: _Operator, *ops: Op) -> str:
+    """Apply operators of NHWC images to the first input, which is NCHW or NCW."""
+    shape = importer.shape(operator.value())
+    if len(shape) == 3:
+        return importer.emit(operator, TO_NHWC, *ops, TO_NCHW)
+    channels, width = shape
+    value = importer.emit(operator, Transpose((1, 0)), Reshape((1, width, channels)), *ops)
+    row = importer.shape(value)[1:]
+    return importer.emit(operator, Reshape(row), Transpose((1, 0)), source=value)
+
+
+def _pair(importer: _Importer, operator: _Operator, name: str, default: Pair) -> Pair:
+    """Return an attribute with a number for each spatial axis of the first input."""
     values = operator.attributes.get(name)
     if values is None:
         return default
-    if len(values) != 2:
-        raise operator.refuse(f"{name} {list(values)}", "two numbers")
-    return int(values[0]), int(values[1])
+    axes = len(importer.shape(operator.value())) - 1
+    if len(values) != axes:
+        raise operator.refuse(f"{name} {list(values)}", f"{axes} numbers")
+    return (1, int(values[0])) if axes == 1 else (int(values[0]), int(values[1]))
 
 
-def _pads(operator: _Operator, size: Shape, extent: Pair, stride: Pair) -> Sides:
+def _pads(
+    importer: _Importer, operator: _Operator, size: Pair, extent: Pair, stride: Pair
+) -> Sides:
     auto = operator.text("auto_pad", "NOTSET")
     if min(stride) < 1:
         raise operator.refuse(f"strides {stride}", "1 and more")
@@ -534,40 +549,48 @@ def _pads(operator: _Operator, size: Shape, extent: Pair, stride: Pair) -> Sides
         return same_padding(size, extent, stride, extra_first=auto == "SAME_LOWER")
     if auto == "VALID":
         return (0, 0, 0, 0)
-    pads = [int(pad) for pad in operator.attributes.get("pads", [0, 0, 0, 0])]
-    if auto != "NOTSET" or len(pads) != 4 or min(pads) < 0:
-        raise operator.refuse(f"auto_pad {auto}, pads {pads}", "four pads >= 0, VALID or SAME")
-    return pads[0], pads[1], pads[2], pads[3]
+    axes = len(importer.shape(operator.value())) - 1
+    pads = [int(pad) for pad in operator.attributes.get("pads", [0] * 2 * axes)]
+    if auto != "NOTSET" or len(pads) != 2 * axes or min(pads) < 0:
+        raise operator.refuse(
+            f"auto_pad {auto}, pads {pads}", f"{2 * axes} pads >= 0, VALID or SAME"
+        )
+    return (0, pads[0], 0, pads[1]) if axes == 1 else (pads[0], pads[1], pads[2], pads[3])
 
 
 def _convert_conv(importer: _Importer, operator: _Operator) -> str:
-    size = _require_image(importer, operator)
+    size = _spatial(importer, operator)
     weights, bias = operator.weights(1), operator.weights(2)
-    if weights is None or weights.ndim != 4:
-        raise operator.refuse("weights are missing or not of rank 4", "constant weights (O,I,H,W)")
-    stride = _pair(operator, "strides", (1, 1))
-    dilation = _pair(operator, "dilations", (1, 1))
+    rank = len(importer.shape(operator.value())) + 1
+    if weights is None or weights.ndim != rank:
+        raise operator.refuse(
+            f"weights are missing or not of rank {rank}", "constant weights (O,I,H,W) or (O,I,W)"
+        )
+    if rank == 3:
+        weights = weights[:, :, np.newaxis]
+    stride = _pair(importer, operator, "strides", (1, 1))
+    dilation = _pair(importer, operator, "dilations", (1, 1))
     kernel = (weights.shape[2], weights.shape[3])
-    if _pair(operator, "kernel_shape", kernel) != kernel:
+    if _pair(importer, operator, "kernel_shape", kernel) != kernel:
         raise ModelFormatError(f"{operator.name}: kernel_shape contradicts the weights {kernel}")
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    pad = _pads(operator, size, extent, stride)
+    pad = _pads(importer, operator, size, extent, stride)
     groups = int(operator.attributes.get("group", 1))
     conv = Conv2D(weights.transpose(2, 3, 1, 0), bias, stride, dilation, pad, groups=groups)
-    return importer.emit(operator, TO_NHWC, conv, TO_NCHW)
+    return _channels_last_ops(importer, operator, conv)
 
 
 def _convert_pool(importer: _Importer, operator: _Operator) -> str:
-    image = _require_image(importer, operator)
+    image = _spatial(importer, operator)
     mode = "max" if operator.op_type == "MaxPool" else "average"
-    size = _pair(operator, "kernel_shape", (0, 0))
-    stride = _pair(operator, "strides", (1, 1))
-    if (dilation := _pair(operator, "dilations", (1, 1))) != (1, 1):
+    size = _pair(importer, operator, "kernel_shape", (0, 0))
+    stride = _pair(importer, operator, "strides", (1, 1))
+    if (dilation := _pair(importer, operator, "dilations", (1, 1))) != (1, 1):
         raise operator.refuse(f"dilations={dilation}", "(1, 1)")
-    pad = _pads(operator, image, size, stride)
+    pad = _pads(importer, operator, image, size, stride)
     ceil = operator.attributes.get("ceil_mode", 0)
     ceiled = _ceil_padding(image, size, stride, pad) if ceil else pad
-    ops: list[Op] = [TO_NHWC]
+    ops: list[Op] = []
     if mode == "average" and operator.attributes.get("count_include_pad", 0) and any(pad):
         # What ceil_mode adds to it does not count.
         top, left, bottom, right = pad
@@ -575,10 +598,10 @@ def _convert_pool(importer: _Importer, operator: _Operator) -> str:
         pad = (0, 0, ceiled[2] - bottom, ceiled[3] - right)
     else:
         pad = ceiled
-    return importer.emit(operator, *ops, Pool2D(Pool(mode, size, stride, pad)), TO_NCHW)
+    return _channels_last_ops(importer, operator, *ops, Pool2D(Pool(mode, size, stride, pad)))
 
 
-def _ceil_padding(image: Shape, size: Pair, stride: Pair, pad: Sides) -> Sides:
+def _ceil_padding(image: Pair, size: Pair, stride: Pair, pad: Sides) -> Sides:
     """Return padding with which sizes that round down equal ``pad``'s sizes that round up.
 
     A window that would start in the padding at the end is left out, as ONNX has it.
@@ -595,10 +618,9 @@ def _ceil_padding(image: Shape, size: Pair, stride: Pair, pad: Sides) -> Sides:
 
 
 def _convert_global_pool(importer: _Importer, operator: _Operator) -> str:
-    height, width = _require_image(importer, operator)
+    size = _spatial(importer, operator)
     mode = "max" if operator.op_type == "GlobalMaxPool" else "average"
-    pool = Pool(mode, (height, width), (height, width))
-    return importer.emit(operator, TO_NHWC, Pool2D(pool), TO_NCHW)
+    return _channels_last_ops(importer, operator, Pool2D(Pool(mode, size, size)))
 
 
 def _convert_reduce(importer: _Importer, operator: _Operator) -> str | Moments:
@@ -629,15 +651,18 @@ def _convert_reduce(importer: _Importer, operator: _Operator) -> str | Moments:
 
 def _dense(importer: _Importer, operator: _Operator, weights: Array, bias: Array | None) -> str:
     shape = importer.shape(operator.value())
-    if len(shape) == 3 and weights.ndim == 2:  # a product for each pixel
-        ops: list[Op] = [Conv2D(weights[np.newaxis, np.newaxis], bias)]
-        return importer.emit(operator, *ops)
-    if len(shape) != 1 or weights.ndim != 2:
+    if not shape or weights.ndim != 2:
         raise operator.refuse(
             f"an input of rank {len(shape) + 1} times weights of rank {weights.ndim}",
-            "a batch of vectors times a matrix",
+            "a batch of vectors, or of values with more axes, times a matrix",
         )
-    return importer.emit(operator, Dense(weights, bias))
+    if len(shape) == 1:
+        return importer.emit(operator, Dense(weights, bias))
+    # A product for each pixel, or step of a sequence.
+    image = (math.prod(shape[:-2]), *shape[-2:])
+    conv = Conv2D(weights[np.newaxis, np.newaxis], bias)
+    target = Reshape((*shape[:-1], weights.shape[1]))
+    return importer.emit(operator, Reshape(image), conv, target)
 
 
 def _convert_matmul(importer: _Importer, operator: _Operator) -> str:

@@ -31,6 +31,7 @@ from fastdigit.compiler.ir import (
     Shape,
     Transpose,
 )
+from fastdigit.compiler.spec import MAX_SMALL
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["Moments", "combined", "mean_of", "normalized", "placed", "reduction"]
@@ -52,6 +53,13 @@ def reduction(kind: str, shape: Shape, axes: Sequence[int]) -> list[Op]:
         window = (shape[axes[0]], shape[axes[1]])
         ops = [Pool2D(Pool("max" if kind == "max" else "average", window, window))]
         return ops if axes == (0, 1) else [Transpose((1, 2, 0)), *ops, Transpose((2, 0, 1))]
+    stays = tuple(1 if axis in axes else shape[axis] for axis in range(rank))
+    behind = math.prod(shape[axes[-1] + 1 :])
+    together = axes == tuple(range(axes[0], axes[-1] + 1))
+    if kind != "sum" and behind > 1 and together and size <= MAX_SMALL:
+        # As an image whose width goes, where it lies: what is behind is its channels.
+        pool = Pool2D(Pool("max" if kind == "max" else "average", (1, size), (1, size)))
+        return [Reshape((math.prod(shape[: axes[0]]), size, behind)), pool, Reshape(stays)]
     move = kept + axes
     result = tuple(shape[axis] for axis in kept) + (1,) * len(axes)
     lead = math.prod(result)

@@ -5,7 +5,8 @@
 array([7, 2, 1, 0, 4])
 
 :func:`predict` and :func:`predict_proba` use the digit classifier that ships with the package;
-:func:`load` opens a compiled model of your own, and :func:`compile` makes one from Keras or ONNX.
+:func:`load` opens a compiled model of your own, and :func:`compile` makes one from Keras, ONNX or
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
 
 
 def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verification:
-    """Hold a ``.fdm`` file against the Keras or ONNX model it was compiled from.
+    """Hold a ``.fdm`` file against the model it was compiled from.
 
     Parameters
     ----------

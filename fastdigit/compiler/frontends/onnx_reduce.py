@@ -229,10 +229,11 @@ def placed(builder: GraphBuilder, moments: Moments) -> str:
     match moments.form:
         case "sum":
             value = append(source, *reduction("mean", shape, axes))
-            value = scaled(value, "mul", moments.mean, 1.0)
+            less = bool(moments.factor.any() and (moments.mean == -1.0).all())
+            value = value if less else scaled(value, "mul", moments.mean, 1.0)
             if moments.factor.any():
                 given = scaled(source, "mul", moments.factor, 1.0)
-                value = builder.combine(name, "add", given, value)
+                value = builder.combine(name, "sub" if less else "add", given, value)
             value = scaled(value, "add", moments.shift, 0.0)
         case "square" | "variance":
             value = append(source, *reduction("mean", shape, axes))

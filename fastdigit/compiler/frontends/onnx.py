@@ -127,6 +127,16 @@ def _check(model: Any) -> None:
         )
 
 
+class _Rows(str):
+    """The name of an IR value whose axes but the last are joined with the batch, in ONNX.
+
+    Exporters write a dense layer of each pixel or step as a reshape to such a matrix, a product and
+    a reshape back. For one image, neither reshape does anything.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class _Operator:
     """An ONNX node with its inputs looked up: constants, names of IR values, or None."""
@@ -202,6 +212,11 @@ class _Importer:
         value = self.env.get(output)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
+        if isinstance(value, _Rows):
+            raise UnsupportedError(
+                f"the output {output!r} joins the batch with other axes; supported is one whose "
+                "first axis is the batch"
+            )
         return self.builder.build(value)
 
     def shape(self, value: str) -> Shape:
@@ -280,7 +295,7 @@ class _Importer:
                 except UnsupportedError as error:
                     raise UnsupportedError(f"{operator.name}: {error}") from error
         elif operator.op_type in _CONVERTERS:
-            return _CONVERTERS[operator.op_type](self, operator)
+            return self._converted(operator)
         if "Quantize" in operator.op_type or operator.op_type in _INTEGER_OPERATORS:
             raise UnsupportedError(
                 f"{operator.name} is not supported: the model is quantized; compile the model in "
@@ -290,11 +305,30 @@ class _Importer:
             f"{operator.name} is not supported; supported are {', '.join(SUPPORTED_OPERATORS)}"
         )
 
+    def _converted(self, operator: _Operator) -> str:
+        values = [given for given in operator.inputs if isinstance(given, str)]
+        rows = [given for given in values if isinstance(given, _Rows)]
+        convert = _CONVERTERS[operator.op_type]
+        if not rows or operator.op_type == "Reshape":
+            return convert(self, operator)
+        if len(rows) < len(values) or operator.op_type not in _OF_ROWS:
+            raise operator.refuse(
+                "an input that joins the batch with other axes", f"that for {', '.join(_OF_ROWS)}"
+            )
+        return _Rows(convert(self, operator))
+
+    def source_dims(self, value: str) -> list[Any]:
+        """Return the shape that a value has in ONNX, with its batch."""
+        shape = self.shape(value)
+        if isinstance(value, _Rows):
+            return [Batch(math.prod(shape[:-1])), shape[-1]]
+        return [Batch(), *shape]
+
     def _shape_of(self, operator: _Operator) -> Constant:
         (given,) = operator.inputs
         dims: list[Any]
         if isinstance(given, str):
-            dims = [Batch(), *self.shape(given)]
+            dims = self.source_dims(given)
         else:
             assert given is not None
             dims = list(given.shape)
@@ -835,12 +869,15 @@ def _convert_reshape(importer: _Importer, operator: _Operator) -> str:
     target = operator.constant(1)
     if target is None:
         raise ModelFormatError(f"{operator.name}: the shape is missing")
-    source = importer.shape(operator.value())
+    value = operator.value()
+    source = importer.shape(value)
     dims: list[Any] = list(target.ravel())
     if not operator.attributes.get("allowzero", 0):
-        full = [Batch(), *source]
+        full = importer.source_dims(value)
         dims = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(dims)]
     shape = _per_image(dims, math.prod(source), importer.batch)
+    if shape is None and _joins_batch(dims, source, importer.batch):
+        return _Rows(value)
     if shape is None:
         shown = [("N" if isinstance(size, Batch) else int(size)) for size in dims]
         raise operator.refuse(
@@ -848,6 +885,15 @@ def _convert_reshape(importer: _Importer, operator: _Operator) -> str:
             "a reshape that keeps the batch axis first",
         )
     return importer.emit(operator, Reshape(shape))
+
+
+def _joins_batch(dims: list[Any], source: Shape, batch: int | None) -> bool:
+    """Whether a reshape joins all axes but the last with the batch."""
+    if len(source) < 2 or len(dims) != 2 or dims[1] not in (-1, source[-1]):
+        return False
+    count = math.prod(source[:-1])
+    whole = -1 if batch is None else batch * count
+    return dims[0] == Batch(count) or (dims[0] in (-1, whole) and dims[1] != -1)
 
 
 def _per_image(dims: list[Any], elements: int, batch: int | None) -> Shape | None:
@@ -977,6 +1023,13 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "Transpose": _convert_transpose,
     "Unsqueeze": _convert_unsqueeze,
 }
+
+#: Operators that do the same to each row of a matrix.
+_OF_ROWS = (
+    *("Add", "Cast", "Clip", "Div", "Dropout", "Elu", "Erf", "Gelu", "Gemm", "HardSigmoid"),
+    *("HardSwish", "Identity", "LeakyRelu", "MatMul", "Max", "Mean", "Min", "Mul", "Neg", "PRelu"),
+    *("Pow", "Relu", "Selu", "Sigmoid", "Softplus", "Sub", "Sum", "Swish", "Tanh"),
+)
 
 #: Of quantized models, beside those whose name says so.
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")

@@ -134,6 +134,33 @@ def test_a_mixer_of_tokens():
     assert ops(program).count("TRANSPOSE") == 4 and ops(program).count("CONV2D") == 6
 
 
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 5, 4)], ids=str)
+def test_a_product_of_rows_joined_with_the_batch(batch, shape):
+    """As exporters write a dense layer of each step or pixel."""
+    net = OnnxNet((batch, *shape)).add("Shape", "input")
+    dims = net.last
+    net.add("Reshape", "input", np.array([-1, 4])).gemm(4, 5).add("Relu")
+    net.add("MatMul", None, net.rng.normal(size=(5, 7))).add("Add", None, net.rng.normal(size=7))
+    rows = net.last
+    net.add("Slice", dims, np.array([0]), np.array([-1]))
+    net.add("Concat", None, np.array([7]), axis=0).add("Reshape", rows, None)
+    program = same(net, "CONV2D CONV2D")
+    assert program.graph.shapes[program.graph.output][-1] == 7
+
+
+def test_rows_joined_with_the_batch_are_rows_to_the_end():
+    net = OnnxNet(("N", 6, 4)).add("Reshape", None, np.array([-1, 4]))
+    with pytest.raises(UnsupportedError, match="output 'x0' joins the batch with other axes"):
+        import_model(net.model())
+    net.add("Softmax", axis=1)
+    with pytest.raises(UnsupportedError, match=r"\(Softmax\): an input that joins the batch"):
+        import_model(net.model())
+    net = OnnxNet(("N", 4, 4)).add("Reshape", None, np.array([-1, 4]))
+    with pytest.raises(UnsupportedError, match=r"\(Add\): an input that joins the batch"):
+        import_model(net.add("Add", None, "input").model(check=False))
+
+
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
 @pytest.mark.parametrize(
     ("keep", "axes"),

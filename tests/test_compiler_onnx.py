@@ -151,13 +151,13 @@ def test_a_product_of_rows_joined_with_the_batch(batch, shape):
 
 def test_rows_joined_with_the_batch_are_rows_to_the_end():
     net = OnnxNet(("N", 6, 4)).add("Reshape", None, np.array([-1, 4]))
-    with pytest.raises(UnsupportedError, match="output 'x0' joins the batch with other axes"):
+    with pytest.raises(UnsupportedError, match="output 'x0' has several rows for an image"):
         import_model(net.model())
     net.add("Softmax", axis=1)
-    with pytest.raises(UnsupportedError, match=r"\(Softmax\): an input that joins the batch"):
+    with pytest.raises(UnsupportedError, match=r"\(Softmax\): input 0 with the rows of an image"):
         import_model(net.model())
     net = OnnxNet(("N", 4, 4)).add("Reshape", None, np.array([-1, 4]))
-    with pytest.raises(UnsupportedError, match=r"\(Add\): an input that joins the batch"):
+    with pytest.raises(UnsupportedError, match=r"\(Add\): input 1 with the rows of an image"):
         import_model(net.add("Add", None, "input").model(check=False))
 
 

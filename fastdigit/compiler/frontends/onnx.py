@@ -123,7 +123,8 @@ def _check(model: Any) -> None:
                 "inside: onnx.save(onnx.load(path), path)"
             )
     for node in model.graph.node:
-        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
+        kind = node.op_type  # bytes, if it is no UTF-8: the checker has a message for that
+        if node.domain in ("", "ai.onnx") and isinstance(kind, str) and not onnx.defs.has(kind):
             name = node.name or ", ".join(node.output)
             raise UnsupportedError(
                 f"node {name!r} ({node.op_type}): ONNX has no such operator. The exporter did "
@@ -375,7 +376,7 @@ class _Importer:
             return False
         if isinstance(rows, Batch):
             return rows.multiple == pixels
-        return int(rows) == (-1 if self.batch is None else self.batch * pixels)
+        return int(rows) == -1 or int(rows) == (self.batch or 0) * pixels
 
     def _by_row(self, operator: _Operator, raw: list[Any]) -> _Rows:
         for index, given in enumerate(raw):

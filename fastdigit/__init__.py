@@ -5,7 +5,8 @@
 array([7, 2, 1, 0, 4])
 
 :func:`predict` and :func:`predict_proba` use the digit classifier that ships with the package;
-:func:`load` opens a compiled model of your own, and :func:`compile` makes one from Keras or ONNX.
+:func:`load` opens a compiled model of your own, and :func:`compile` makes one from Keras, ONNX or
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -90,12 +91,13 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
 
 
 def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) -> Compiled:
-    """Compile a Keras model or an ONNX file to a ``.fdm`` file, verified against its source.
+    """Compile a Keras, ONNX or TensorFlow model to a ``.fdm`` file, verified against its source.
 
     Parameters
     ----------
     source
-        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
+        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file or of the directory
+        of a SavedModel.
     output
         Where to write the compiled model. It is written only if its results agree with the
         source's. None: nowhere.
@@ -126,7 +128,7 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
 
 
 def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verification:
-    """Hold a ``.fdm`` file against the Keras or ONNX model it was compiled from.
+    """Hold a ``.fdm`` file against the model it was compiled from.
 
     Parameters
     ----------

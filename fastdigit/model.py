@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,11 +94,12 @@ class Model:
         self._threads = resolve_threads(threads)
         self._core = Core(source, self._threads)
         facts = self._core.facts()
-        self._facts = facts
         self._shape = facts["input_shape"]
         self._outputs = facts["outputs"]
         self._run = self._core.run
         self._meta = _parse_meta(facts["meta"])
+        self._output_shape = _output_shape(tuple(facts["output_shape"]), self._meta)
+        self._facts = {**facts, "output_shape": self._output_shape}
         self._accepts_u8 = facts["accepts_u8"]
         self._batch_shapes = _batch_shapes(self._shape)
         # Not (784,): more likely a mistake than an image.
@@ -112,8 +114,9 @@ class Model:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the result for one image: (classes,), or (height, width, channels)."""
-        return tuple(self._facts["output_shape"])
+        """Shape of the result for one image: (classes,), (height, width, channels), or another that
+        the network has at its source, such as (steps, channels)."""
+        return self._output_shape
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -340,12 +343,21 @@ def _unpickle(data: bytes, threads: int) -> Model:
 
 
 def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of one image of a batch: with channels, without if there is one, and flat."""
+    """Shapes of one image of a batch: whole, without an axis of length 1, and flat."""
     if len(shape) == 1:
         return (shape,)
     height, width, channels = shape
-    flat = (height * width * channels,)
-    return ((height, width), shape, flat) if channels == 1 else (shape, flat)
+    without = [shape[:axis] + shape[axis + 1 :] for axis in (2, 0, 1) if shape[axis] == 1]
+    return (*dict.fromkeys(without), shape, (height * width * channels,))
+
+
+def _output_shape(shape: tuple[int, ...], meta: dict[str, Any]) -> tuple[int, ...]:
+    """The shape that META gives the result, where it is one for as many elements."""
+    output = meta.get("output")
+    given = output.get("shape") if isinstance(output, dict) else None
+    if not isinstance(given, list) or any(type(size) is not int or size < 1 for size in given):
+        return shape
+    return tuple(given) if math.prod(given) == math.prod(shape) else shape
 
 
 def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

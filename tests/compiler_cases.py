@@ -104,7 +104,7 @@ class OnnxNet:
         weights = self.rng.normal(size=(outs, ins)) / np.sqrt(ins)
         return self.add("Gemm", None, weights, self.rng.normal(size=outs) * 0.1, transB=1)
 
-    def model(self, name: str = "net", check: bool = True) -> Any:
+    def model(self, name: str = "net", check: bool = True, infer: bool = True) -> Any:
         import onnx
         from onnx import TensorProto, helper
 
@@ -116,8 +116,11 @@ class OnnxNet:
             self.weights,
         )
         opsets = [helper.make_opsetid("", self.opset)]
+        if any(node.domain == "ai.onnx.ml" for node in self.nodes):
+            opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        model = onnx.shape_inference.infer_shapes(model)
+        if infer:
+            model = onnx.shape_inference.infer_shapes(model)
         if not model.graph.output[0].type.tensor_type.HasField("shape"):
             model.graph.output[0].type.tensor_type.shape.SetInParent()
         if check:

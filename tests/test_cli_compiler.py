@@ -73,6 +73,19 @@ def test_output_is_beside_the_source_by_default(tmp_path: Path) -> None:
     assert fastdigit.load(tmp_path / "copy.fdm").predict(load_mnist_test()[0][:1]) == [7]
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+def test_classes(in_file: bool, tmp_path: Path) -> None:
+    names = [f"{name} ß" for name in "abcdefghij"]
+    given = ",".join(names)
+    if in_file:
+        names[0] = "a, or not"  # which a list between commas cannot say
+        (tmp_path / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        given = f"@{tmp_path / 'classes.txt'}"
+    output = tmp_path / "m.fdm"
+    assert cli.main(["compile", str(ONNX), "-o", str(output), "--classes", given]) == 0
+    assert fastdigit.load(output).classes == tuple(names)
+
+
 def test_what_differs_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "none.fdm"
     assert cli.main(["compile", str(ONNX), "-o", str(output), "--tolerance", "1e-12"]) == 1
@@ -135,6 +148,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
         (["compile", "missing.onnx"], "there is no file missing.onnx"),
         (["compile", str(FDM)], "expected a file name that ends in"),
         (["compile", str(ONNX), "--classes", "a,b"], "2 classes given, the network has 10"),
+        (["compile", str(ONNX), "--classes", "@missing.txt"], "missing.txt"),
         (["verify", str(FDM), str(ONNX), "--labels", "LABELS"], "labels given without samples"),
         (["verify", str(FDM), str(ONNX), "--calibrate", str(ONNX)], "not a .npy file"),
     ],

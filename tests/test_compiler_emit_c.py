@@ -14,7 +14,19 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.compiler.emit_c import emit_c, plan_scratch
-from fastdigit.compiler.ir import Activation, Conv2D, Eltwise, Graph, Pool, Softmax
+from fastdigit.compiler.ir import (
+    Activation,
+    Conv2D,
+    Eltwise,
+    Graph,
+    LayerNorm,
+    Pad,
+    Pool,
+    Reshape,
+    Softmax,
+    Transpose,
+)
+from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.unpack import unpack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
@@ -140,6 +152,23 @@ def more_networks() -> dict[str, Graph]:
             ],
         )  # fmt: skip
     networks["temperature"] = chain((9,), [dense(rng, 9, 4), Softmax(1.7)])
+    networks["sequence"] = optimize(
+        chain(
+            (10, 6),
+            [
+                LayerNorm(0.1, rng.normal(size=6)),
+                Pad(((2, 0), (0, 0)), 0.5),
+                Transpose((1, 0)),
+                Eltwise(Activation("elu", 0.5), affine(rng, 0, 6)),
+                Transpose((1, 0)),
+                Reshape((1, 12, 6)),
+                conv(rng, (1, 3), 6, 8, activation=Activation("tanh")),
+                Reshape((10, 2, 2, 2)),
+                Transpose((2, 0, 3, 1)),
+                Softmax(),
+            ],
+        )
+    )
     networks["two slopes"] = chain(
         (4, 4, 1),
         [Eltwise(Activation("leaky_relu", 0.1)), Eltwise(Activation("leaky_relu", 0.2))],

@@ -23,7 +23,7 @@ UNARY = ("Relu", "Tanh", "Sigmoid", "HardSwish", "Softplus", "Elu", "Erf", "Gelu
 @st.composite
 def graphs(draw: st.DrawFn) -> OnnxNet:
     """Values of several sizes, each made from one or two of those before; then a head."""
-    size, channels = draw(st.integers(4, 7)), draw(st.integers(1, 4))
+    size, channels = draw(st.integers(1, 3) | st.integers(4, 7)), draw(st.integers(1, 4))
     net = OnnxNet(("N", channels, size, size), 20, draw(st.integers(0, 2**32 - 1)))
     rng = net.rng
     values: list[tuple[str, int, int, int]] = [("input", channels, size, size)]
@@ -97,8 +97,73 @@ def graphs(draw: st.DrawFn) -> OnnxNet:
     return net
 
 
-@settings(max_examples=150, deadline=None)
-@given(net=graphs(), threads=st.integers(1, 3))
+@st.composite
+def sequences(draw: st.DrawFn) -> OnnxNet:
+    """As graphs, of values (channels, steps) or (steps, channels), whichever an operator wants."""
+    a, b = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    net = OnnxNet(("N", a, b), 20, draw(st.integers(0, 2**32 - 1)))
+    rng = net.rng
+    values: list[tuple[str, int, int]] = [("input", a, b)]
+
+    for kind in draw(st.lists(st.sampled_from("ccgppmmtuaajsnxbdvr"), min_size=1, max_size=10)):
+        name, a, b = values[-draw(st.integers(1, min(3, len(values))))]
+        net.last = name
+        if kind == "c":
+            k, s, outs = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 20))
+            pads = [draw(st.integers(0, 1)) for _ in range(2)]
+            if b + sum(pads) < k:
+                continue
+            weights = rng.normal(size=(outs, a, k)) / np.sqrt(a * k)
+            net.add("Conv", None, weights, rng.normal(size=outs), strides=[s], pads=pads)
+            a, b = outs, (b + sum(pads) - k) // s + 1
+        elif kind == "g":
+            net.add("Conv", None, rng.normal(size=(2 * a, 1, 3)), group=a, pads=[1, 1])
+            a *= 2
+        elif kind == "p":
+            pool = {"kernel_shape": [2], "strides": [draw(st.integers(1, 2))], "pads": [1, 0]}
+            net.add(draw(st.sampled_from(["MaxPool", "AveragePool"])), **pool)
+            b = (b + 1 - 2) // pool["strides"][0] + 1
+        elif kind == "m":
+            outs = draw(st.integers(1, 20))
+            net.add("MatMul", None, rng.normal(size=(b, outs)) / np.sqrt(b))
+            b = outs
+        elif kind == "t":
+            net.add("Transpose", perm=[0, 2, 1])
+            a, b = b, a
+        elif kind == "u":
+            net.add(draw(st.sampled_from(UNARY)))
+        elif kind == "a":
+            other = draw(st.sampled_from([v for v in values if v[1:] == (a, b)]))
+            net.add(draw(st.sampled_from(["Add", "Sub", "Mul", "Max"])), name, other[0])
+        elif kind == "j":
+            other = draw(st.sampled_from([v for v in values if v[2] == b]))
+            net.add("Concat", name, other[0], axis=1)
+            a += other[1]
+        elif kind == "s":
+            net.add("GlobalAveragePool").add("Sigmoid").add("Mul", name, None)
+        elif kind == "n":
+            net.add("LayerNormalization", None, rng.normal(size=b), axis=-1, epsilon=1e-2)
+        elif kind == "x":
+            net.add("Softmax", axis=draw(st.integers(1, 2)))
+        elif kind == "b":
+            net.add("PRelu", None, rng.normal(size=(a, 1)))
+        elif kind == "d":
+            net.batchnorm(a)
+        elif kind == "v":
+            net.add("Unsqueeze", None, np.array([draw(st.integers(1, 3))])).add("Relu")
+            net.add("Reshape", None, np.array([0, a, b]))
+        else:
+            net.add("Reshape", None, np.array([0, b, a]))
+            a, b = b, a
+        values.append((net.last, a, b))
+    net.add("Tanh")
+    if draw(st.booleans()):
+        net.add("Flatten").gemm(a * b, 3).add("Softmax")
+    return net
+
+
+@settings(max_examples=200, deadline=None)
+@given(net=graphs() | sequences(), threads=st.integers(1, 3))
 def test_random_graphs(net: OnnxNet, threads: int) -> None:
     model = net.model()
     batch = np.random.default_rng(0).normal(size=(5, *net.shape[1:])).astype(np.float32)

@@ -1,6 +1,7 @@
 """The ONNX front end, held against ONNX Runtime."""
 
 import contextlib
+from itertools import product
 
 import numpy as np
 import pytest
@@ -54,6 +55,173 @@ def test_seed_network():
     assert [record.affine_axis for record in program.records[1:4]] == ["none", "height", "height"]
     assert program.records[0].output_shape == (28, 28, 1)
     assert program.meta["source"] == {"kind": "onnx", "layout": "NCHW", "shape": [1, 28, 28]}
+
+
+def same(net, expect, shape=None, **options):
+    """Compile, compare with ONNX Runtime (as compiling does), and expect these operators."""
+    program = compiled(net, **options)
+    assert ops(program) == expect.split()
+    if shape is not None:
+        assert program.records[0].output_shape == shape
+    return program
+
+
+def test_a_sequence_of_convolutions_is_one_op_a_layer():
+    net = OnnxNet(("N", 3, 20))
+    net.add("Conv", None, net.rng.normal(size=(8, 3, 5)), net.rng.normal(size=8), pads=[2, 1])
+    net.batchnorm(8).add("Relu").add("MaxPool", kernel_shape=[2], strides=[2], pads=[1, 0])
+    net.add("Conv", None, net.rng.normal(size=(8, 4, 3)), group=2, dilations=[2], strides=[2])
+    net.add("GlobalAveragePool").add("Flatten").gemm(8, 3).add("Softmax")
+    program = same(net, "TRANSPOSE CONV2D CONV2D POOL2D DENSE SOFTMAX", (1, 3, 20))
+    assert program.meta["source"] == {"kind": "onnx", "layout": "NHWC", "shape": [3, 20]}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"auto_pad": "SAME_UPPER", "strides": [2]},
+        {"auto_pad": "SAME_LOWER", "strides": [2]},
+        {"auto_pad": "VALID"},
+        {"pads": [2, 0], "dilations": [2]},
+    ],
+    ids=str,
+)
+def test_windows_of_sequences(attributes):
+    net = OnnxNet(("N", 3, 11))
+    net.add("Conv", None, net.rng.normal(size=(4, 3, 4)), **attributes).add("Sigmoid")
+    program = same(net, "TRANSPOSE CONV2D TRANSPOSE")
+    assert program.meta["output"]["shape"][0] == 4
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("extra", [{}, {"ceil_mode": 1}, {"count_include_pad": 1}], ids=str)
+def test_pooling_of_sequences(kind, extra):
+    if kind == "MaxPool" and "count_include_pad" in extra:
+        return
+    window = {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}
+    net = OnnxNet(("N", 3, 12)).add("Relu").add(kind, **window, **extra)
+    program = compiled(net)
+    assert program.meta["output"]["shape"] == [3, 7 if "ceil_mode" in extra else 6]
+
+
+@pytest.mark.parametrize("layout", ["unsqueezed", "reshaped"])
+def test_pooling_of_sequences_as_images(layout):
+    """As exporters write it for runtimes that have two dimensions only."""
+    net = OnnxNet(("N", 3, 12)).add("Relu")
+    if layout == "unsqueezed":
+        net.add("Unsqueeze", None, np.array([2]))
+    else:
+        net.add("Reshape", None, np.array([0, 3, 1, 12]))
+    net.add("AveragePool", kernel_shape=[1, 2], strides=[1, 2]).add("Squeeze", None, np.array([2]))
+    assert ops(compiled(net)).count("POOL2D") == 1
+
+
+def test_a_mixer_of_tokens():
+    """Layer normalization, products along both axes, and sums, on (tokens, channels)."""
+    net = OnnxNet(("N", 6, 8))
+    for _ in range(2):
+        x = net.last
+        net.add("LayerNormalization", None, net.rng.normal(size=8), net.rng.normal(size=8))
+        net.add("Transpose", perm=[0, 2, 1]).add("MatMul", None, net.rng.normal(size=(6, 6)) / 3)
+        net.add("Gelu" if net.opset >= 20 else "Tanh").add("Transpose", perm=[0, 2, 1])
+        net.add("Add", x, net.last)
+        x = net.last
+        net.add("MatMul", None, net.rng.normal(size=(8, 16)) / 4).add("Add", None, np.ones(16))
+        net.add("Relu").add("MatMul", None, net.rng.normal(size=(16, 8)) / 4).add("Add", x, None)
+    net.add("ReduceMean", None, np.array([1]), keepdims=0).gemm(8, 3).add("Softmax")
+    program = compiled(net)
+    assert program.records[0].output_shape == (1, 6, 8)
+    assert ops(program).count("TRANSPOSE") == 4 and ops(program).count("CONV2D") == 6
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 5, 4)], ids=str)
+def test_a_product_of_rows_joined_with_the_batch(batch, shape):
+    """As exporters write a dense layer of each step or pixel."""
+    net = OnnxNet((batch, *shape)).add("Shape", "input")
+    dims = net.last
+    net.add("Reshape", "input", np.array([-1, 4])).gemm(4, 5).add("Relu")
+    net.add("MatMul", None, net.rng.normal(size=(5, 7))).add("Add", None, net.rng.normal(size=7))
+    rows = net.last
+    net.add("Slice", dims, np.array([0]), np.array([-1]))
+    net.add("Concat", None, np.array([7]), axis=0).add("Reshape", rows, None)
+    program = same(net, "CONV2D CONV2D")
+    assert program.graph.shapes[program.graph.output][-1] == 7
+
+
+def test_rows_joined_with_the_batch_are_rows_to_the_end():
+    net = OnnxNet(("N", 6, 4)).add("Reshape", None, np.array([-1, 4]))
+    with pytest.raises(UnsupportedError, match="output 'x0' has several rows for an image"):
+        import_model(net.model())
+    net.add("Softmax", axis=1)
+    with pytest.raises(UnsupportedError, match=r"\(Softmax\): input 0 with the rows of an image"):
+        import_model(net.model())
+    net = OnnxNet(("N", 4, 4)).add("Reshape", None, np.array([-1, 4]))
+    with pytest.raises(UnsupportedError, match=r"\(Add\): input 1 with the rows of an image"):
+        import_model(net.add("Add", None, "input").model(check=False))
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize(
+    ("keep", "axes"),
+    [
+        *product([0, 1], [[1], [2], [3], [1, 2], [2, 3], [1, 3]]),
+        (1, [1, 2, 3]),  # to a single number, without its axes, it is refused
+    ],
+    ids=str,
+)
+def test_reductions(op, keep, axes):
+    given = [np.array(axes)] if op == "ReduceMean" else []
+    attributes = {} if given else {"axes": axes}
+    net = OnnxNet(("N", 4, 5, 6), 18 if given else 17).add("Tanh")
+    program = compiled(net.add(op, None, *given, keepdims=keep, **attributes).add("Sigmoid"))
+    if axes[-1] < 3 and len(axes) == axes[-1] - axes[0] + 1:  # where it lies, without a move
+        before = ops(program)[: ops(program).index("POOL2D")]
+        assert set(before) <= {"ELTWISE", "RESHAPE"}
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [1, 2]], ids=str)
+def test_reductions_of_sequences(axes):
+    net = OnnxNet(("N", 4, 5)).add("Tanh").add("ReduceMean", None, np.array(axes), keepdims=1)
+    program = compiled(net.add("Relu"))
+    if axes == [1]:
+        assert "POOL2D" in ops(program)
+
+
+def test_a_mean_over_more_than_a_window_may_have():
+    net = OnnxNet(("N", 300, 5)).add("Tanh").add("ReduceMean", None, np.array([1]), keepdims=1)
+    compiled(net.add("Relu"))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        OnnxNet(("N", 4, 6)).add("Softmax", axis=1),
+        OnnxNet(("N", 4, 6)).add("Pad", None, np.array([0, 1, 0, 0, 0, 2]), np.float32(0.5)),
+        OnnxNet(("N", 4, 6)).batchnorm(4).add("Relu"),
+        OnnxNet(("N", 4, 6)).add("PRelu", None, np.array([[0.5], [-1], [2], [0]])),
+        OnnxNet(("N", 4, 6)).add("Concat", "input", "input", axis=1).add("Tanh"),
+        OnnxNet(("N", 4, 6)).add("Concat", "input", "input", axis=-1).add("Tanh"),
+        OnnxNet(("N", 4, 6)).add("LayerNormalization", None, np.ones((4, 6)), axis=1),
+        OnnxNet(("N", 4, 6)).add("Reshape", None, np.array([0, 6, 4])).add("Tanh"),
+        OnnxNet(("N", 24)).add("Reshape", None, np.array([0, 6, 4])).add("Softmax"),
+        OnnxNet(("N", 6, 4, 5)).add("MatMul", None, np.ones((5, 3))),
+        OnnxNet(("N", 6, 1)).add("Tanh").add("Squeeze", None, np.array([2])),
+        OnnxNet(("N", 8, 3, 3))  # a shuffle of channels
+        .add("Reshape", None, np.array([0, 2, 4, 3, 3]))
+        .add("Transpose", perm=[0, 2, 1, 3, 4])
+        .add("Reshape", None, np.array([0, 8, 3, 3]))
+        .conv(8, 2, (1, 1)),
+        OnnxNet(("N", 8, 3, 3))  # pixels from channels
+        .add("Reshape", None, np.array([0, 2, 2, 2, 3, 3]))
+        .add("Transpose", perm=[0, 1, 4, 2, 5, 3])
+        .add("Reshape", None, np.array([0, 2, 6, 6]))
+        .conv(2, 2, (1, 1)),
+    ],
+    ids=lambda net: "-".join(node.op_type for node in net.nodes),
+)
+def test_values_of_any_rank(net):
+    compiled(net)
 
 
 @pytest.mark.parametrize("opset", [13, 14, 15, 16, 17, 19, 20, 21, 22])
@@ -184,6 +352,37 @@ def test_reductions_over_an_image(opset, keepdims, op_type):
     net = OnnxNet(("N", 3, 6, 5), opset).conv(3, 4, (3, 3))
     net.add(op_type, *inputs, keepdims=keepdims, **axes).add("Flatten").gemm(4, 2)
     assert ops(compiled(net)) == ["CONV2D", "DENSE"]
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [1, 3], [2, 3], [1, 2, 3]])
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax", "ReduceSum"])
+def test_reductions_over_any_axes(op_type, axes, opset):
+    """The mean is also used beside its value, as in attention to positions."""
+    old = opset < (13 if op_type == "ReduceSum" else 18)
+    net = OnnxNet(("N", 3, 6, 5), opset).conv(3, 4, (3, 3))
+    x, inputs = net.last, (None,) if old else (None, np.array(axes))
+    net.add(op_type, *inputs, **({"axes": axes} if old else {})).add("Sigmoid")
+    compiled(net.add("Mul", x, net.last).add("Flatten").gemm(48, 2))
+    if axes != [1, 2, 3]:
+        net.add(op_type, x, *inputs[1:], keepdims=0, **({"axes": axes} if old else {}))
+        shape = [size for axis, size in enumerate((4, 4, 3), start=1) if axis not in axes]
+        compiled(net.add("Flatten").gemm(int(np.prod(shape)), 2))
+
+
+def test_means_in_arithmetic():
+    """Of formulas that are no normalization, each value is computed as it stands."""
+    net = OnnxNet(("N", 3, 6, 5), 13).conv(3, 4, (3, 3))
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=[1]).last
+    deviation = net.add("Sub", x, mean).last
+    variance = net.add("Mul", net.last, net.last).add("ReduceMean", None, axes=[1]).last
+    net.add("Add", variance, np.float32(0.5)).add("Mul", None, x).add("Add", None, deviation)
+    net.add("Neg").add("Sub", np.float32(2), net.last)
+    half = net.add("Mul", mean, np.float32(0.5)).add("Sub", net.last, np.float32(1)).last
+    net.add("Add", half, x).add("Div", None, np.float32(4)).add("Mul", None, deviation)
+    program = compiled(net.add("Flatten").gemm(48, 2))
+    assert "LAYERNORM" not in ops(program)
 
 
 def test_a_head_without_a_dense_layer():
@@ -452,6 +651,121 @@ def test_layer_normalization(axis, bias):
     assert "LAYERNORM" in ops(program)
 
 
+def pieces_of_torch(net, axes, gamma, beta):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta"""
+    x = net.last
+    centred = net.add("ReduceMean", x, axes=axes).add("Sub", x, net.last).last
+    net.add("Pow", centred, np.float32(2)).add("ReduceMean", None, axes=axes)
+    deviation = net.add("Add", None, np.float32(1e-3)).add("Sqrt").last
+    return net.add("Div", centred, deviation).add("Mul", None, gamma).add("Add", None, beta)
+
+
+def pieces_of_keras(net, axes, gamma, beta):
+    """x * r + (beta - mean * r), where r = gamma / sqrt(variance + epsilon)"""
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=axes).last
+    net.add("Sub", x, mean).add("Mul", net.last, net.last).add("ReduceMean", None, axes=axes)
+    net.add("Add", None, np.float32(1e-3)).add("Sqrt").add("Reciprocal")
+    r = net.add("Mul", None, gamma).last
+    scaled = net.add("Mul", x, r).last
+    net.add("Neg", mean).add("Mul", None, r).add("Add", None, beta)
+    return net.add("Add", scaled, net.last)
+
+
+def pieces_by_power(net, axes, gamma, beta):
+    """beta - (mean - x) * gamma * (variance + epsilon) ** -0.5"""
+    x = net.last
+    negated = net.add("ReduceMean", x, axes=axes).add("Sub", net.last, x).last
+    net.add("Neg", negated).add("Identity").add("Mul", net.last, net.last)
+    net.add("ReduceMean", None, axes=axes).add("Add", None, np.float32(1e-3))
+    inverse = net.add("Pow", None, np.float32(-0.5)).last
+    net.add("Mul", inverse, negated).add("Mul", gamma, net.last)
+    return net.add("Sub", beta, net.last)
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [-1], [1, 2], [3, 1], [2, 3], [1, 2, 3]])
+@pytest.mark.parametrize("pieces", [pieces_of_torch, pieces_of_keras, pieces_by_power])
+@pytest.mark.parametrize("per", ["mean", "channel", "nothing"])
+def test_layer_normalization_in_pieces(pieces, axes, per):
+    shape = (4, 5, 3)
+    net = OnnxNet(("N", *shape), 13).add("Relu")
+    own = [size if axis + 1 in [a % 4 for a in axes] else 1 for axis, size in enumerate(shape)]
+    dims = {"mean": [1, *own], "channel": [4, 1, 1], "nothing": []}[per]
+    pieces(net, axes, *(net.rng.normal(size=dims).astype(np.float32) for _ in range(2)))
+    program = compiled(net.add("Flatten").gemm(60, 2))
+    assert ops(program).count("LAYERNORM") == 1
+    assert "POOL2D" not in ops(program)
+
+
+def test_layer_normalization_in_pieces_across_transposes():
+    """Means are moved to the other layout by a Transpose or a Reshape, as tf2onnx does."""
+    net = OnnxNet(("N", 3, 5, 4), 13).conv(3, 4, (2, 2))
+    x = net.last
+    mean = net.add("ReduceMean", x, axes=[1]).last
+    net.add("Sub", x, mean).add("Mul", net.last, net.last).add("ReduceMean", None, axes=[1])
+    net.add("Add", None, np.float32(1e-3)).add("Sqrt").add("Reciprocal")
+    net.add("Reshape", None, np.array([-1, 4, 3, 1])).add("Mul", None, net.rng.normal(size=4))
+    r = net.last
+    moved = net.add("Transpose", x, perm=[0, 2, 3, 1]).add("Mul", None, r).last
+    net.add("Neg", mean).add("Transpose", None, perm=[0, 2, 3, 1]).add("Mul", None, r)
+    program = compiled(net.add("Add", moved, net.last).add("Flatten").gemm(48, 2))
+    assert ops(program) == ["CONV2D", "LAYERNORM", "DENSE"]
+
+
+def test_refuses_to_divide_by_a_deviation_alone():
+    net = OnnxNet(("N", 4, 3, 3), 13)
+    net.add("ReduceMean", "input", axes=[1]).add("Sub", "input", net.last)
+    net.add("Pow", None, np.float32(2)).add("ReduceMean", None, axes=[1]).add("Sqrt")
+    net.add("Div", "input", net.last).add("Flatten")
+    with pytest.raises(UnsupportedError, match="square root of a variance; supported is layer"):
+        import_model(net.model())
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 6)])
+def test_instance_normalization(shape):
+    net = OnnxNet(("N", *shape)).add("Relu")
+    net.add("InstanceNormalization", None, *net.rng.normal(size=(2, 4)), epsilon=1e-3)
+    assert "LAYERNORM" in ops(compiled(net.add("Flatten").gemm(int(np.prod(shape)), 3)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_normalization(groups):
+    net = OnnxNet(("N", 4, 5, 3), 21).add("Relu")
+    net.add(
+        "GroupNormalization", None, *net.rng.normal(size=(2, 4)), num_groups=groups, epsilon=1e-3
+    )
+    assert ops(compiled(net.add("Flatten").gemm(60, 3))).count("LAYERNORM") == 1
+
+
+@pytest.mark.parametrize("rows", [-1, "computed"])
+def test_a_dense_layer_of_pixels_as_rows(rows):
+    """As tf2onnx has it: (N, h, w, c) becomes (N h w, c), is multiplied, and becomes an image."""
+    net = OnnxNet(("N", 5, 6, 3), 13)
+    target = np.array([-1, 3])
+    if rows == "computed":
+        net.add("Shape", "input").add("Slice", None, *map(np.array, ([0], [3])))
+        net.add("ReduceProd", None, axes=[0]).add("Concat", None, np.array([3]), axis=0)
+        target = net.last
+    net.add("Reshape", "input", target).add("MatMul", None, net.rng.normal(size=(3, 4)))
+    net.add("Add", None, net.rng.normal(size=4)).add("Relu").gemm(4, 2)
+    net.add("Reshape", None, np.array([-1, 5, 6, 2])).add("Flatten")
+    assert ops(compiled(net.gemm(60, 2))) == ["CONV2D", "CONV2D", "DENSE"]
+
+
+def test_refuses_other_work_on_rows():
+    net = OnnxNet(("N", 5, 6, 3), 13).add("Reshape", None, np.array([-1, 3]))
+    with pytest.raises(UnsupportedError, match="output 'x0' has several rows for an image"):
+        import_model(net.model())
+    with pytest.raises(UnsupportedError, match="with the rows of an image"):
+        import_model(net.add("Softmax").model())
+
+
+def test_refuses_operators_that_the_exporter_left():
+    net = OnnxNet(("N", 5)).add("Erfc")
+    with pytest.raises(UnsupportedError, match=r"'erfc0' \(Erfc\): ONNX has no such operator"):
+        import_model(net.model(check=False))
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_softmax_along_any_axis(axis):
     net = OnnxNet(("N", 2, 6, 6)).conv(2, 3, (3, 3)).add("Softmax", axis=axis)
@@ -577,8 +891,19 @@ def image_net(channels=2):
         (image_net().add("Div", None, np.float32(0)), "or by zero"),
         (image_net().add("LeakyRelu", alpha=-0.5), "alpha=-0.5"),
         (image_net().add("Mul", None, np.float32(np.nan)), "not finite"),
-        (image_net().add("ReduceMean", None, np.array([1])), "one over the image"),
-        (OnnxNet(("N", 2, 6)).add("GlobalMaxPool"), "an input of 1 spatial dimensions"),
+        (image_net().add("ReduceMean", None, np.array([0, 1])), r"axes \[0, 1\] of rank 4"),
+        (
+            image_net().add("ReduceMean", None, np.array([1, 2, 3]), keepdims=0),
+            "a single number as the result",
+        ),
+        (
+            OnnxNet(("N", 2, 6, 6), 21).add(
+                "GroupNormalization", None, np.ones(2), np.ones(2), num_groups=3
+            ),
+            "3 groups of 2 channels",
+        ),
+        (OnnxNet(("N", 6)).add("GlobalMaxPool"), "an input of 0 spatial dimensions"),
+        (OnnxNet(("N", 2, 1)).add("Reshape", None, np.array([0])).add("Neg"), "shape"),
         (OnnxNet(("N", 6)).add("Gemm", None, np.ones((6, 2)), transA=1), "transA=1"),
         (OnnxNet(("N", 6)).add("MatMul", np.ones((6, 6)), "input"), "input 0 is a constant"),
         (OnnxNet(("N", 6)).add("MatMul", "input", "input"), "input 1 depends on the image"),
@@ -604,6 +929,55 @@ def test_refuses(net, message):
         optimize(import_model(net.model(check=False)).graph)
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+def test_refuses_quantized_models(form, tmp_path):
+    """As ONNX Runtime's own tools quantize them."""
+    from onnxruntime import quantization
+
+    net = OnnxNet(("N", 1, 8, 8)).conv(1, 8, (3, 3)).add("Relu").add("MaxPool", kernel_shape=[2, 2])
+    source, path = tmp_path / "source.onnx", tmp_path / "quantized.onnx"
+    onnx.save(net.add("Flatten").gemm(200, 8).add("Relu").gemm(8, 3).model(), source)
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.left = iter([{"input": np.random.default_rng(0).random((4, 1, 8, 8), np.float32)}])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    if form == "dynamic":
+        quantization.quantize_dynamic(source, path)
+    else:
+        kind = quantization.QuantFormat[form]
+        quantization.quantize_static(source, path, Reader(), quant_format=kind)
+    with pytest.raises(
+        UnsupportedError, match="the model is quantized; compile the model in float32"
+    ):
+        import_model(open_source(path))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "domain"),
+    [
+        *[(op, "") for op in ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")],
+        *[(op, "") for op in ("DynamicQuantizeLinear", "MatMulInteger", "QuantizeLinear")],
+        *[(op, "com.microsoft") for op in ("QLinearAdd", "QGemm", "DynamicQuantizeMatMul")],
+    ],
+)
+def test_refuses_each_quantized_operator_by_name(op_type, domain, monkeypatch):
+    net = OnnxNet(("N", 4))
+    net.nodes.append(onnx.helper.make_node("Relu", ["input"], ["x"]))
+    net.nodes.append(onnx.helper.make_node(op_type, ["x"], ["y"], "q", domain=domain))
+    net.last = "y"
+    # What its other inputs are does not matter here.
+    monkeypatch.setattr("fastdigit.compiler.frontends.onnx._check", lambda model: None)
+    model = net.model(check=False, infer=False)
+    with pytest.raises(
+        UnsupportedError, match=rf"'q' \({op_type}\) is not supported: the model is q"
+    ):
+        import_model(model)
+
+
 def test_refuses_another_domain():
     net = OnnxNet(("N", 4))
     net.nodes.append(onnx.helper.make_node("Gelu", ["input"], ["y"], "g"))
@@ -613,6 +987,30 @@ def test_refuses_another_domain():
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(UnsupportedError, match=r"'g' \(Gelu\): domain 'com.microsoft'"):
         import_model(model)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_scaler(size):
+    """Of the domain ai.onnx.ml, which scikit-learn's StandardScaler becomes."""
+
+    def model(shape):
+        net = OnnxNet(shape)
+        offset, scale = ([float(x) for x in row] for row in net.rng.normal(size=(2, size)))
+        net.add("Scaler", None, domain="ai.onnx.ml", offset=offset, scale=scale)
+        return net.add("Flatten").gemm(4, 3).model()
+
+    assert ops(compiled(model(("N", 4)))) == ["DENSE"]
+    with pytest.raises(UnsupportedError, match="offsets for shape"):
+        import_model(model(("N", 2, 2)))
+
+
+def test_the_numbers_beside_labels_are_the_output():
+    net = OnnxNet(("N", 4)).gemm(4, 3).add("Softmax")
+    scores = net.last
+    model = net.add("ArgMax", None, axis=1).model()
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.output.append(onnx.helper.make_tensor_value_info(scores, 1, ("N", 3)))
+    assert ops(compiled(model)) == ["DENSE", "SOFTMAX"]
 
 
 def test_refuses_a_second_output_of_a_node():
@@ -631,7 +1029,7 @@ def test_refuses_several_inputs_or_outputs():
     with pytest.raises(UnsupportedError, match=r"inputs \['input', 'more'\]; supported is one"):
         import_model(two_inputs)
     model.graph.output.append(onnx.helper.make_tensor_value_info("input", 1, ("N", 2, 6, 6)))
-    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one"):
+    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one, or"):
         import_model(model)
 
 

@@ -169,6 +169,79 @@ def test_the_manifest_is_valid() -> None:
         validation.validate(wrong, version, strict=True)
 
 
+def built(value: Any, type_: str, where: str = "") -> Any:
+    """A part of a manifest as the class that KServe's or Kubernetes' Python package has for it.
+
+    Those are generated from the schemas of the resources. Unknown fields and wrong types fail here,
+    fields that are required and missing in the constructors.
+    """
+    from kserve import models
+    from kubernetes.client import models as kubernetes
+
+    if one := re.fullmatch(r"list\[(.*)\]", type_, re.IGNORECASE):
+        assert isinstance(value, list), where
+        return [built(item, one[1], f"{where}[{i}]") for i, item in enumerate(value)]
+    if one := re.fullmatch(r"dict[(\[]str, (.*)[)\]]", type_, re.IGNORECASE):
+        assert isinstance(value, dict), where
+        return {key: built(item, one[1], f"{where}.{key}") for key, item in value.items()}
+    simple = {"str": str, "int": int, "bool": bool, "object": (str, int)}
+    if type_ in simple:
+        assert isinstance(value, simple[type_]), f"{where} is {value!r}, not {type_}"
+        assert isinstance(value, bool) == (type_ == "bool"), where
+        return value
+    made = getattr(models, type_, None) or getattr(kubernetes, type_)
+    names = {field: name for name, field in made.attribute_map.items()}
+    assert isinstance(value, dict), where
+    assert set(value) <= set(names), f"{where} has unknown fields {set(value) - set(names)}"
+    types = {names[field]: made.openapi_types[names[field]] for field in value}
+    return made(
+        **{
+            names[field]: built(part, types[names[field]], f"{where}.{field}")
+            for field, part in value.items()
+        }
+    )
+
+
+def test_the_inference_service_is_valid() -> None:
+    pytest.importorskip("kserve", reason="kserve is not installed")
+    validation = pytest.importorskip("kubernetes_validate")
+    from kubernetes.client import V1PodSpec
+
+    (service,) = documents("kserve.yaml")
+    assert (service["apiVersion"], service["kind"]) == (
+        "serving.kserve.io/v1beta1",
+        "InferenceService",
+    )
+    predictor = built(service, "V1beta1InferenceService").spec.predictor
+    assert (predictor.min_replicas, predictor.scale_metric, predictor.scale_target) == (
+        1,
+        "cpu",
+        70,
+    )
+    # A predictor is a pod, and how many of it.
+    fields = set(V1PodSpec.attribute_map.values())
+    pod = {field: part for field, part in service["spec"]["predictor"].items() if field in fields}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}
+    validation.validate(manifest, validation.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda predictor: predictor.update(minReplica=1), "unknown fields {'minReplica'}"),
+        (lambda predictor: predictor.update(minReplicas="1"), "minReplicas is '1', not int"),
+        (lambda predictor: predictor["containers"][0].pop("name"), r"V1Container\nname|`name`"),
+        (lambda predictor: predictor["containers"][0]["ports"][0].update(port=1), "'port'"),
+    ],
+)
+def test_a_wrong_inference_service_is_not(change: Any, message: str) -> None:
+    pytest.importorskip("kserve", reason="kserve is not installed")
+    (service,) = documents("kserve.yaml")
+    change(service["spec"]["predictor"])
+    with pytest.raises((AssertionError, ValueError), match=message):
+        built(service, "V1beta1InferenceService")
+
+
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "kubernetes.yaml", documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]
     yield "kserve.yaml", documents("kserve.yaml")[0]["spec"]["predictor"]

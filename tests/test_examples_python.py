@@ -48,6 +48,31 @@ def test_fastapi() -> None:
         assert client.post("/digit", content=bytes(5 << 20)).status_code == 413
 
 
+def test_draw_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    draw = example("draw_signs")
+    for folder, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        options = ["--train", "3", "--test", "1", "--seed", seed]
+        monkeypatch.setattr(sys, "argv", ["draw_signs.py", str(tmp_path / folder), *options])
+        draw.main()
+
+    def drawn(folder: str) -> dict[str, np.ndarray]:
+        files = sorted((tmp_path / folder).glob("*/*/*.png"))
+        return {
+            str(file.relative_to(tmp_path / folder)): np.asarray(Image.open(file)) for file in files
+        }
+
+    first, again, other = drawn("a"), drawn("b"), drawn("c")
+    assert len(first) == 7 * (3 + 1)
+    assert {picture.shape for picture in first.values()} == {(40, 40, 3)}
+    assert first.keys() == again.keys() == other.keys()
+    for name, picture in first.items():
+        assert np.array_equal(picture, again[name])
+        assert not np.array_equal(picture, other[name])
+    # No two alike: nothing of the training pictures is among those that test.
+    assert len({picture.tobytes() for picture in first.values()}) == len(first)
+
+
 def test_batch_job(tmp_path: Path) -> None:
     pytest.importorskip("rich", reason="rich is not installed")
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")

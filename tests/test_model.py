@@ -15,6 +15,7 @@ import pytest
 import fastdigit
 import reference
 from fastdigit import Model
+from fastdigit.compiler.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, ModelFormatError, UnsupportedError
 from networks import chain, conv, dense, packed, small_networks
@@ -381,3 +382,18 @@ def test_run_gives_any_result_in_its_shape() -> None:
     digits = fastdigit.load()
     x = rng.random((3, 28, 28), np.float32)
     assert digits.run(x).tobytes() == digits.predict_proba(x).tobytes()
+
+
+def test_a_sequence_has_the_shape_of_its_source() -> None:
+    """The file carries (steps, channels) as an image of one row; META has the source's shape."""
+    rng = np.random.default_rng(0)
+    graph = chain((1, 8, 2), [conv(rng, (1, 3), 2, 4)])
+    x = rng.random((5, 8, 2), np.float32)
+    want = reference.run_graph(graph, x[:, np.newaxis])
+    model = Model(pack(graph, {"output": {"shape": [6, 4]}}))
+    assert model.output_shape == model.info()["output_shape"] == (6, 4)
+    for batch in (x, x[:, np.newaxis], x.reshape(5, 16)):
+        np.testing.assert_allclose(model.run(batch), want[:, 0], atol=1e-5)
+    np.testing.assert_array_equal(model.run(x[0]), model.run(x)[:1])
+    for shape in ([6, 5], [-6, -4], [6, "4"], [6.0, 4.0], "64", None, [True, 24]):
+        assert Model(pack(graph, {"output": {"shape": shape}})).output_shape == (1, 6, 4)

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastdigit
+from fastdigit.compiler.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve import Settings, create_app
 from fastdigit.serve.errors import RequestError
 from fastdigit.serve.protocol import DTYPES, Inference, Signature, encode, parse
-from networks import chain, dense, packed
+from networks import chain, dense
 
 for package in ("uvicorn", "httptools", "prometheus_client", "PIL"):
     pytest.importorskip(package, reason="the extra serve is not installed")
@@ -36,7 +37,8 @@ def vector_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of another shape, without softmax and without bytes as input."""
     path = tmp_path_factory.mktemp("models") / "vector.fdm"
     graph = chain((6,), [dense(np.random.default_rng(0), 6, 3)])
-    path.write_bytes(packed(graph, input_range=(-np.inf, np.inf), u8_divisor=0))
+    meta = {"classes": ["low", "middle", "high, or more"]}
+    path.write_bytes(pack(graph, meta, input_range=(-np.inf, np.inf), u8_divisor=0))
     return path
 
 
@@ -110,6 +112,8 @@ def test_models(client: TestClient, version: str) -> None:
     config = client.get(f"/v2/models/vector{version}/config").json()
     assert config["output"][0] == {"name": "logits", "data_type": "TYPE_FP32", "dims": [3]}
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 0
+    classes = json.loads(config["parameters"]["classes"]["string_value"])
+    assert classes == ["low", "middle", "high, or more"]
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])

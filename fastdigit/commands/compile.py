@@ -1,4 +1,4 @@
-"""``fastdigit compile``: from a Keras or ONNX file to a verified ``.fdm`` file."""
+"""``fastdigit compile``: from Keras, ONNX or a SavedModel to a verified ``.fdm`` file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="a .keras, .h5 or .onnx file")
+    add("source", type=Path, help="a .keras, .h5 or .onnx file, or a SavedModel's directory")
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
-    add("--classes", metavar="A,B,...", help="a name for each output (default: 0,1,...)")
+    add(
+        "--classes",
+        metavar="A,B,...",
+        help="a name for each output, or @FILE: the names in a file, one a line (default: 0,1,...)",
+    )
     add(
         "--input-range",
         metavar=("LOW", "HIGH"),
@@ -37,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    output = options.output or options.source.with_suffix(f".{options.emit}")
+    output = options.output or _default_output(options.source, f".{options.emit}")
     result = fastdigit.compile(
         options.source,
         output if options.emit == "fdm" else None,
         name=options.name,
-        classes=options.classes.split(",") if options.classes else None,
+        classes=_classes(options.classes),
         input_range=tuple(options.input_range),
         precision=options.precision,
         temperature=options.temperature,
@@ -66,3 +70,17 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     print(f"{output}: {len(result.data):,} bytes")
     return 0
+
+
+def _classes(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    if text.startswith("@"):
+        return Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    return text.split(",")
+
+
+def _default_output(source: Path, suffix: str) -> Path:
+    if source.is_dir():  # its name may have a dot that begins no suffix
+        return source.parent / f"{source.resolve().name}{suffix}"
+    return source.with_suffix(suffix)

@@ -1,4 +1,4 @@
-"""Compiles small convolutional networks from Keras or ONNX into one model file.
+"""Compiles small convolutional networks from Keras, ONNX or TensorFlow into one model file.
 
 Front ends build a graph (:mod:`~fastdigit.compiler.ir`), passes rewrite it until the model file can
 express it, the packer writes it, and the result is verified against its source. Nothing here

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
-from fastdigit.compiler.ir import Graph, Softmax
+from fastdigit.compiler.ir import Graph, Shape, Softmax
 from fastdigit.compiler.ops import PRECISIONS, make_graph
 from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
@@ -112,7 +112,7 @@ def compile_model(
     ----------
     source
         A Keras model, an ONNX ``ModelProto``, or the path of a ``.keras``, ``.h5`` or ``.onnx``
-        file.
+        file or of a SavedModel's directory.
     output
         Path of the model file, which is replaced at once or not at all; None: write nothing.
     engine
@@ -197,12 +197,15 @@ def compile_model(
     def packed(graph: Graph) -> bytes:
         return pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
 
-    reference, run = source_runner(model, imported)
-    want = run(images)
+    def run(graph: Graph) -> NDArray[Any]:
+        return _as_source(engine(packed(graph), images), imported)
+
+    reference, run_source = source_runner(model, imported)
+    want = run_source(images)
     if rounded is not graph:
-        compare(reference, want, engine(packed(graph), images), TOLERANCES["fp32"])
+        compare(reference, want, run(graph), TOLERANCES["fp32"])
         observe(quantize_weights.__name__, rounded)
-    verification = compare(reference, want, engine(packed(rounded), images), tolerance, right)
+    verification = compare(reference, want, run(rounded), tolerance, right)
     if calibrated is not rounded:
         _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
     meta["verification"] = asdict(verification)
@@ -266,8 +269,20 @@ def verify_model(
     last = program.graph.nodes[-1].op
     if isinstance(last, Softmax) and last.temperature != 1:
         want **= 1 / last.temperature
-        want /= want.sum(axis=1, keepdims=True)
-    return compare(reference, want, engine(data, images), tolerance, right)
+        want /= want.sum(axis=-1, keepdims=True)
+    got = _as_source(engine(data, images), imported)
+    return compare(reference, want, got, tolerance, right)
+
+
+def _as_source(outputs: NDArray[Any], imported: Imported) -> NDArray[Any]:
+    """Give outputs the shape of the source: the passes may have changed it, but not the order."""
+    shape = _output_shape(imported)
+    same = outputs[:1].size == math.prod(shape)
+    return outputs.reshape(len(outputs), *shape) if same else outputs
+
+
+def _output_shape(imported: Imported) -> Shape:
+    return imported.graph.shapes[imported.graph.output]
 
 
 def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
@@ -338,8 +353,8 @@ def _check_temperature(
     headless = make_graph(graph.input, graph.shapes[graph.input], nodes, value)
     logits: NDArray[Any] = run(headless) if nodes else images
     scaled = logits.astype(np.float64) / softmax.op.temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    want = powers / powers.sum(axis=1, keepdims=True)
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    want = powers / powers.sum(axis=-1, keepdims=True)
     compare("the softmax of its logits", want, run(graph), TOLERANCES["fp32"])
 
 
@@ -347,7 +362,10 @@ def _meta(
     imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
 ) -> dict[str, Any]:
     shape, last = graph.shapes[graph.input], graph.nodes[-1].op
+    output = _output_shape(imported)
+    reshaped = {} if output == graph.shapes[graph.output] else {"output": {"shape": list(output)}}
     return {
+        **reshaped,
         "name": name or imported.name,
         "classes": classes,
         "precision": precision,

@@ -1,4 +1,4 @@
-"""Holds a compiled model against its source, run by ONNX Runtime or Keras."""
+"""Holds a compiled model against its source, run by ONNX Runtime, Keras or TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.frontends import Imported
+from fastdigit.compiler.frontends import Imported, SavedModel
 from fastdigit.errors import InputError, MissingExtraError, VerificationError
 
 __all__ = [
@@ -27,7 +27,7 @@ Runner = Callable[[F32], NDArray[Any]]
 
 SAMPLES = 64
 SEED = 20170
-#: Images that ONNX Runtime gets at once, which bounds its memory.
+#: Images that a source gets at once, which bounds its memory.
 BATCH = 256
 #: Largest error allowed by default, for each precision of the weights.
 TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1, "int8-dynamic": 1e-1}
@@ -94,15 +94,18 @@ def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     """Return (name and version, function) that runs the source.
 
     The function takes images as the compiled model does. A Keras model is converted with tf2onnx
-    and run by ONNX Runtime if both are installed, and by Keras otherwise.
+    and run by ONNX Runtime if both are installed, and by Keras otherwise. A SavedModel is run by
+    TensorFlow.
 
     Raises
     ------
     MissingExtraError
         If the source is ONNX and ONNX Runtime is not installed.
     """
-    if imported.kind == "onnx":
-        name, run = _onnx_runner(model.SerializeToString())
+    if isinstance(model, SavedModel):
+        name, run = _tensorflow_runner(model)
+    elif imported.kind == "onnx":
+        name, run = _onnx_runner(model.SerializeToString(), imported.source_output)
     else:
         name, run = _keras_runner(model, imported)
     return name, lambda images: run(_as_source(images, imported))
@@ -119,7 +122,8 @@ def _as_source(images: F32, imported: Imported) -> F32:
     return np.ascontiguousarray(images.reshape(len(images), *imported.source_shape))
 
 
-def _onnx_runner(data: bytes) -> tuple[str, Runner]:
+def _onnx_runner(data: bytes, output: str | None = None) -> tuple[str, Runner]:
+    """Run an output of a model, by default its first."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -131,19 +135,34 @@ def _onnx_runner(data: bytes) -> tuple[str, Runner]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
+    wanted = output or session.get_outputs()[0].name
 
     def run(images: F32) -> NDArray[Any]:
-        fixed = source.shape[0]
-        batch = fixed if isinstance(fixed, int) else min(BATCH, len(images))
+        result: NDArray[Any] = session.run([wanted], {source.name: images})[0]
+        return result
+
+    batch = source.shape[0]
+    batched = _batched(run, batch if isinstance(batch, int) else None)
+    return f"onnxruntime {onnxruntime.__version__}", batched
+
+
+def _tensorflow_runner(model: SavedModel) -> tuple[str, Runner]:
+    import tensorflow as tf
+
+    return f"tensorflow {tf.__version__}", _batched(model.run, model.batch)
+
+
+def _batched(run: Runner, fixed: int | None) -> Runner:
+    """Call ``run`` with a fixed number of images at a time, or with any up to BATCH."""
+
+    def whole(images: F32) -> NDArray[Any]:
+        batch = fixed or min(BATCH, len(images))
         padding = np.repeat(images[-1:], -len(images) % batch, axis=0)
-        whole = np.concatenate([images, padding])
-        outputs = [
-            session.run(None, {source.name: whole[start : start + batch]})[0]
-            for start in range(0, len(whole), batch)
-        ]
+        padded = np.concatenate([images, padding])
+        outputs = [run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
         return np.concatenate(outputs)[: len(images)]
 
-    return f"onnxruntime {onnxruntime.__version__}", run
+    return whole
 
 
 def _keras_runner(model: Any, imported: Imported) -> tuple[str, Runner]:

@@ -399,7 +399,8 @@ class App:
 
     async def _model_config(self, request: Request) -> Response:
         """The model configuration extension of Triton, as far as it is true of us."""
-        signature = self._named(request).signature
+        served = self._named(request)
+        signature = served.signature
         metadata = signature.metadata()
         types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
 
@@ -425,6 +426,8 @@ class App:
                     "preferred_batch_size": [self.settings.max_batch_size],
                     "max_queue_delay_microseconds": delay,
                 },
+                # A parameter is a string there.
+                "parameters": {"classes": {"string_value": json.dumps(served.model.classes)}},
             }
         )
 

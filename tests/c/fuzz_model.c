@@ -3,7 +3,8 @@
  * Damages model files at random, the same way for the same seed, and opens them. Whatever the loader refuses must be
  * refused with a status and a message; whatever it opens must run, on floats and bytes, one image and three, in one
  * thread and two, and give the first image the same bits each time. Meant to be built with sanitizers, which see what
- * goes wrong: files, inputs and outputs lie in memory of exactly their size.
+ * goes wrong: files, inputs and outputs lie in memory of exactly their size. Prints a line for each model: how many
+ * files were refused, opened and run.
  *
  * Most random damage is found by the first check that meets it. So half of the rounds mend the file afterwards: sizes
  * that follow from the damaged ones are made to agree, and networks come out that nobody would think of.
@@ -31,6 +32,34 @@ static size_t below(size_t n) { return random_below(&state, n); }
 
 static fd_file_tensor *tensors_of(const file *f) { return (fd_file_tensor *)(void *)(f->data + f->tensors); }
 static fd_file_op *ops_of(const file *f) { return (fd_file_op *)(void *)(f->data + f->ops); }
+
+/* The activation that a field of an op names, or NULL. */
+static fd_file_tensor *activation(const file *f, uint32_t index) {
+    if (index >= f->tensor_count || tensors_of(f)[index].kind != FD_TENSOR_ACTIVATION) return NULL;
+    return &tensors_of(f)[index];
+}
+
+/* Height, width and channels; those of a vector are 1, 1, features. */
+static void sizes_of(const fd_file_tensor *t, uint32_t sizes[3]) {
+    const int image = t->rank == 3;
+    sizes[0] = image ? t->dims[0] : 1;
+    sizes[1] = image ? t->dims[1] : 1;
+    sizes[2] = image ? t->dims[2] : t->dims[0];
+}
+
+static void set_sizes(fd_file_tensor *t, const uint32_t sizes[3]) {
+    memset(t->dims, 0, sizeof t->dims);
+    if (t->rank == 3)
+        memcpy(t->dims, sizes, 3 * sizeof *sizes);
+    else
+        t->dims[0] = sizes[2];
+}
+
+static size_t elements_of(const fd_file_tensor *t) {
+    uint32_t sizes[3];
+    sizes_of(t, sizes);
+    return (size_t)sizes[0] * sizes[1] * sizes[2];
+}
 
 static file open_good(const char *path) {
     file f = {0};
@@ -87,9 +116,37 @@ static void damage_anywhere(file *f) {
 /* Small, rarely not so small. */
 static uint32_t some_size(size_t least) { return (uint32_t)(least + below(below(4) ? 4 : 16)); }
 
+static void damage_activation(fd_file_op *op) {
+    op->activation = (uint32_t)below(FD_ACT_END);
+    op->alpha = fd_activation_has_alpha(op->activation) ? 0.3f : 0.0f;
+}
+
+/* The output of an earlier op. */
+static uint32_t some_earlier(const file *f, size_t i) { return ops_of(f)[below(i)].output; }
+
+/* Another op between the same tensors, perhaps with a second input: values live longer than they did. */
+static void damage_opcode(const file *f, size_t i) {
+    static const uint32_t opcodes[] = {FD_OP_ELTWISE, FD_OP_SOFTMAX, FD_OP_LAYERNORM, FD_OP_RESHAPE, FD_OP_TRANSPOSE,
+                                       FD_OP_PAD,     FD_OP_BINARY,  FD_OP_BINARY,    FD_OP_CONCAT,  FD_OP_CONCAT};
+    fd_file_op *const op = &ops_of(f)[i];
+    fd_file_op other;
+    memset(&other, 0, sizeof other);
+    other.opcode = opcodes[below(sizeof opcodes / sizeof opcodes[0])];
+    other.input = op->input;
+    other.output = op->output;
+    other.input2 = other.weights = other.bias = other.scale = other.shift = FD_FILE_NONE;
+    if (other.opcode == FD_OP_BINARY || other.opcode == FD_OP_CONCAT) other.input2 = some_earlier(f, i);
+    if (other.opcode == FD_OP_BINARY) other.binary = FD_BINARY_ADD;
+    if (other.opcode == FD_OP_CONCAT) other.concat_axis = FD_AXIS_CHANNEL;
+    if (other.opcode == FD_OP_LAYERNORM) other.alpha = 1e-3f;
+    if (other.opcode == FD_OP_TRANSPOSE) memcpy(other.perm, (uint8_t[4]){1, 2, 0}, sizeof other.perm);
+    *op = other;
+}
+
 /* A size, a stride, a mode: something that makes another network. */
 static void damage_network(file *f) {
-    fd_file_op *const op = &ops_of(f)[below(f->op_count)];
+    const size_t i = below(f->op_count);
+    fd_file_op *const op = &ops_of(f)[i];
     const int has_weights = op->opcode == FD_OP_CONV2D || op->opcode == FD_OP_DENSE;
     if (op->input < f->tensor_count && below(3) == 0) {
         tensors_of(f)[op->input].dims[below(3)] = (uint32_t)(1 + below(24));
@@ -99,15 +156,49 @@ static void damage_network(file *f) {
         tensors_of(f)[op->weights].dtype = (uint32_t)below(FD_DTYPE_END);
     } else if (has_weights && below(3) == 0) {
         op->bias = FD_FILE_NONE;
-    } else if (has_weights && below(3) == 0) {
-        op->activation = (uint32_t)below(FD_ACT_END);
-        op->alpha = op->activation == FD_ACT_LEAKY_RELU || op->activation == FD_ACT_ELU ? 0.3f : 0.0f;
+    } else if ((has_weights || op->opcode == FD_OP_ELTWISE || op->opcode == FD_OP_BINARY) && below(3) == 0) {
+        damage_activation(op);
+    } else if (i > 0 && !has_weights && op->opcode != FD_OP_POOL2D && below(2)) {
+        damage_opcode(f, i);
     }
-    if (op->opcode == FD_OP_CONV2D) {
+    switch (op->opcode) {
+    case FD_OP_CONV2D: {
         uint32_t *const sizes[] = {op->kernel, op->stride, op->dilation};
         if (below(2)) sizes[below(3)][below(2)] = some_size(1);
         if (below(2)) op->pad[below(4)] = some_size(0);
         if (below(4) == 0) op->affine_axis = (uint32_t)below(FD_AXIS_END);
+        if (below(4) == 0) op->groups = below(2) ? some_size(1) : UINT32_MAX; /* a group each channel */
+        break;
+    }
+    case FD_OP_DENSE:
+        if (below(2)) op->quantization = (uint32_t)below(FD_QUANTIZATION_END);
+        break;
+    case FD_OP_BINARY:
+        if (below(2)) op->binary = (uint32_t)(1 + below(FD_BINARY_END - 1));
+        if (below(4) == 0) op->affine_axis = (uint32_t)below(FD_AXIS_END);
+        if (below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
+        break;
+    case FD_OP_CONCAT:
+        if (below(2)) op->concat_axis = (uint32_t)(1 + below(FD_AXIS_END - 1));
+        if (below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
+        break;
+    case FD_OP_RESHAPE:
+        if (op->output < f->tensor_count && below(2)) tensors_of(f)[op->output].rank = below(2) ? 1u : 3u;
+        break;
+    case FD_OP_TRANSPOSE: {
+        static const uint8_t perms[][4] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+        memcpy(op->perm, perms[below(6)], sizeof op->perm);
+        break;
+    }
+    case FD_OP_PAD:
+        if (below(2)) op->pad[below(4)] = some_size(0);
+        if (below(2)) op->pad_channels[below(2)] = some_size(0);
+        if (below(2)) op->alpha = below(2) ? 0.0f : -1.5f;
+        break;
+    case FD_OP_ELTWISE:
+        if (below(2)) op->affine_axis = (uint32_t)below(FD_AXIS_END);
+        break;
+    default: break;
     }
     if (op->opcode == FD_OP_CONV2D || op->opcode == FD_OP_POOL2D) {
         uint32_t *const sizes[] = {op->pool, op->pool_stride};
@@ -126,10 +217,18 @@ static void mend_place(const file *f, fd_file_tensor *t) {
     if (t->offset > f->weight_bytes || t->size > f->weight_bytes - t->offset) t->offset = 0;
 }
 
+static int is_vector(const fd_file_tensor *t) {
+    return t->kind == FD_TENSOR_WEIGHT && t->layout == FD_LAYOUT_ROW_MAJOR;
+}
+
+/* For an index that is none of a tensor: a vector, if there is one of this length. */
 static void mend_vector(const file *f, uint32_t *index, size_t length) {
     if (*index == FD_FILE_NONE || below(16) == 0) return;
-    for (uint32_t t = 0; t < f->tensor_count && *index >= f->tensor_count; t++)
-        if (tensors_of(f)[t].kind == FD_TENSOR_WEIGHT && tensors_of(f)[t].layout == FD_LAYOUT_ROW_MAJOR) *index = t;
+    const int look = *index >= f->tensor_count;
+    for (uint32_t t = 0; look && t < f->tensor_count; t++)
+        if (is_vector(&tensors_of(f)[t])) *index = t;
+    for (uint32_t t = 0; look && t < f->tensor_count; t++)
+        if (is_vector(&tensors_of(f)[t]) && tensors_of(f)[t].dims[0] == length) *index = t;
     if (*index >= f->tensor_count) return;
     fd_file_tensor *const t = &tensors_of(f)[*index];
     t->dims[0] = (uint32_t)length;
@@ -137,13 +236,14 @@ static void mend_vector(const file *f, uint32_t *index, size_t length) {
     mend_place(f, t);
 }
 
-/* Panels of `depth` rows, of as many columns as WEIGHTS has values for. */
-static size_t mend_panels(const file *f, uint32_t index, size_t depth) {
+/* Panels of `depth` rows, of as many columns as WEIGHTS has values for: a multiple of `groups`. */
+static size_t mend_panels(const file *f, uint32_t index, size_t depth, size_t groups) {
     if (index >= f->tensor_count) return 0;
     fd_file_tensor *const t = &tensors_of(f)[index];
     const size_t row = depth * fd_dtype_size(t->dtype);
     const size_t most = f->weight_bytes / row / FD_PANEL_ALIGN * FD_PANEL_ALIGN;
     if (t->dims[1] > most) t->dims[1] = (uint32_t)most;
+    if (below(16)) t->dims[1] = (uint32_t)(t->dims[1] < groups ? groups : t->dims[1] / groups * groups);
     t->dims[0] = (uint32_t)depth;
     t->size = row * ((t->dims[1] + FD_PANEL_ALIGN - 1) / FD_PANEL_ALIGN * FD_PANEL_ALIGN);
     mend_place(f, t);
@@ -155,14 +255,16 @@ static size_t mend_panels(const file *f, uint32_t index, size_t depth) {
     return t->dims[1];
 }
 
-static void mend_affine(const file *f, fd_file_op *op, const uint32_t dims[3]) {
+static void mend_affine(const file *f, fd_file_op *op, const fd_file_tensor *out, const uint32_t sizes[3]) {
+    if (op->affine_axis < FD_AXIS_CHANNEL && out->rank != 3 && below(16)) op->affine_axis = FD_AXIS_NONE;
     if (op->affine_axis == FD_AXIS_NONE || op->affine_axis >= FD_AXIS_END) {
         op->scale = op->shift = FD_FILE_NONE;
         return;
     }
-    if (op->scale == FD_FILE_NONE) op->scale = op->shift = op->bias;
-    mend_vector(f, &op->scale, dims[op->affine_axis - 1]);
-    mend_vector(f, &op->shift, dims[op->affine_axis - 1]);
+    /* Any weight will do: mend_vector looks for one. */
+    if (op->scale == FD_FILE_NONE) op->scale = op->shift = (uint32_t)f->tensor_count;
+    mend_vector(f, &op->scale, sizes[op->affine_axis - 1]);
+    mend_vector(f, &op->shift, sizes[op->affine_axis - 1]);
 }
 
 static void mend_pool(fd_file_op *op, uint32_t dims[3]) {
@@ -175,6 +277,7 @@ static void mend_pool(fd_file_op *op, uint32_t dims[3]) {
     for (int d = 0; d < 2; d++) {
         if (!op->pool[d]) op->pool[d] = 1;
         if (!op->pool_stride[d]) op->pool_stride[d] = 1;
+        if (op->pool[d] > dims[d] && below(16)) op->pool[d] = 1;
         if (below(16)) op->pool_pad[d] %= op->pool[d];
         if (below(16)) op->pool_pad[d + 2] %= op->pool[d];
         dims[d] = (uint32_t)fd_window_count(dims[d], op->pool_pad[d] + op->pool_pad[d + 2], op->pool[d], 1,
@@ -182,42 +285,161 @@ static void mend_pool(fd_file_op *op, uint32_t dims[3]) {
     }
 }
 
+/* Of a DENSE whose weights are bytes: positive, and none of them -128 if its inputs become bytes too. */
+static void mend_scale(const file *f, fd_file_op *op, size_t length) {
+    const fd_file_tensor *const weights = &tensors_of(f)[op->weights];
+    if (weights->dtype != FD_DTYPE_I8) {
+        op->scale = FD_FILE_NONE;
+        if (below(16)) op->quantization = FD_QUANTIZATION_WEIGHTS;
+        return;
+    }
+    if (op->scale == FD_FILE_NONE) op->scale = op->bias;
+    mend_vector(f, &op->scale, length);
+    if (op->scale >= f->tensor_count || below(16) == 0) return;
+    const fd_file_tensor *const scale = &tensors_of(f)[op->scale];
+    if (scale->offset > f->weight_bytes || scale->size > f->weight_bytes - scale->offset) return;
+    if (weights->offset > f->weight_bytes || weights->size > f->weight_bytes - weights->offset) return;
+    unsigned char *const bytes = f->data + f->weights;
+    if (op->quantization == FD_QUANTIZATION_DYNAMIC)
+        for (size_t i = 0; i < weights->size; i++) bytes[weights->offset + i] |= bytes[weights->offset + i] == 0x80;
+    for (size_t i = 0; i + 4 <= scale->size; i += 4) {
+        bytes[scale->offset + i] |= 1;
+        bytes[scale->offset + i + 3] &= 0x7F;
+    }
+}
+
+/* Whether the second input of an op, and its axis if it is a CONCAT, go with the first. */
+static int joins(const fd_file_op *op, const fd_file_tensor *a, const fd_file_tensor *b) {
+    uint32_t first[3], second[3];
+    sizes_of(a, first);
+    sizes_of(b, second);
+    for (uint32_t d = 0; d < 3; d++) {
+        if (op->opcode == FD_OP_BINARY && second[d] != 1 && second[d] != first[d]) return 0;
+        if (op->opcode == FD_OP_CONCAT && d + FD_AXIS_HEIGHT != op->concat_axis && second[d] != first[d]) return 0;
+    }
+    return op->opcode == FD_OP_BINARY || (a->rank == b->rank && (a->rank == 3 || op->concat_axis == FD_AXIS_CHANNEL));
+}
+
+/* Looks for a second input that fits. The first always does, but the old one may then have no reader. */
+static void mend_joined(const file *f, size_t i, uint32_t sizes[3]) {
+    fd_file_op *const op = &ops_of(f)[i];
+    const fd_file_tensor *a = activation(f, op->input);
+    if (op->opcode == FD_OP_CONCAT && (a->rank != 3 || op->concat_axis >= FD_AXIS_END || !op->concat_axis) && below(16))
+        op->concat_axis = FD_AXIS_CHANNEL;
+    if (op->opcode == FD_OP_BINARY && op->weights != FD_FILE_NONE) {
+        const size_t lengths[] = {elements_of(a), sizes[2], 1};
+        op->input2 = FD_FILE_NONE;
+        mend_vector(f, &op->weights, lengths[below(3)]);
+        return;
+    }
+    const fd_file_tensor *b = activation(f, op->input2);
+    if (b && op->opcode == FD_OP_BINARY && !joins(op, a, b) && joins(op, b, a)) {
+        const uint32_t first = op->input;
+        op->input = op->input2;
+        op->input2 = first;
+        sizes_of(b, sizes);
+        a = b;
+    }
+    b = activation(f, op->input2);
+    for (uint32_t axis = FD_AXIS_HEIGHT; b && op->opcode == FD_OP_CONCAT && axis < FD_AXIS_END && !joins(op, a, b);
+         axis++)
+        op->concat_axis = axis;
+    for (size_t tries = 0; tries < i && !(b && joins(op, a, b)) && below(16); tries++) {
+        op->input2 = some_earlier(f, i);
+        b = activation(f, op->input2);
+    }
+    if (b && op->opcode == FD_OP_CONCAT && op->concat_axis && op->concat_axis < FD_AXIS_END) {
+        uint32_t second[3];
+        sizes_of(b, second);
+        sizes[op->concat_axis - 1] += second[op->concat_axis - 1];
+    }
+}
+
+/* As many elements as before, in a shape of the output's rank: near to the one it has. */
+static void mend_reshape(const fd_file_tensor *out, uint32_t sizes[3]) {
+    uint32_t want[3];
+    sizes_of(out, want);
+    size_t left = (size_t)sizes[0] * sizes[1] * sizes[2];
+    for (int d = 0; d < 2; d++) {
+        while (want[d] > 1 && left % want[d]) want[d]--;
+        sizes[d] = out->rank == 3 && want[d] ? want[d] : 1;
+        left /= sizes[d];
+    }
+    sizes[2] = (uint32_t)left;
+}
+
 /* Makes the sizes of tensors agree with the fields of the ops, from the first op to the last. */
 static void mend(file *f) {
     for (size_t i = 1; i < f->op_count; i++) {
         fd_file_op *const op = &ops_of(f)[i];
-        if (op->input >= f->tensor_count || op->output >= f->tensor_count) return;
-        const fd_file_tensor *const in = &tensors_of(f)[op->input];
-        fd_file_tensor *const out = &tensors_of(f)[op->output];
-        uint32_t dims[3] = {in->dims[0], in->dims[1], in->dims[2]};
-        if (op->opcode == FD_OP_CONV2D) {
+        const fd_file_tensor *const in = activation(f, op->input);
+        fd_file_tensor *const out = activation(f, op->output);
+        if (!in || !out || !elements_of(in)) return;
+        uint32_t sizes[3];
+        sizes_of(in, sizes);
+        if (op->opcode == FD_OP_DENSE)
+            out->rank = 1;
+        else if (op->opcode != FD_OP_RESHAPE)
+            out->rank = in->rank;
+        switch (op->opcode) {
+        case FD_OP_CONV2D: {
+            const size_t most = f->weight_bytes / (FD_PANEL_ALIGN * sizeof(float) * sizes[2]);
+            if ((size_t)op->kernel[0] * op->kernel[1] > most && below(16)) op->kernel[0] = op->kernel[1] = 1;
             for (int d = 0; d < 2; d++) {
                 if (!op->kernel[d] || !op->stride[d] || !op->dilation[d]) return;
-                dims[d] = (uint32_t)fd_window_count(dims[d], op->pad[d] + op->pad[d + 2], op->kernel[d],
-                                                    op->dilation[d], op->stride[d]);
+                const uint32_t padded = sizes[d] + op->pad[d] + op->pad[d + 2];
+                if (op->dilation[d] * (op->kernel[d] - 1) >= padded && below(16)) op->kernel[d] = 1;
+                sizes[d] = (uint32_t)fd_window_count(sizes[d], op->pad[d] + op->pad[d + 2], op->kernel[d],
+                                                     op->dilation[d], op->stride[d]);
             }
-            const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * in->dims[2];
+            if (op->groups > sizes[2]) op->groups = sizes[2];
+            while (below(16) && op->groups > 1 && sizes[2] % op->groups) op->groups--;
+            if (op->groups > 1 && below(16)) op->pool_mode = FD_POOL_NONE;
+            const size_t groups = op->groups ? op->groups : 1;
+            const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * (sizes[2] / groups);
             if (!depth) return;
-            dims[2] = (uint32_t)mend_panels(f, op->weights, depth);
-            mend_vector(f, &op->bias, dims[2]);
-            mend_affine(f, op, dims);
-            mend_pool(op, dims);
-        } else if (op->opcode == FD_OP_DENSE) {
-            const size_t depth = in->rank == 3 ? (size_t)in->dims[0] * in->dims[1] * in->dims[2] : in->dims[0];
-            if (!depth) return;
-            dims[0] = (uint32_t)mend_panels(f, op->weights, depth);
-            mend_vector(f, &op->bias, dims[0]);
-            if (op->weights >= f->tensor_count || tensors_of(f)[op->weights].dtype != FD_DTYPE_I8)
-                op->scale = FD_FILE_NONE;
-            else if (op->scale == FD_FILE_NONE)
-                op->scale = op->bias;
-            mend_vector(f, &op->scale, dims[0]);
-        } else if (op->opcode == FD_OP_POOL2D) {
-            mend_pool(op, dims);
-        } else if (op->opcode == FD_OP_ELTWISE && in->rank == 3) {
-            mend_affine(f, op, dims);
+            sizes[2] = (uint32_t)mend_panels(f, op->weights, depth, groups);
+            mend_vector(f, &op->bias, sizes[2]);
+            mend_affine(f, op, out, sizes);
+            mend_pool(op, sizes);
+            break;
         }
-        memcpy(out->dims, dims, (out->rank == 3 ? 3 : 1) * sizeof *dims);
+        case FD_OP_DENSE:
+            if (op->weights >= f->tensor_count) return;
+            if (tensors_of(f)[op->weights].dims[1] <= FD_NARROW && below(16))
+                tensors_of(f)[op->weights].dtype = FD_DTYPE_F32;
+            sizes[2] = (uint32_t)mend_panels(f, op->weights, elements_of(in), 1);
+            sizes[0] = sizes[1] = 1;
+            mend_vector(f, &op->bias, sizes[2]);
+            mend_scale(f, op, sizes[2]);
+            break;
+        case FD_OP_POOL2D: mend_pool(op, sizes); break;
+        case FD_OP_ELTWISE: mend_affine(f, op, out, sizes); break;
+        case FD_OP_BINARY:
+            mend_joined(f, i, sizes);
+            out->rank = activation(f, op->input)->rank;
+            mend_affine(f, op, out, sizes);
+            break;
+        case FD_OP_CONCAT: mend_joined(f, i, sizes); break;
+        case FD_OP_RESHAPE: mend_reshape(out, sizes); break;
+        case FD_OP_TRANSPOSE: {
+            uint32_t from[3];
+            sizes_of(in, from);
+            for (int d = 0; d < 3; d++) sizes[d] = from[op->perm[d] % 3];
+            break;
+        }
+        case FD_OP_PAD:
+            sizes[0] += op->pad[0] + op->pad[2];
+            sizes[1] += op->pad[1] + op->pad[3];
+            sizes[2] += op->pad_channels[0] + op->pad_channels[1];
+            break;
+        case FD_OP_LAYERNORM:
+            mend_vector(f, &op->scale, sizes[2]);
+            mend_vector(f, &op->shift, sizes[2]);
+            break;
+        default: break;
+        }
+        set_sizes(out, sizes);
     }
 }
 
@@ -252,8 +474,7 @@ static uint64_t work_of(const file *f, const fd_model_info *info) {
     for (size_t i = 0; i < f->op_count; i++) {
         const fd_file_op *const op = &ops_of(f)[i];
         const fd_file_tensor *const out = &tensors_of(f)[op->output];
-        const uint64_t elements = out->rank == 3 ? (uint64_t)out->dims[0] * out->dims[1] * out->dims[2] : out->dims[0];
-        work += elements * (op->pool_mode ? op->pool[0] * op->pool[1] : 1);
+        work += elements_of(out) * (op->pool_mode ? op->pool[0] * op->pool[1] : 1);
     }
     return work;
 }
@@ -310,8 +531,8 @@ static int run_all(const file *f, const fd_model *model) {
 int main(int argc, char **argv) {
     if (argc < 4) DIE("usage: fuzz_model ROUNDS SEED MODEL.fdm...");
     const long rounds = atol(argv[1]);
-    size_t refused = 0, opened = 0, ran = 0;
     for (int i = 3; i < argc; i++) {
+        size_t refused = 0, opened = 0, ran = 0;
         file good = open_good(argv[i]);
         for (long round = 0; round < rounds; round++) {
             /* Each round is a fresh start, so that one can be run again alone. */
@@ -334,7 +555,7 @@ int main(int argc, char **argv) {
             free(f.data);
         }
         free(good.data);
+        printf("%zu %zu %zu\n", refused, opened, ran);
     }
-    printf("%zu %zu %zu\n", refused, opened, ran);
     return 0;
 }

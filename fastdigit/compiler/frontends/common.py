@@ -38,7 +38,7 @@ class Imported:
     graph
         The network; its input is channels-last.
     kind
-        "keras" or "onnx".
+        "keras", "onnx" or "savedmodel".
     name
         Name of the model in the source.
     source_shape
@@ -46,6 +46,8 @@ class Imported:
     source_layout
         "NHWC" or "NCHW": how the source orders an image of rank 3. The compiled model always takes
         NHWC.
+    source_output
+        Name of the output that was read, where the source may have several.
     """
 
     graph: Graph
@@ -53,6 +55,7 @@ class Imported:
     name: str
     source_shape: Shape
     source_layout: str = "NHWC"
+    source_output: str | None = None
 
 
 class GraphBuilder:
@@ -66,6 +69,8 @@ class GraphBuilder:
         self.input = input_name
         self.shapes: dict[str, Shape] = {input_name: shape}
         self.nodes: list[Node] = []
+        #: The node that writes a value.
+        self.producers: dict[str, Node] = {}
 
     def add(self, name: str, op: Op, *sources: str) -> str:
         """Append ``op`` reading values ``sources``; return the name of the value it writes."""
@@ -74,7 +79,8 @@ class GraphBuilder:
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
         self.shapes[value] = shape
-        self.nodes.append(Node(name, op, sources, value))
+        self.producers[value] = node = Node(name, op, sources, value)
+        self.nodes.append(node)
         return value
 
     def concat(self, name: str, axis: int, sources: Sequence[str]) -> str:
@@ -110,6 +116,10 @@ def _fit(a: Shape, b: Shape) -> bool:
 
 def uniform(shape: Shape, scale: float, shift: float = 0.0) -> Affine:
     """Return the affine that does the same to each element of a value."""
+    if not shape:
+        raise UnsupportedError(
+            "arithmetic on a value of shape (N,); supported is one with an axis behind the batch"
+        )
     return Affine(len(shape) - 1, np.full(shape[-1], scale), np.full(shape[-1], shift))
 
 

@@ -402,16 +402,57 @@ def _convert_separable(layer: Any, shape: Shape, _out: Shape) -> Ops:
     return [Conv2D(weights, groups=groups, **window), pointwise, *_activation(layer)]
 
 
-def _convert_dense(layer: Any, shape: Shape, _out: Shape) -> Ops:
+def _convert_dense(layer: Any, shape: Shape, out: Shape) -> Ops:
     weights, bias = _array(layer.kernel), _bias(layer)
-    if len(shape) == 3:  # the same for each pixel
-        return [Conv2D(weights[np.newaxis, np.newaxis], bias), *_activation(layer)]
-    if len(shape) != 1:
-        raise UnsupportedError(
-            f"layer {_describe(layer)}: applied to each row of shape {shape}; "
-            "supported are vectors and images: add a Flatten layer before it"
-        )
-    return [Dense(weights, bias), *_activation(layer)]
+    if len(shape) == 1:
+        return [Dense(weights, bias), *_activation(layer)]
+    # The same for each pixel, or each step of a sequence.
+    image = (math.prod(shape[:-2]), *shape[-2:])
+    pointwise = Conv2D(weights[np.newaxis, np.newaxis], bias)
+    return [*_on(image, shape, [pointwise], out), *_activation(layer)]
+
+
+def _on(image: Shape, shape: Shape, ops: Ops, out: Shape) -> Ops:
+    """Apply operators of images to a value of another shape, and give the result shape ``out``."""
+    return ops if image == shape else [Reshape(image), *ops, Reshape(out)]
+
+
+# Layers of sequences (steps, channels) are those of images of one row.
+
+
+def _sequence_window(layer: Any, shape: Shape, size: int) -> dict[str, Any]:
+    """Stride, dilation and padding of a convolution."""
+    _require_channels_last(layer)
+    stride, dilation = (1, _single(layer.strides)), (1, _single(layer.dilation_rate))
+    extent = dilation[1] * (size - 1) + 1
+    pad = (0, 0, 0, 0)
+    if layer.padding == "same":
+        pad = same_padding((1, shape[0]), (1, extent), stride)
+    elif layer.padding == "causal":
+        pad = (0, extent - 1, 0, 0)
+    return {"stride": stride, "dilation": dilation, "pad": pad}
+
+
+def _convert_conv1d(layer: Any, shape: Shape, out: Shape) -> Ops:
+    weights = _array(layer.kernel)[np.newaxis]
+    window = _sequence_window(layer, shape, weights.shape[1])
+    conv = Conv2D(weights, _bias(layer), groups=layer.groups, **window)
+    return [*_on((1, *shape), shape, [conv], out), *_activation(layer)]
+
+
+def _convert_depthwise1d(layer: Any, shape: Shape, out: Shape) -> Ops:
+    weights, groups = _depthwise(_array(layer.kernel)[np.newaxis])
+    window = _sequence_window(layer, shape, weights.shape[1])
+    conv = Conv2D(weights, _bias(layer), groups=groups, **window)
+    return [*_on((1, *shape), shape, [conv], out), *_activation(layer)]
+
+
+def _convert_separable1d(layer: Any, shape: Shape, out: Shape) -> Ops:
+    weights, groups = _depthwise(_array(layer.depthwise_kernel)[np.newaxis])
+    window = _sequence_window(layer, shape, weights.shape[1])
+    conv = Conv2D(weights, groups=groups, **window)
+    pointwise = Conv2D(_array(layer.pointwise_kernel)[np.newaxis], _bias(layer))
+    return [*_on((1, *shape), shape, [conv, pointwise], out), *_activation(layer)]
 
 
 def _convert_layernorm(layer: Any, shape: Shape, _out: Shape) -> Ops:
@@ -465,6 +506,10 @@ def _pair(value: Any) -> Pair:
     return int(first), int(second)
 
 
+def _single(value: Any) -> int:
+    return int(value if isinstance(value, int) else value[0])
+
+
 def _pooling(mode: str) -> Callable[[Any, Shape, Shape], Ops]:
     def convert(layer: Any, shape: Shape, _out: Shape) -> Ops:
         _require_channels_last(layer)
@@ -473,6 +518,27 @@ def _pooling(mode: str) -> Callable[[Any, Shape, Shape], Ops]:
         same = layer.padding == "same"
         pad = same_padding(shape, size, stride) if same else (0, 0, 0, 0)
         return [Pool2D(Pool(mode, size, stride, pad))]
+
+    return convert
+
+
+def _sequence_pooling(mode: str) -> Callable[[Any, Shape, Shape], Ops]:
+    def convert(layer: Any, shape: Shape, out: Shape) -> Ops:
+        _require_channels_last(layer)
+        size = (1, _single(layer.pool_size))
+        stride = size if layer.strides is None else (1, _single(layer.strides))
+        same = layer.padding == "same"
+        pad = same_padding((1, shape[0]), size, stride) if same else (0, 0, 0, 0)
+        return _on((1, *shape), shape, [Pool2D(Pool(mode, size, stride, pad))], out)
+
+    return convert
+
+
+def _global_sequence_pooling(mode: str) -> Callable[[Any, Shape, Shape], Ops]:
+    def convert(layer: Any, shape: Shape, out: Shape) -> Ops:
+        _require_channels_last(layer)
+        size = (1, shape[0])
+        return _on((1, *shape), shape, [Pool2D(Pool(mode, size, size))], out)
 
     return convert
 
@@ -491,6 +557,11 @@ def _convert_zero_padding(layer: Any, _shape: Shape, _out: Shape) -> Ops:
     _require_channels_last(layer)
     vertical, horizontal = layer.padding
     return [Pad((_pair(vertical), _pair(horizontal), (0, 0)))]
+
+
+def _convert_zero_padding1d(layer: Any, _shape: Shape, _out: Shape) -> Ops:
+    _require_channels_last(layer)
+    return [Pad((_pair(layer.padding), (0, 0)))]
 
 
 def _convert_reshape(_layer: Any, _shape: Shape, out: Shape) -> Ops:
@@ -514,6 +585,9 @@ _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
     "Conv2D": _convert_conv2d,
     "DepthwiseConv2D": _convert_depthwise,
     "SeparableConv2D": _convert_separable,
+    "Conv1D": _convert_conv1d,
+    "DepthwiseConv1D": _convert_depthwise1d,
+    "SeparableConv1D": _convert_separable1d,
     "Dense": _convert_dense,
     "LayerNormalization": _convert_layernorm,
     "BatchNormalization": _convert_batchnorm,
@@ -527,7 +601,12 @@ _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
     "AveragePooling2D": _pooling("average"),
     "GlobalMaxPooling2D": _global_pooling("max"),
     "GlobalAveragePooling2D": _global_pooling("average"),
+    "MaxPooling1D": _sequence_pooling("max"),
+    "AveragePooling1D": _sequence_pooling("average"),
+    "GlobalMaxPooling1D": _global_sequence_pooling("max"),
+    "GlobalAveragePooling1D": _global_sequence_pooling("average"),
     "ZeroPadding2D": _convert_zero_padding,
+    "ZeroPadding1D": _convert_zero_padding1d,
     "Flatten": _convert_flatten,
     "Reshape": _convert_reshape,
     "Permute": _convert_permute,
@@ -535,6 +614,7 @@ _CONVERTERS: Mapping[str, Callable[[Any, Shape, Shape], Ops]] = {
     "Normalization": _convert_normalization,
     # Active in training only.
     "Dropout": _identity,
+    "SpatialDropout1D": _identity,
     "SpatialDropout2D": _identity,
     "AlphaDropout": _identity,
     "GaussianDropout": _identity,

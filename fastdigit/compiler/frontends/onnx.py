@@ -24,6 +24,14 @@ from fastdigit.compiler.frontends.common import (
     uniform,
 )
 from fastdigit.compiler.frontends.onnx_constants import EVALUATORS, Batch, Constant, evaluate
+from fastdigit.compiler.frontends.onnx_reduce import (
+    Moments,
+    combined,
+    mean_of,
+    normalized,
+    placed,
+    reduction,
+)
 from fastdigit.compiler.ir import (
     Activation,
     Array,
@@ -93,7 +101,7 @@ def import_onnx(model: Any) -> Imported:
     importer = _Importer(model.graph)
     graph, layout = _channels_last(importer.run())
     shape = importer.source_shape
-    return Imported(graph, "onnx", str(model.graph.name), shape, layout)
+    return Imported(graph, "onnx", str(model.graph.name), shape, layout, importer.output)
 
 
 def _import_onnx() -> Any:
@@ -113,6 +121,15 @@ def _check(model: Any) -> None:
             raise UnsupportedError(
                 f"the weights {tensor.name!r} are in another file; save the model with its weights "
                 "inside: onnx.save(onnx.load(path), path)"
+            )
+    for node in model.graph.node:
+        kind = node.op_type  # bytes, if it is no UTF-8: the checker has a message for that
+        if node.domain in ("", "ai.onnx") and isinstance(kind, str) and not onnx.defs.has(kind):
+            name = node.name or ", ".join(node.output)
+            raise UnsupportedError(
+                f"node {name!r} ({node.op_type}): ONNX has no such operator. The exporter did "
+                "not know how to convert it, so no runtime can run this file; compile the Keras "
+                "model or SavedModel that it comes from"
             )
     try:
         onnx.checker.check_model(model)
@@ -181,31 +198,87 @@ class _Operator:
         return UnsupportedError(f"{self.name}: {what}; supported is {supported}")
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """A value (N, ..., features) that was reshaped to (N * ..., features), one row a pixel."""
+
+    value: str
+
+
+#: What computes each row from itself, or with a constant that is the same for each row.
+_BY_ROW = frozenset(
+    {
+        *("Add", "Clip", "Div", "Elu", "Erf", "Gelu", "Gemm"),
+        *("HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Mul"),
+        *("Neg", "Relu", "Selu", "Sigmoid", "Softplus", "Sub", "Swish", "Tanh"),
+    }
+)
+
+
 class _Importer:
-    """Walks an ONNX graph once; ``env`` maps each name to a constant or an IR value."""
+    """Walks an ONNX graph once.
+
+    ``env`` maps each name to a constant, an IR value, a formula that is not in the graph yet, or
+    the rows of a value.
+    """
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
-        self.env: dict[str, Constant | str | None] = {"": None}
+        self.env: dict[str, Constant | str | Moments | _Rows | None] = {"": None}
+        self._placed: dict[Moments, str] = {}
         self.batch: int | None = None
+        self.output = self._choose_output()
         self._read_initializers()
         self.source_shape = self._read_input()
         self.builder = GraphBuilder("input", self.source_shape)
 
     def run(self) -> Graph:
-        if len(self.graph.output) != 1:
-            names = [output.name for output in self.graph.output]
-            raise UnsupportedError(f"the model has outputs {names}; supported is one")
-        output = self.graph.output[0].name
+        output = self.output
         for node in self._reachable(output):
             self._convert(node)
         value = self.env.get(output)
+        if isinstance(value, _Rows):
+            raise UnsupportedError(
+                f"the output {output!r} has several rows for an image; supported is one result "
+                "for each image"
+            )
+        value = self._place(value)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
         return self.builder.build(value)
 
     def shape(self, value: str) -> Shape:
         return self.builder.shapes[value]
+
+    def _choose_output(self) -> str:
+        """Return the only output, or the only one of float numbers: a classifier of scikit-learn
+        returns its label too."""
+        from onnx import TensorProto
+
+        outputs = list(self.graph.output)
+        kinds = {output.name: output.type.WhichOneof("value") for output in outputs}
+        for output in outputs:
+            if kinds[output.name] == "sequence_type":
+                raise UnsupportedError(
+                    f"the output {output.name!r} is a sequence; supported is a tensor. If this is "
+                    "a classifier of scikit-learn, convert it without ZipMap: "
+                    "to_onnx(model, images[:1], options={'zipmap': False})"
+                )
+        if len(outputs) > 1:
+            numbers = [
+                output
+                for output in outputs
+                if output.type.tensor_type.elem_type == TensorProto.FLOAT
+            ]
+            if len(numbers) != 1:
+                raise UnsupportedError(
+                    f"the model has outputs {list(kinds)}; supported is one, or one of type FLOAT "
+                    "beside labels"
+                )
+            outputs = numbers
+        if not outputs:
+            raise ModelFormatError("the model has no output")
+        return str(outputs[0].name)
 
     def _read_initializers(self) -> None:
         from onnx import numpy_helper
@@ -256,22 +329,82 @@ class _Importer:
         from onnx import helper
 
         name = f"node {(node.name or node.output[0])!r} ({node.op_type})"
-        if node.domain not in ("", "ai.onnx"):
+        if _is_quantized(node.op_type):
+            raise UnsupportedError(
+                f"{name} is not supported: the model is quantized; compile the model in "
+                "float32, which precision='int8' quantizes"
+            )
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in _OTHER_DOMAINS:
             raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
         if extra := [out for out in node.output[1:] if out and out in self._wanted]:
             raise UnsupportedError(f"{name}: output {extra[0]!r} is used; supported is the first")
         attributes = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
         }
-        inputs = tuple(self.env[source] for source in node.input)
+        raw = [self.env[source] for source in node.input]
+        rows = any(isinstance(value, _Rows) for value in raw)
+        given = [value.value if isinstance(value, _Rows) else value for value in raw]
+        if node.op_type == "Shape":
+            self.env[node.output[0]] = self._shape_of(raw[0], attributes)
+            return
+        if any(isinstance(value, Moments) for value in given):
+            target = None
+            if node.op_type == "Reshape" and isinstance(given[0], Moments):
+                operator = _Operator(name, "Reshape", (None, self._place(given[1])), attributes)
+                target = _target(operator, self._dims(given[0]), self.batch)
+            formula = combined(self.builder, name, node.op_type, given, attributes, target)
+            if formula is not None:
+                self.env[node.output[0]] = formula
+                return
+        inputs = tuple(self._place(value) for value in given)
         operator = _Operator(name, node.op_type, inputs, attributes)
-        self.env[node.output[0]] = self._result(operator)
+        if rows and node.op_type != "Reshape":
+            self.env[node.output[0]] = self._by_row(operator, raw)
+        elif node.op_type == "Reshape" and isinstance(inputs[0], str) and self._as_rows(operator):
+            self.env[node.output[0]] = _Rows(inputs[0])
+        else:
+            self.env[node.output[0]] = self._result(operator)
 
-    def _result(self, operator: _Operator) -> Constant | str:
+    def _as_rows(self, operator: _Operator) -> bool:
+        """Whether a Reshape of an image makes a row of each pixel."""
+        shape, target = self.shape(operator.value()), operator.constant(1)
+        if target is None or len(shape) < 2 or target.size != 2:
+            return False
+        rows, features = target.ravel()
+        pixels = math.prod(shape[:-1])
+        if pixels == 1 or isinstance(features, Batch) or int(features) != shape[-1]:
+            return False
+        if isinstance(rows, Batch):
+            return rows.multiple == pixels
+        return int(rows) == -1 or int(rows) == (self.batch or 0) * pixels
+
+    def _by_row(self, operator: _Operator, raw: list[Any]) -> _Rows:
+        for index, given in enumerate(raw):
+            alike = isinstance(given, _Rows | None) or (
+                isinstance(given, np.ndarray)
+                and (
+                    given.ndim < 2 or given.shape[0] == 1 or operator.op_type in ("MatMul", "Gemm")
+                )
+            )
+            if operator.op_type not in _BY_ROW or not alike:
+                raise operator.refuse(
+                    f"input {index} with the rows of an image", f"{', '.join(sorted(_BY_ROW))}"
+                )
+        result = self._result(operator)
+        assert isinstance(result, str)
+        return _Rows(result)
+
+    def _place(self, given: Constant | str | Moments | None) -> Constant | str | None:
+        """Return a value, in the graph if it was a formula."""
+        if not isinstance(given, Moments):
+            return given
+        if given not in self._placed:
+            self._placed[given] = placed(self.builder, given)
+        return self._placed[given]
+
+    def _result(self, operator: _Operator) -> Constant | str | Moments:
         if operator.op_type == "Constant":
             return _constant(operator)
-        if operator.op_type == "Shape":
-            return self._shape_of(operator)
         if not any(isinstance(given, str) for given in operator.inputs):
             if operator.op_type in EVALUATORS:
                 inputs = [given for given in operator.inputs if not isinstance(given, str)]
@@ -281,24 +414,28 @@ class _Importer:
                     raise UnsupportedError(f"{operator.name}: {error}") from error
         elif operator.op_type in _CONVERTERS:
             return _CONVERTERS[operator.op_type](self, operator)
-        if "Quantize" in operator.op_type or operator.op_type in _INTEGER_OPERATORS:
-            raise UnsupportedError(
-                f"{operator.name} is not supported: the model is quantized; compile the model in "
-                "float32, which precision='int8' quantizes"
-            )
         raise UnsupportedError(
             f"{operator.name} is not supported; supported are {', '.join(SUPPORTED_OPERATORS)}"
         )
 
-    def _shape_of(self, operator: _Operator) -> Constant:
-        (given,) = operator.inputs
+    def _dims(self, given: str | Moments) -> Shape:
+        if isinstance(given, Moments):
+            return tuple(given.sizes[axis] for axis in given.perm)
+        return self.shape(given)
+
+    def _shape_of(
+        self, given: Constant | str | Moments | _Rows | None, attributes: Mapping[str, Any]
+    ) -> Constant:
         dims: list[Any]
-        if isinstance(given, str):
-            dims = [Batch(), *self.shape(given)]
+        if isinstance(given, _Rows):
+            *pixels, features = self.shape(given.value)
+            dims = [Batch(math.prod(pixels)), features]
+        elif isinstance(given, str | Moments):
+            dims = [Batch(), *self._dims(given)]
         else:
             assert given is not None
             dims = list(given.shape)
-        sliced = dims[operator.attributes.get("start", 0) : operator.attributes.get("end")]
+        sliced = dims[attributes.get("start", 0) : attributes.get("end")]
         if any(isinstance(size, Batch) for size in sliced):
             shape = np.empty(len(sliced), dtype=object)
             shape[:] = sliced
@@ -373,24 +510,39 @@ def _source_layout(graph: Graph) -> str:
 # ---- convolution and pooling -------------------------------------------------------------------
 
 
-def _require_image(importer: _Importer, operator: _Operator) -> Shape:
-    """Return (height, width) of the first input, which is NCHW."""
+def _spatial(importer: _Importer, operator: _Operator) -> Pair:
+    """Return (height, width) of the first input, which is NCHW, or NCW: an image of one row."""
     shape = importer.shape(operator.value())
-    if len(shape) != 3:
-        raise operator.refuse(f"an input of {len(shape) - 1} spatial dimensions", "2")
-    return shape[1:]
+    if len(shape) not in (2, 3):
+        raise operator.refuse(f"an input of {len(shape) - 1} spatial dimensions", "1 or 2")
+    return (1, shape[1]) if len(shape) == 2 else (shape[1], shape[2])
 
 
-def _pair(operator: _Operator, name: str, default: Pair) -> Pair:
+def _channels_last_ops(importer: _Importer, operator: _Operator, *ops: Op) -> str:
+    """Apply operators of NHWC images to the first input, which is NCHW or NCW."""
+    shape = importer.shape(operator.value())
+    if len(shape) == 3:
+        return importer.emit(operator, TO_NHWC, *ops, TO_NCHW)
+    channels, width = shape
+    value = importer.emit(operator, Transpose((1, 0)), Reshape((1, width, channels)), *ops)
+    row = importer.shape(value)[1:]
+    return importer.emit(operator, Reshape(row), Transpose((1, 0)), source=value)
+
+
+def _pair(importer: _Importer, operator: _Operator, name: str, default: Pair) -> Pair:
+    """Return an attribute with a number for each spatial axis of the first input."""
     values = operator.attributes.get(name)
     if values is None:
         return default
-    if len(values) != 2:
-        raise operator.refuse(f"{name} {list(values)}", "two numbers")
-    return int(values[0]), int(values[1])
+    axes = len(importer.shape(operator.value())) - 1
+    if len(values) != axes:
+        raise operator.refuse(f"{name} {list(values)}", f"{axes} numbers")
+    return (1, int(values[0])) if axes == 1 else (int(values[0]), int(values[1]))
 
 
-def _pads(operator: _Operator, size: Shape, extent: Pair, stride: Pair) -> Sides:
+def _pads(
+    importer: _Importer, operator: _Operator, size: Pair, extent: Pair, stride: Pair
+) -> Sides:
     auto = operator.text("auto_pad", "NOTSET")
     if min(stride) < 1:
         raise operator.refuse(f"strides {stride}", "1 and more")
@@ -398,40 +550,48 @@ def _pads(operator: _Operator, size: Shape, extent: Pair, stride: Pair) -> Sides
         return same_padding(size, extent, stride, extra_first=auto == "SAME_LOWER")
     if auto == "VALID":
         return (0, 0, 0, 0)
-    pads = [int(pad) for pad in operator.attributes.get("pads", [0, 0, 0, 0])]
-    if auto != "NOTSET" or len(pads) != 4 or min(pads) < 0:
-        raise operator.refuse(f"auto_pad {auto}, pads {pads}", "four pads >= 0, VALID or SAME")
-    return pads[0], pads[1], pads[2], pads[3]
+    axes = len(importer.shape(operator.value())) - 1
+    pads = [int(pad) for pad in operator.attributes.get("pads", [0] * 2 * axes)]
+    if auto != "NOTSET" or len(pads) != 2 * axes or min(pads) < 0:
+        raise operator.refuse(
+            f"auto_pad {auto}, pads {pads}", f"{2 * axes} pads >= 0, VALID or SAME"
+        )
+    return (0, pads[0], 0, pads[1]) if axes == 1 else (pads[0], pads[1], pads[2], pads[3])
 
 
 def _convert_conv(importer: _Importer, operator: _Operator) -> str:
-    size = _require_image(importer, operator)
+    size = _spatial(importer, operator)
     weights, bias = operator.weights(1), operator.weights(2)
-    if weights is None or weights.ndim != 4:
-        raise operator.refuse("weights are missing or not of rank 4", "constant weights (O,I,H,W)")
-    stride = _pair(operator, "strides", (1, 1))
-    dilation = _pair(operator, "dilations", (1, 1))
+    rank = len(importer.shape(operator.value())) + 1
+    if weights is None or weights.ndim != rank:
+        raise operator.refuse(
+            f"weights are missing or not of rank {rank}", "constant weights (O,I,H,W) or (O,I,W)"
+        )
+    if rank == 3:
+        weights = weights[:, :, np.newaxis]
+    stride = _pair(importer, operator, "strides", (1, 1))
+    dilation = _pair(importer, operator, "dilations", (1, 1))
     kernel = (weights.shape[2], weights.shape[3])
-    if _pair(operator, "kernel_shape", kernel) != kernel:
+    if _pair(importer, operator, "kernel_shape", kernel) != kernel:
         raise ModelFormatError(f"{operator.name}: kernel_shape contradicts the weights {kernel}")
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    pad = _pads(operator, size, extent, stride)
+    pad = _pads(importer, operator, size, extent, stride)
     groups = int(operator.attributes.get("group", 1))
     conv = Conv2D(weights.transpose(2, 3, 1, 0), bias, stride, dilation, pad, groups=groups)
-    return importer.emit(operator, TO_NHWC, conv, TO_NCHW)
+    return _channels_last_ops(importer, operator, conv)
 
 
 def _convert_pool(importer: _Importer, operator: _Operator) -> str:
-    image = _require_image(importer, operator)
+    image = _spatial(importer, operator)
     mode = "max" if operator.op_type == "MaxPool" else "average"
-    size = _pair(operator, "kernel_shape", (0, 0))
-    stride = _pair(operator, "strides", (1, 1))
-    if (dilation := _pair(operator, "dilations", (1, 1))) != (1, 1):
+    size = _pair(importer, operator, "kernel_shape", (0, 0))
+    stride = _pair(importer, operator, "strides", (1, 1))
+    if (dilation := _pair(importer, operator, "dilations", (1, 1))) != (1, 1):
         raise operator.refuse(f"dilations={dilation}", "(1, 1)")
-    pad = _pads(operator, image, size, stride)
+    pad = _pads(importer, operator, image, size, stride)
     ceil = operator.attributes.get("ceil_mode", 0)
     ceiled = _ceil_padding(image, size, stride, pad) if ceil else pad
-    ops: list[Op] = [TO_NHWC]
+    ops: list[Op] = []
     if mode == "average" and operator.attributes.get("count_include_pad", 0) and any(pad):
         # What ceil_mode adds to it does not count.
         top, left, bottom, right = pad
@@ -439,10 +599,10 @@ def _convert_pool(importer: _Importer, operator: _Operator) -> str:
         pad = (0, 0, ceiled[2] - bottom, ceiled[3] - right)
     else:
         pad = ceiled
-    return importer.emit(operator, *ops, Pool2D(Pool(mode, size, stride, pad)), TO_NCHW)
+    return _channels_last_ops(importer, operator, *ops, Pool2D(Pool(mode, size, stride, pad)))
 
 
-def _ceil_padding(image: Shape, size: Pair, stride: Pair, pad: Sides) -> Sides:
+def _ceil_padding(image: Pair, size: Pair, stride: Pair, pad: Sides) -> Sides:
     """Return padding with which sizes that round down equal ``pad``'s sizes that round up.
 
     A window that would start in the padding at the end is left out, as ONNX has it.
@@ -459,27 +619,32 @@ def _ceil_padding(image: Shape, size: Pair, stride: Pair, pad: Sides) -> Sides:
 
 
 def _convert_global_pool(importer: _Importer, operator: _Operator) -> str:
-    height, width = _require_image(importer, operator)
+    size = _spatial(importer, operator)
     mode = "max" if operator.op_type == "GlobalMaxPool" else "average"
-    pool = Pool(mode, (height, width), (height, width))
-    return importer.emit(operator, TO_NHWC, Pool2D(pool), TO_NCHW)
+    return _channels_last_ops(importer, operator, Pool2D(Pool(mode, size, size)))
 
 
-def _convert_reduce(importer: _Importer, operator: _Operator) -> str:
+def _convert_reduce(importer: _Importer, operator: _Operator) -> str | Moments:
     shape = importer.shape(operator.value())
-    axes = operator.attributes.get("axes") or operator.ints(1) or []
-    axes = sorted(axis % (len(shape) + 1) for axis in axes)
-    if len(shape) != 3 or axes not in ([1, 2], [2, 3]):
-        raise operator.refuse(f"axes {axes} of rank {len(shape) + 1}", "one over the image")
-    nchw = axes == [2, 3]
-    height, width = shape[1:] if nchw else shape[:2]
-    mode = "max" if operator.op_type == "ReduceMax" else "average"
-    ops: list[Op] = [Pool2D(Pool(mode, (height, width), (height, width)))]
-    if nchw:
-        ops = [TO_NHWC, *ops, TO_NCHW]
-    if not operator.attributes.get("keepdims", 1):
-        ops.append(Reshape((shape[0] if nchw else shape[2],)))
-    return importer.emit(operator, *ops)
+    rank = len(shape) + 1
+    given = operator.attributes.get("axes") or operator.ints(1)
+    if not given:
+        if operator.attributes.get("noop_with_empty_axes", 0):
+            return operator.value()
+        given = list(range(rank))
+    axes = sorted(axis % rank for axis in given)
+    if axes[0] == 0 or len(set(axes)) != len(axes):
+        raise operator.refuse(f"axes {list(given)} of rank {rank}", "axes behind the batch")
+    behind = [axis - 1 for axis in axes]
+    keep = operator.attributes.get("keepdims", 1)
+    if operator.op_type == "ReduceMean" and keep:
+        return mean_of(importer.builder, operator.name, operator.value(), behind)
+    kept = tuple(size for axis, size in enumerate(shape) if axis not in behind)
+    if not keep and not kept:
+        raise operator.refuse("a single number as the result", "keepdims=1, or an axis that stays")
+    kind = {"ReduceMean": "mean", "ReduceMax": "max", "ReduceSum": "sum"}[operator.op_type]
+    ops = reduction(kind, shape, behind)
+    return importer.emit(operator, *ops, *([] if keep else [Reshape(kept)]))
 
 
 # ---- matrices ----------------------------------------------------------------------------------
@@ -487,15 +652,18 @@ def _convert_reduce(importer: _Importer, operator: _Operator) -> str:
 
 def _dense(importer: _Importer, operator: _Operator, weights: Array, bias: Array | None) -> str:
     shape = importer.shape(operator.value())
-    if len(shape) == 3 and weights.ndim == 2:  # a product for each pixel
-        ops: list[Op] = [Conv2D(weights[np.newaxis, np.newaxis], bias)]
-        return importer.emit(operator, *ops)
-    if len(shape) != 1 or weights.ndim != 2:
+    if not shape or weights.ndim != 2:
         raise operator.refuse(
             f"an input of rank {len(shape) + 1} times weights of rank {weights.ndim}",
-            "a batch of vectors times a matrix",
+            "a batch of vectors, or of values with more axes, times a matrix",
         )
-    return importer.emit(operator, Dense(weights, bias))
+    if len(shape) == 1:
+        return importer.emit(operator, Dense(weights, bias))
+    # A product for each pixel, or step of a sequence.
+    image = (math.prod(shape[:-2]), *shape[-2:])
+    conv = Conv2D(weights[np.newaxis, np.newaxis], bias)
+    target = Reshape((*shape[:-1], weights.shape[1]))
+    return importer.emit(operator, Reshape(image), conv, target)
 
 
 def _convert_matmul(importer: _Importer, operator: _Operator) -> str:
@@ -718,6 +886,30 @@ def _convert_layernorm(importer: _Importer, operator: _Operator) -> str:
     return importer.emit(operator, Reshape(flat), norm, Reshape(shape))
 
 
+def _convert_group_norm(importer: _Importer, operator: _Operator) -> str:
+    """InstanceNormalization is GroupNormalization with a group for each channel."""
+    shape = importer.shape(operator.value())
+    scale, shift = operator.weights(1), operator.weights(2)
+    if len(shape) < 2 or scale is None or shift is None:
+        raise operator.refuse(f"shape {shape}", "channels and at least one axis, scale and bias")
+    channels, rest = shape[0], shape[1:]
+    alone = operator.op_type == "InstanceNormalization"
+    groups = channels if alone else int(operator.attributes.get("num_groups", 0))
+    if groups < 1 or channels % groups:
+        raise operator.refuse(f"{groups} groups of {channels} channels", "a divisor")
+    epsilon = float(operator.attributes.get("epsilon", 1e-5))
+    if scale.shape != (channels,) or shift.shape != (channels,):
+        raise ModelFormatError(
+            f"{operator.name}: scale of shape {scale.shape} and bias of shape {shift.shape} for "
+            f"{channels} channels"
+        )
+    scale, shift = (given.reshape(channels, *(1 for _ in rest)) for given in (scale, shift))
+    flat = importer.emit(operator, Reshape((groups, math.prod(shape) // groups)))
+    norm = placed(importer.builder, normalized(importer.builder, operator.name, flat, [1], epsilon))
+    ops = (Reshape(shape), Binary("mul", scale), Binary("add", shift))
+    return importer.emit(operator, *ops, source=norm)
+
+
 def _convert_neg(importer: _Importer, operator: _Operator) -> str:
     affine = uniform(importer.shape(operator.value()), -1.0)
     return importer.emit(operator, Eltwise(affine=affine))
@@ -792,22 +984,36 @@ def _convert_flatten(importer: _Importer, operator: _Operator) -> str:
 
 
 def _convert_reshape(importer: _Importer, operator: _Operator) -> str:
+    source = importer.shape(operator.value())
+    shape = _target(operator, source, importer.batch)
+    if shape is None:
+        raise operator.refuse(
+            f"from (N, {', '.join(map(str, source))}) to {_shown(operator.constant(1))}",
+            "a reshape that keeps the batch axis first",
+        )
+    return importer.emit(operator, Reshape(shape))
+
+
+def _shown(target: Constant | None) -> list[Any]:
+    return [] if target is None else [_size(size) for size in target.ravel()]
+
+
+def _size(size: Any) -> Any:
+    if not isinstance(size, Batch):
+        return int(size)
+    return "N" if size.multiple == 1 else f"{size.multiple}N"
+
+
+def _target(operator: _Operator, source: Shape, batch: int | None) -> Shape | None:
+    """Return the shape for an image that a Reshape asks for; None if the batch is not first."""
     target = operator.constant(1)
     if target is None:
         raise ModelFormatError(f"{operator.name}: the shape is missing")
-    source = importer.shape(operator.value())
     dims: list[Any] = list(target.ravel())
     if not operator.attributes.get("allowzero", 0):
         full = [Batch(), *source]
         dims = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(dims)]
-    shape = _per_image(dims, math.prod(source), importer.batch)
-    if shape is None:
-        shown = [("N" if isinstance(size, Batch) else int(size)) for size in dims]
-        raise operator.refuse(
-            f"from (N, {', '.join(map(str, source))}) to {shown}",
-            "a reshape that keeps the batch axis first",
-        )
-    return importer.emit(operator, Reshape(shape))
+    return _per_image(dims, math.prod(source), batch)
 
 
 def _per_image(dims: list[Any], elements: int, batch: int | None) -> Shape | None:
@@ -889,7 +1095,19 @@ def _convert_pad(importer: _Importer, operator: _Operator) -> str:
     return importer.emit(operator, Pad(tuple(widths[axis] for axis in range(1, rank)), fill))
 
 
-_CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
+def _convert_scaler(importer: _Importer, operator: _Operator) -> str:
+    """``(x - offset) * scale``, as scikit-learn's StandardScaler."""
+    shape = importer.shape(operator.value())
+    offset, scale = (
+        np.asarray(operator.attributes.get(name, default), np.float64)
+        for name, default in (("offset", [0.0]), ("scale", [1.0]))
+    )
+    if len(shape) != 1 or any(given.size not in (1, shape[0]) for given in (offset, scale)):
+        raise operator.refuse(f"{offset.size} offsets for shape {shape}", "one for each feature")
+    return importer.emit(operator, Binary("add", -offset), Binary("mul", scale))
+
+
+_CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str | Moments]] = {
     "Add": _convert_arithmetic,
     "AveragePool": _convert_pool,
     "BatchNormalization": _convert_batchnorm,
@@ -906,9 +1124,11 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "Gemm": _convert_gemm,
     "GlobalAveragePool": _convert_global_pool,
     "GlobalMaxPool": _convert_global_pool,
+    "GroupNormalization": _convert_group_norm,
     "HardSigmoid": _convert_hard_sigmoid,
     "HardSwish": _activation("hard_swish"),
     "Identity": _convert_identity,
+    "InstanceNormalization": _convert_group_norm,
     "LayerNormalization": _convert_layernorm,
     "LeakyRelu": _activation("leaky_relu", 0.01),
     "MatMul": _convert_matmul,
@@ -923,8 +1143,10 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "Pow": _convert_pow,
     "ReduceMax": _convert_reduce,
     "ReduceMean": _convert_reduce,
+    "ReduceSum": _convert_reduce,
     "Relu": _activation("relu"),
     "Reshape": _convert_reshape,
+    "Scaler": _convert_scaler,
     "Selu": _convert_selu,
     "Sigmoid": _activation("sigmoid"),
     "Softmax": _convert_softmax,
@@ -938,8 +1160,20 @@ _CONVERTERS: Mapping[str, Callable[[_Importer, _Operator], str]] = {
     "Unsqueeze": _convert_unsqueeze,
 }
 
-#: Of quantized models, beside those whose name says so.
-_INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
+#: Operators of another domain that are known.
+_OTHER_DOMAINS = frozenset({("ai.onnx.ml", "Scaler")})
+
+#: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.
+_INTEGER_OPERATORS = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulNBits", "QAttention", "QGemm"}
+)
+
+
+def _is_quantized(op_type: str) -> bool:
+    return (
+        "quant" in op_type.lower() or op_type.startswith("QLinear") or op_type in _INTEGER_OPERATORS
+    )
+
 
 #: Operators on images; those of :data:`EVALUATORS`, Constant and Shape are read on constants too.
 SUPPORTED_OPERATORS = tuple(_CONVERTERS)

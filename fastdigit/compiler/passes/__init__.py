@@ -13,6 +13,7 @@ from fastdigit.compiler.passes.absorb_padding import absorb_padding
 from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
 from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
+from fastdigit.compiler.passes.fit_ranks import fit_ranks
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
 from fastdigit.compiler.passes.fuse_activations import fuse_activations
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
@@ -29,14 +30,16 @@ __all__ = ["FUSE", "SIMPLIFY", "Pass", "optimize"]
 
 Pass = Callable[[Graph], Graph]
 
-#: Repeated until none of them changes the graph, or for `_MAX_ROUNDS`.
+#: Repeated until none of them changes the graph. What canonicalize_input puts behind the input must
+#: meet its inverse before split_moves makes several of that, so cancel_transposes and sink_reshapes
+#: come first.
 SIMPLIFY: tuple[Pass, ...] = (
     remove_identities,
-    split_moves,
     cancel_transposes,
+    sink_reshapes,
+    split_moves,
     sink_joined_moves,
     canonicalize_input,
-    sink_reshapes,
     absorb_padding,
     merge_eltwise,
     fuse_activations,
@@ -46,8 +49,6 @@ SIMPLIFY: tuple[Pass, ...] = (
 )
 #: Last: what is fused can no longer be folded.
 FUSE: tuple[Pass, ...] = (merge_moves, fuse_epilogue, move_baseline, remove_identities)
-
-_MAX_ROUNDS = 100
 
 
 def optimize(
@@ -80,6 +81,7 @@ def optimize(
     simplify = tuple(step for step in SIMPLIFY if compact or step is not remove_dead_units)
     graph = remove_identities(graph)
     verify(graph)
+    graph = _run(fit_ranks, graph, observe)
     graph = _simplify(graph, simplify, observe)
     for step in FUSE:
         graph = _run(step, graph, observe)
@@ -90,15 +92,14 @@ def optimize(
 def _simplify(
     graph: Graph, steps: tuple[Pass, ...], observe: Callable[[str, Graph], None] | None
 ) -> Graph:
-    for _ in range(_MAX_ROUNDS):
+    # Real networks take a few rounds; a round carries something past one operator at least.
+    for _ in range(100 + 10 * len(graph.nodes)):
         before = graph
         for step in steps:
             graph = _run(step, graph, observe)
         if graph is before:
             return graph
-    # Around axes of length 1, sink_joined_moves and cancel_transposes may prefer different forms
-    # of the same transpose for ever. Each form is right, so any will do.
-    return graph
+    raise AssertionError("the passes do not come to an end: two of them undo each other")
 
 
 def _run(step: Pass, graph: Graph, observe: Callable[[str, Graph], None] | None) -> Graph:

@@ -1,4 +1,4 @@
-"""Make the input a (height, width, channels) image or a vector, with no reshape behind it."""
+"""Take the input in the shape that the network wants, with no reshape behind it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ __all__ = ["canonicalize_input"]
 
 
 def canonicalize_input(graph: Graph) -> Graph:
-    """Give the input the shape that the network reshapes it to: the elements and their order stay.
-
-    An input of rank 2 that is never made an image is read as one of a single channel.
-    """
+    """Give the input the image's shape that the network reshapes it to: the elements and their
+    order stay."""
     shape = graph.shapes[graph.input]
-    target = _image_behind(graph) or ((*shape, 1) if len(shape) == 2 else shape)
-    if target == shape:
+    target = _image_behind(graph)
+    if target is None or target == shape:
         return graph
     source = f"{graph.input}:{'x'.join(map(str, target))}"
     reshape = Node(graph.input, Reshape(shape), (source,), graph.input)

@@ -15,12 +15,22 @@ __all__ = ["sink_joined_moves"]
 
 
 def sink_joined_moves(graph: Graph) -> Graph:
-    """Sink a transpose that all operands of a Binary or Concat share; drop a reshape that only adds
-    axes of length 1 to the second operand of a Binary, which broadcasts the same without.
+    """Sink a transpose of an operand below the Binary or Concat that joins it with others; drop a
+    reshape that only adds axes of length 1 to the second operand of a Binary, which broadcasts the
+    same without.
 
-    An operand that is not transposed goes along if its order of elements is the same either way.
+    The other operands are moved back, which must cost nothing: a transpose takes that up, and
+    where only axes of length 1 move, so does a reshape. Any other operand whose order of elements
+    stays is reshaped; but not for a transpose that moves only axes of length 1 itself: it is no
+    more than a reshape, and one would take the place of another for ever.
+
+    It ends, also together with `cancel_transposes` and `split_moves`. For each path from a
+    transpose (or a reshape that is one) to the output, take the number of operators on it, moves
+    not counted, and whether the transpose moves more than axes of length 1. Each step takes such a
+    pair away and puts only lesser ones, in lexical order, in its place, which cannot go on for ever
+    (Dershowitz and Manna, "Proving Termination with Multiset Orderings", 1979).
     """
-    for _ in range(10 * (len(graph.nodes) + 1)):
+    for _ in range(10 * (len(graph.nodes) + 1) ** 2):
         changed = _sink_first(graph)
         if changed is None:
             return graph
@@ -55,13 +65,11 @@ def _aligned(shape: Shape, rank: int) -> Shape:
 
 
 def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | None:
-    transposes = [s.op for s in sources if s is not None and isinstance(s.op, Transpose)]
-    if not transposes or any(op != transposes[0] for op in transposes):
+    leader = _leader(graph, node, sources)
+    if leader is None:
         return None
-    perm = transposes[0].perm
+    perm, keeps_order = leader
     rank, back = len(perm), tuple(np.argsort(perm).tolist())
-    if len(graph.shapes[node.output]) != rank or len(back) != rank:
-        return None
     op = node.op
     match op:
         case Concat(axis):
@@ -73,19 +81,42 @@ def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | 
     new: list[Node] = []
     inputs: list[str] = []
     for position, (value, source) in enumerate(zip(node.inputs, sources, strict=True)):
-        if source is not None and isinstance(source.op, Transpose):
-            inputs.append(source.inputs[0])
-            continue
         shape = _aligned(graph.shapes[value], rank)
-        if not moves_only_units(back, shape):
-            return None
-        target = tuple(shape[axis] for axis in back)
-        inputs.append(f"{node.output}:{position}")
-        new.append(Node(node.name, Reshape(target), (value,), inputs[-1]))
+        move: Transpose | Reshape = Reshape(tuple(shape[axis] for axis in back))
+        free = moves_only_units(back, shape)
+        same_rank = len(graph.shapes[value]) == rank
+        match source:
+            case Node(op=Transpose(other)) if same_rank and (
+                free or not keeps_order or other == perm
+            ):
+                move, value = Transpose(tuple(other[axis] for axis in back)), source.inputs[0]
+            case Node(op=Reshape()) if same_rank and free:
+                value = source.inputs[0]
+            case _ if keeps_order or not free:
+                return None
+        inputs.append(value)
+        if move != Transpose(tuple(range(rank))):
+            inputs[-1] = f"{node.output}:{position}"
+            new.append(Node(node.name, move, (value,), inputs[-1]))
     joined = f"{node.output}:joined"
     new.append(Node(node.name, op, tuple(inputs), joined))
     new.append(Node(node.name, Transpose(perm), (joined,), node.output))
     return new
+
+
+def _leader(
+    graph: Graph, node: Node, sources: list[Node | None]
+) -> tuple[tuple[int, ...], bool] | None:
+    """Return the permutation to sink, and whether it moves only axes of length 1: any other comes
+    first."""
+    found = [
+        (source.op.perm, moves_only_units(source.op.perm, graph.shapes[source.inputs[0]]))
+        for source in sources
+        if source is not None
+        and isinstance(source.op, Transpose)
+        and len(source.op.perm) == len(graph.shapes[node.output])
+    ]
+    return min(found, key=lambda pair: pair[1], default=None)
 
 
 def _transposed(constant: Array | None, rank: int, back: tuple[int, ...]) -> Array | None:

@@ -1,0 +1,172 @@
+"""From a TensorFlow SavedModel, the directory of ``model.export`` or ``tf.saved_model.save``.
+
+Its signature is converted by tf2onnx and read as ONNX. What verifies the result runs the signature
+in TensorFlow, so that it checks the conversion too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.onnx import import_onnx
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+
+__all__ = ["SavedModel", "import_saved_model", "load_saved_model"]
+
+#: Which signature is taken, the first there is. Keras writes both, and they are the same.
+SIGNATURES = ("serving_default", "serve")
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A signature of a SavedModel.
+
+    Parameters
+    ----------
+    name
+        Of the directory.
+    model
+        The signature, as an ONNX ``ModelProto``.
+    batch
+        The batch size if the signature has a fixed one.
+    run
+        Runs the signature in TensorFlow on images (N, ...), float32.
+    """
+
+    name: str
+    model: Any
+    batch: int | None
+    run: Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+def load_saved_model(path: Path) -> SavedModel:
+    """Load the SavedModel in a directory, with TensorFlow.
+
+    A SavedModel is a program that TensorFlow runs: load none that you don't trust.
+
+    Raises
+    ------
+    MissingExtraError
+        If TensorFlow or tf2onnx is not installed.
+    ModelFormatError
+        If TensorFlow cannot load the directory.
+    UnsupportedError
+        If it has no signature of one float32 input and one output, or operators that tf2onnx does
+        not convert.
+    """
+    try:
+        import tensorflow as tf
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading a SavedModel needs TensorFlow and tf2onnx: pip install 'fastdigit[export]'"
+        ) from error
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # TensorFlow raises whatever its readers raise
+        raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {error}") from error
+    function = _signature(path.name, loaded.signatures)
+    given = function.structured_input_signature[1]
+    returned = function.structured_outputs
+    if len(given) != 1 or len(returned) != 1:
+        raise UnsupportedError(
+            f"{path.name}: the signature has inputs {sorted(given)} and outputs "
+            f"{sorted(returned)}; supported is one of each"
+        )
+    ((argument, spec),) = given.items()
+    (output,) = returned
+    if spec.dtype != tf.float32:
+        raise UnsupportedError(
+            f"{path.name}: the input {argument!r} has type {spec.dtype.name}; supported is float32"
+        )
+    # Of unknown rank or size is what import_onnx refuses.
+    batch = None if spec.shape.rank in (None, 0) else spec.shape[0]
+
+    def run(images: NDArray[np.float32]) -> NDArray[Any]:
+        # From `loaded`, which owns the variables: a function alone does not keep them.
+        function = _signature(path.name, loaded.signatures)
+        return np.asarray(function(**{argument: tf.constant(images)})[output])
+
+    return SavedModel(path.name, _to_onnx(path.name, function), batch, run)
+
+
+def import_saved_model(source: SavedModel) -> Imported:
+    """Return the network of a SavedModel; errors are those of :func:`.onnx.import_onnx`."""
+    return replace(import_onnx(source.model), kind="savedmodel", name=source.name)
+
+
+def _signature(name: str, signatures: Any) -> Any:
+    names = list(signatures)
+    for wanted in SIGNATURES:
+        if wanted in names:
+            return signatures[wanted]
+    if len(names) == 1:
+        return signatures[names[0]]
+    raise UnsupportedError(
+        f"{name}: the SavedModel has {f'signatures {names}' if names else 'no signatures'}; "
+        f"expected {' or '.join(SIGNATURES)}, which Keras' model.export writes, or a single one "
+        "(tf.saved_model.save(module, path, signatures=function))"
+    )
+
+
+def _to_onnx(name: str, function: Any) -> Any:
+    import onnx
+    import tf2onnx
+
+    captured = len(function.captured_inputs)
+    own = function.inputs[: len(function.inputs) - captured]
+    inputs = [tensor.name for tensor in own]
+    outputs = [tensor.name for tensor in function.outputs]
+    frozen = _prepared(tf2onnx.tf_loader.from_function(function, inputs, outputs))
+    converted, _ = tf2onnx.convert.from_graph_def(
+        frozen, name=name, input_names=inputs, output_names=outputs, opset=OPSET
+    )
+    left = sorted({n.op_type for n in converted.graph.node if not onnx.defs.has(n.op_type)})
+    if left:
+        raise UnsupportedError(
+            f"{name}: TensorFlow's operators {', '.join(left)} have no equivalent that tf2onnx "
+            "knows; if this is a Keras model, compile its .keras file"
+        )
+    return converted
+
+
+def _prepared(graph_def: Any) -> Any:
+    """Write what tf2onnx does not convert with operators that it does.
+
+    ``erfc(x)``, of Keras' gelu, is ``1 - erf(x)``. Functions marked for XLA, in which Keras has its
+    convolutions of groups, are never inlined; all that is left in a frozen graph could be.
+    """
+    from tensorflow.core.framework import attr_value_pb2
+
+    for function in graph_def.library.function:
+        for mark in ("_XlaMustCompile", "_noinline"):
+            function.attr.pop(mark, None)
+        function.signature.is_stateful = False
+        function.control_ret.clear()
+        del function.signature.control_output[:]
+    for node in list(graph_def.node):
+        if node.op == "StatefulPartitionedCall":
+            node.op = "PartitionedCall"
+            node.attr.pop("_XlaMustCompile", None)
+        if node.op != "Erfc":
+            continue
+        kind = node.attr["T"]
+        result, node.name, node.op = node.name, f"{node.name}/erf", "Erf"
+        one = graph_def.node.add(op="Const", name=f"{result}/one")
+        one.attr["dtype"].CopyFrom(kind)
+        tensor = attr_value_pb2.AttrValue()
+        tensor.tensor.dtype = kind.type
+        tensor.tensor.tensor_shape.SetInParent()
+        tensor.tensor.float_val.append(1.0)
+        one.attr["value"].CopyFrom(tensor)
+        difference = graph_def.node.add(op="Sub", name=result, input=[one.name, node.name])
+        difference.attr["T"].CopyFrom(kind)
+    return graph_def

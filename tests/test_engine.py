@@ -316,6 +316,22 @@ def test_no_thread_before_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_calls_in_turn_share_one_helper() -> None:
+    """On one CPU a call is over before its helper has run: the next one must not start another."""
+    code = (
+        "import os, numpy as np, fastdigit\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "model, image = fastdigit.load(threads=2), np.zeros((9, 28, 28), np.uint8)\n"
+        "for _ in range(2000):\n"
+        "    model.predict(image)\n"
+        "assert len(os.listdir('/proc/self/task')) == before + 1\n"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+
+
 def test_memory_does_not_grow_with_the_batch(seed_bytes: bytes) -> None:
     model = Model(seed_bytes)
     assert model.info()["context_bytes"] < 1 << 20

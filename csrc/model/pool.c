@@ -19,7 +19,9 @@ static struct {
     pthread_cond_t work; /* a job was queued */
     pthread_cond_t done; /* a job's last helper has left */
     fd_job *queue;       /* jobs with wanted > 0 */
-    unsigned threads, idle;
+    unsigned threads;
+    unsigned wanted; /* of all jobs in the queue */
+    unsigned active; /* workers inside some run */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -32,7 +34,7 @@ static void after_fork_child(void) {
     pthread_cond_init(&pool.work, NULL);
     pthread_cond_init(&pool.done, NULL);
     pool.queue = NULL;
-    pool.threads = pool.idle = 0;
+    pool.threads = pool.wanted = pool.active = 0;
 }
 static void install_fork_handlers(void) { pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
 
@@ -48,18 +50,17 @@ static void *worker(void *unused) {
     (void)unused;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
-        while (!pool.queue) {
-            pool.idle++;
-            pthread_cond_wait(&pool.work, &pool.lock);
-            pool.idle--;
-        }
+        while (!pool.queue) pthread_cond_wait(&pool.work, &pool.lock);
         fd_job *const job = pool.queue;
         const unsigned index = job->started++;
         job->active++;
+        pool.active++;
+        pool.wanted--;
         if (--job->wanted == 0) unqueue(job);
         pthread_mutex_unlock(&pool.lock);
         job->run(job->arg, index);
         pthread_mutex_lock(&pool.lock);
+        pool.active--;
         if (--job->active == 0) pthread_cond_broadcast(&pool.done);
     }
     return NULL;
@@ -89,7 +90,10 @@ void fd_pool_run(void (*run)(void *arg, unsigned worker), void *arg, unsigned th
 
     fd_job job = {.run = run, .arg = arg, .started = 1, .wanted = threads - 1};
     pthread_mutex_lock(&pool.lock);
-    for (unsigned idle = pool.idle; idle < job.wanted && pool.threads < FD_MAX_THREADS - 1 && start_thread(); idle++)
+    pool.wanted += job.wanted;
+    /* By what there is to do, not by who waits: a thread that has yet to run for the first time, or to wait again, is
+     * as good as one that waits, and a call that is over before it does must not leave one more behind. */
+    while (pool.threads < pool.active + pool.wanted && pool.threads < FD_MAX_THREADS - 1 && start_thread())
         pool.threads++;
     job.next = pool.queue;
     pool.queue = &job;
@@ -99,7 +103,10 @@ void fd_pool_run(void (*run)(void *arg, unsigned worker), void *arg, unsigned th
     run(arg, 0);
 
     pthread_mutex_lock(&pool.lock);
-    if (job.wanted) unqueue(&job);
+    if (job.wanted) {
+        unqueue(&job);
+        pool.wanted -= job.wanted;
+    }
     while (job.active) pthread_cond_wait(&pool.done, &pool.lock);
     pthread_mutex_unlock(&pool.lock);
 }

@@ -71,7 +71,7 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
 def expected(images: np.ndarray, isa: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """What this process says of the images with an ISA."""
     monkeypatch.setenv("FASTDIGIT_ISA", isa)
-    return fastdigit.load().predict_proba(images)
+    return fastdigit.load("seed").predict_proba(images)
 
 
 # ---- classify ----
@@ -89,7 +89,7 @@ def test_classify(way: Way, tmp_path: Path) -> None:
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(many)] * len(images) + [str(one)]
     assert [int(row[1]) for row in rows] == [*range(len(images)), 0]
-    want = fastdigit.predict_proba(np.concatenate([images, images[3:4]]))
+    want = fastdigit.load("seed").predict_proba(np.concatenate([images, images[3:4]]))
     assert [int(row[2]) for row in rows] == list(want.argmax(axis=1))
     np.testing.assert_allclose([float(row[3]) for row in rows], want.max(axis=1), atol=1.1e-5)
 
@@ -101,7 +101,7 @@ def test_classify_reads_standard_input() -> None:
         command, input=datasets.encode_idx(IMAGES[:3]), capture_output=True, timeout=TIMEOUT
     )
     labels = [int(line.split()[2]) for line in done.stdout.splitlines()]
-    assert (done.returncode, labels) == (0, list(fastdigit.predict(IMAGES[:3])))
+    assert (done.returncode, labels) == (0, list(fastdigit.load("seed").predict(IMAGES[:3])))
 
 
 BAD = {

@@ -210,8 +210,8 @@ def test_the_shipped_network(tmp_path: Path) -> None:
     x = images[:200, ..., None] / np.float32(255)
     write(tmp_path, data)
     got, labels = GCC.run(tmp_path, x)
-    np.testing.assert_allclose(got, fastdigit.predict_proba(x), atol=1e-5)
-    assert labels == [str(label) for label in fastdigit.predict(x)]
+    np.testing.assert_allclose(got, fastdigit.load("seed").predict_proba(x), atol=1e-5)
+    assert labels == [str(label) for label in fastdigit.load("seed").predict(x)]
 
 
 def test_int8_weights_stay_bytes(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ SEED = ROOT / "fastdigit/models/seed.fdm"
 def wanted() -> str:
     import numpy as np
 
-    label = fastdigit.predict(np.zeros((28, 28), np.uint8))[0]
+    label = fastdigit.load("seed").predict(np.zeros((28, 28), np.uint8))[0]
     major, minor, _ = fastdigit.__version__.split(".")
     return f"{fastdigit.__version__} {major}.{minor} {label}"
 

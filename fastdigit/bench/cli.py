@@ -143,7 +143,7 @@ def _run(
         notes.append(note)
     default = ("all",) if eight_bit else ("fastdigit", REFERENCE)
     chosen = _choose(options.runtimes or default, known, versions, files)
-    if any(runtime.reads_onnx for runtime in chosen):
+    if any(runtime.reads_onnx for runtime in chosen) and not options.as_exported:
         files, note = _add_nchw(files, made)
         notes.append(note)
     described = machine.describe()
@@ -369,6 +369,11 @@ def _parser(
         metavar="FILE",
         help="the network that --model was compiled from (default: those shipped with it); several "
         "times: other exports of it, each runtime takes its fastest",
+    )
+    parser.add_argument(
+        "--as-exported",
+        action="store_true",
+        help="give the others the ONNX files as they are, and no plain form made of the model",
     )
     for option, readers in (("--keras", "tensorflow and litert"), ("--tflite", "litert")):
         parser.add_argument(option, type=Path, metavar="FILE", help=f"the same for {readers}")

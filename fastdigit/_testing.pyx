@@ -96,6 +96,7 @@ cdef extern from "kernels/kernels.h":
         size_t patch_rows, patch_cols
         float *v
         float *products
+        size_t v_step, products_step
 
     ctypedef struct fd_dense_args:
         const float *in_ "in"
@@ -380,7 +381,7 @@ cdef class Kernels:
 
     def winograd(self, str name, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                  size_t in_row, sizes, size_t out_row, dict epilogue, bint pooled, patches, float[::1] v,
-                 float[::1] products):
+                 float[::1] products, steps):
         cdef fd_winograd_args a
         a.in_ = pointer(x)
         a.out = &y[0]
@@ -394,6 +395,7 @@ cdef class Kernels:
         a.patch_rows, a.patch_cols = patches
         a.v = &v[0]
         a.products = &products[0]
+        a.v_step, a.products_step = steps
         if name == "winograd_4x4_3x3":
             self.table.winograd_4x4_3x3(&a)
         elif name == "winograd_2x2_2x2":

@@ -120,6 +120,30 @@ def test_a_temperature_never_changes_a_label(isa: str, temperature: float) -> No
         assert (model.predict_proba(logits).argmax(1) == 0).all(), "labels are not read from these"
 
 
+@pytest.mark.parametrize("pool", [None, "max", "average"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_few_channels(isa: str, pool: str | None, activation: str, axis: int | None) -> None:
+    """Neighbouring outputs side by side in a vector, as many as fit and divide a row."""
+    rng = np.random.default_rng(0)
+    for channels in range(1, 10):
+        for cols, stride, kernel in ((12, 1, 5), (16, 1, 3), (9, 1, 2), (10, 2, 3), (6, 3, 1)):
+            shape = (7, (cols - 1) * stride + kernel, 2)
+            op = conv(
+                rng,
+                (3, kernel),
+                2,
+                channels,
+                stride=(1, stride),
+                activation=Activation(activation),
+                affine=None if axis is None else affine(rng, axis, (5, cols, channels)[axis]),
+                pool=pool and Pool(pool, (2, 2), (2, 2)),
+            )
+            graph = chain(shape, [op])
+            x = images(shape, 3, seed=channels)
+            close(Model(packed(graph)).run(x).reshape(3, -1), graph, x)
+
+
 @st.composite
 def random_networks(draw: st.DrawFn) -> Graph:
     """Chains of convolutions with every option, then dense layers."""

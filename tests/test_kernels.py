@@ -403,6 +403,10 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
     [
         ((3, 3), (1, 1), (1, 1), "relu", None),
         ((3, 3), (2, 2), (1, 1), "linear", "channel"),
+        ((3, 3), (2, 2), (1, 1), "clipped_relu", None),
+        ((3, 3), (1, 3), (2, 1), "clipped_relu", "width"),
+        ((3, 3), (1, 1), (1, 2), "relu", None),
+        ((9, 1), (1, 1), (1, 1), "relu", None),
         ((5, 2), (1, 2), (1, 2), "relu", "height"),
         ((1, 1), (1, 1), (1, 1), "hard_swish", "width"),
     ],
@@ -422,7 +426,8 @@ def test_depthwise(
     scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
     image = x.data.reshape(1, height, width, channels)
     want = reference.conv2d(image, w, bias, stride, dilation, groups=channels)
-    want = reference.activate(want, activation)
+    alpha = WITH_ALPHA.get(activation, 0.0)
+    want = reference.activate(want, activation, alpha)
     if axis:
         want = reference.affine(want, scale, shift, axis)
     in_row = width * channels
@@ -440,7 +445,7 @@ def test_depthwise(
         stride[1] * channels,
         (rows, cols, channels),
         out_row,
-        epilogue(activation, 0.0, *((axis, scale, shift) if axis else ())),
+        epilogue(activation, alpha, *((axis, scale, shift) if axis else ())),
     )
     got = y.check().reshape(rows, out_row)
     assert np.isnan(got[:, cols * channels :]).all(), "wrote into the margin of a row"
@@ -454,7 +459,10 @@ def test_depthwise(
 @pytest.mark.parametrize("channels", [1, 7, 8, 17])
 @pytest.mark.parametrize("ones", [(), (0,), (1,), (2,), (0, 1), (0, 1, 2)])
 @pytest.mark.parametrize("axis", [None, "channel"])
-def test_binary(isa: str, kind: str, channels: int, ones: tuple[int, ...], axis: str) -> None:
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+def test_binary(
+    isa: str, kind: str, channels: int, ones: tuple[int, ...], axis: str, activation: str
+) -> None:
     rng = np.random.default_rng(channels)
     shape = (3, 4, channels)
     other_shape = tuple(1 if d in ones else n for d, n in enumerate(shape))
@@ -475,9 +483,9 @@ def test_binary(isa: str, kind: str, channels: int, ones: tuple[int, ...], axis:
         (row, b_row, out_row),
         0 if 1 in ones else other_shape[2],
         2 in ones,
-        epilogue("relu", 0.0, *((axis, scale, shift) if axis else ())),
+        epilogue(activation, 0.0, *((axis, scale, shift) if axis else ())),
     )
-    want = reference.activate(reference.binary(x[None], other[None], kind), "relu")
+    want = reference.activate(reference.binary(x[None], other[None], kind), activation)
     if axis:
         want = reference.affine(want, scale, shift, axis)
     got = y.check().reshape(3, out_row)
@@ -535,8 +543,10 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
     gap = 3
     out_row = cols // halve * case.channels + gap
     y = Guarded(rows // halve * out_row)
-    count = positions * patches[0] * patches[1]
-    v, products = Guarded(count * case.in_channels), Guarded(count * padded_channels)
+    count = patches[0] * patches[1]
+    # As many floats between positions as a cache may want, here an odd number.
+    steps = (count * case.in_channels + 3, count * padded_channels + 5)
+    v, products = (Guarded(positions * step) for step in steps)
     affine = (case.axis, scale, shift) if case.axis else ()
     kernels.winograd(
         name,
@@ -547,11 +557,12 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
         image.shape[1] * case.in_channels,
         sizes,
         out_row,
-        epilogue(case.activation, 0.0, *affine),
+        epilogue(case.activation, case.alpha, *affine),
         halve == 2,
         patches,
         v.data,
         products.data,
+        steps,
     )
     v.check(), products.check()
     got = y.check().reshape(rows // halve, out_row)
@@ -563,7 +574,7 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
 WINOGRADS = (
     *SEED_CONVS[1:],
     *(
-        Conv(h, w, c, n, kernel=(r, r), pad=p, axis=a, pool_mode=m, activation=act)
+        Conv(h, w, c, n, kernel=(r, r), pad=p, axis=a, pool_mode=m, activation=act, alpha=0.4)
         for r in (2, 3)
         for h, w, c, n, p, a, m, act in (
             (8, 8, 16, 16, (1, 1, 1, 1), None, None, "relu"),
@@ -574,6 +585,8 @@ WINOGRADS = (
             (20, 7, 17, 48, (1, 1, 1, 1), None, "max", "relu"),
             (14, 14, 24, 100, (1, 1, 1, 1), "channel", None, "relu"),
             (12, 30, 8, 200, (2, 2, 2, 2), None, "max", "relu"),
+            (9, 11, 5, 20, (1, 1, 1, 1), "height", "max", "clipped_relu"),
+            (8, 9, 16, 16, (1, 1, 1, 1), None, None, "clipped_relu"),
         )
     ),
 )

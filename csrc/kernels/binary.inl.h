@@ -12,30 +12,46 @@ FD_INLINE fd_v FD_FN(combine)(fd_v a, fd_v b, uint32_t op) {
     }
 }
 
+/* One line of `cols` pixels. What is the same for all of them is constant where it is inlined. */
+FD_INLINE void FD_FN(binary_line)(const fd_binary_args *a, const float *x, const float *y, float *out, size_t row,
+                                  size_t cols, size_t channels, const uint32_t op, const uint32_t activation,
+                                  const uint32_t axis) {
+    const fd_epilogue *const e = &a->epilogue;
+    for (size_t col = 0; col < cols; col++, x += channels, y += a->b_col, out += channels) {
+        for (size_t c = 0; c < channels; c += FD_VL) {
+            const size_t n = channels - c;
+            const fd_v left = n >= FD_VL ? v_load(x + c) : v_load_n(x + c, n);
+            const fd_v right = a->one ? v_set1(y[0]) : n >= FD_VL ? v_load(y + c) : v_load_n(y + c, n);
+            fd_v value = FD_FN(activate)(FD_FN(combine)(left, right, op), activation, e->alpha);
+            if (axis == FD_AXIS_CHANNEL) {
+                value = v_fma(value, v_load(e->scale + c), v_load(e->shift + c));
+            } else if (axis != FD_AXIS_NONE) {
+                const size_t i = axis == FD_AXIS_HEIGHT ? row : col;
+                value = v_fma(value, v_set1(e->scale[i]), v_set1(e->shift[i]));
+            }
+            if (n >= FD_VL)
+                v_store(out + c, value);
+            else
+                v_store_n(out + c, value, n);
+        }
+    }
+}
+
 FD_LOCAL void FD_FN(binary)(const fd_binary_args *a) {
     const fd_epilogue *const e = &a->epilogue;
+    /* Operands of the same dims whose pixels are treated alike are one long line a row: few channels leave no lanes
+     * empty. */
+    const int alike = e->axis == FD_AXIS_NONE && !a->one && a->b_col == a->channels;
+    const size_t cols = alike ? 1 : a->cols, channels = alike ? a->cols * a->channels : a->channels;
     for (size_t r = 0; r < a->rows; r++) {
-        for (size_t col = 0; col < a->cols; col++) {
-            const float *const x = a->a + r * a->a_row + col * a->channels;
-            const float *const y = a->b + r * a->b_row + col * a->b_col;
-            float *const out = a->out + r * a->out_row + col * a->channels;
-            for (size_t c = 0; c < a->channels; c += FD_VL) {
-                const size_t n = a->channels - c;
-                const fd_v left = n >= FD_VL ? v_load(x + c) : v_load_n(x + c, n);
-                const fd_v right = a->one ? v_set1(y[0]) : n >= FD_VL ? v_load(y + c) : v_load_n(y + c, n);
-                fd_v value = FD_FN(combine)(left, right, a->op);
-                value = FD_FN(activate)(value, e->activation, e->alpha);
-                if (e->axis == FD_AXIS_CHANNEL) {
-                    value = v_fma(value, v_load(e->scale + c), v_load(e->shift + c));
-                } else if (e->axis != FD_AXIS_NONE) {
-                    const size_t i = e->axis == FD_AXIS_HEIGHT ? r : col;
-                    value = v_fma(value, v_set1(e->scale[i]), v_set1(e->shift[i]));
-                }
-                if (n >= FD_VL)
-                    v_store(out + c, value);
-                else
-                    v_store_n(out + c, value, n);
-            }
-        }
+        const float *const x = a->a + r * a->a_row, *const y = a->b + r * a->b_row;
+        float *const out = a->out + r * a->out_row;
+        /* The sum of residual networks. */
+        if (alike && a->op == FD_BINARY_ADD && e->activation == FD_ACT_RELU)
+            FD_FN(binary_line)(a, x, y, out, r, 1, channels, FD_BINARY_ADD, FD_ACT_RELU, FD_AXIS_NONE);
+        else if (alike && a->op == FD_BINARY_ADD && e->activation == FD_ACT_LINEAR)
+            FD_FN(binary_line)(a, x, y, out, r, 1, channels, FD_BINARY_ADD, FD_ACT_LINEAR, FD_AXIS_NONE);
+        else
+            FD_FN(binary_line)(a, x, y, out, r, cols, channels, a->op, e->activation, e->axis);
     }
 }

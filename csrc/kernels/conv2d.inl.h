@@ -35,21 +35,24 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     }
     FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, groups * cols, nv, FD_DTYPE_F32);
 
-    const int relu = a->epilogue.activation == FD_ACT_RELU;
     const int px = groups * cols, outputs = pooled ? cols / 2 : px;
-    const fd_v zero = v_set1(0.0f);
+    FD_FN(activate_tile)(acc, px * nv, &a->epilogue);
+    if (a->epilogue.axis != FD_AXIS_NONE) {
+        FD_UNROLL
+        for (int p = 0; p < px; p++) {
+            const size_t row = at.row + (size_t)(pooled ? p / cols : 0);
+            const size_t col = at.col + (size_t)(pooled ? p % cols : p);
+            FD_UNROLL
+            for (int v = 0; v < nv; v++) {
+                fd_v *const value = &acc[p * nv + v];
+                *value = FD_FN(conv2d_affine)(&a->epilogue, *value, row, col, at.channel + (size_t)v * FD_VL);
+            }
+        }
+    }
     FD_UNROLL
     for (int v = 0; v < nv; v++) {
         const size_t channel = at.channel + (size_t)v * FD_VL;
         const size_t n = a->channels - channel;
-        FD_UNROLL
-        for (int p = 0; p < px; p++) {
-            fd_v *const value = &acc[p * nv + v];
-            if (relu) *value = v_max(*value, zero);
-            const size_t row = at.row + (size_t)(pooled ? p / cols : 0);
-            const size_t col = at.col + (size_t)(pooled ? p % cols : p);
-            *value = FD_FN(conv2d_affine)(&a->epilogue, *value, row, col, channel);
-        }
         FD_UNROLL
         for (int o = 0; o < outputs; o++) {
             fd_v result;
@@ -151,7 +154,8 @@ FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
 FD_LOCAL void FD_FN(conv2d)(const fd_conv2d_args *a) {
     const fd_pool2d_args *const p = &a->pool;
     const int halving = a->pool_mode == FD_POOL_MAX && p->size[0] == 2 && p->size[1] == 2 && p->stride[0] == 2 &&
-                        p->stride[1] == 2 && p->pad[0] == 0 && p->pad[1] == 0 && a->rows % 2 == 0 && a->cols % 2 == 0;
+                        p->stride[1] == 2 && p->pad[0] == 0 && p->pad[1] == 0 && a->rows % 2 == 0 && a->cols % 2 == 0 &&
+                        p->channels == a->channels;
     if (FD_FN(is_simple)(&a->epilogue) && a->pool_mode == FD_POOL_NONE)
         FD_FN(conv2d_rows)(a, 0, a->rows, a->out, 0);
     else if (FD_FN(is_simple)(&a->epilogue) && halving)

@@ -1,9 +1,10 @@
 /* Dense layers: many rows at once, one row that skips its zeros, and few outputs. */
 
-FD_INLINE fd_v FD_FN(dense_finish)(fd_v x, int relu) {
-    const fd_v zero = v_set1(0.0f);
-    if (relu) return v_max(x, zero);
-    return x + zero; /* like the relu, this leaves no -0 */
+/* The epilogue of a dense layer. It leaves no -0, whatever the activation. */
+FD_INLINE fd_v FD_FN(dense_finish)(fd_v x, const fd_epilogue *e) {
+    if (e->activation == FD_ACT_LINEAR || !FD_FN(is_simple)(e)) return x + v_set1(0.0f);
+    FD_FN(activate_tile)(&x, 1, e);
+    return x;
 }
 
 /* What a sum starts from. */
@@ -14,7 +15,7 @@ FD_INLINE fd_v FD_FN(dense_start)(const fd_dense_args *a, size_t channel) {
 FD_INLINE void FD_FN(dense_put)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
     float *const p = a->out + row * a->out_row + channel;
     const size_t n = a->channels - channel;
-    x = FD_FN(dense_finish)(x, a->epilogue.activation == FD_ACT_RELU);
+    x = FD_FN(dense_finish)(x, &a->epilogue);
     if (n >= FD_VL)
         v_store(p, x);
     else

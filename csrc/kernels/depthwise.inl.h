@@ -3,6 +3,26 @@
 
 #define FD_DEPTHWISE_COLS 4
 
+/* The epilogue of a tile of `cols` outputs, and to where they belong. */
+FD_INLINE void FD_FN(depthwise_finish)(const fd_depthwise_args *a, fd_v *acc, FD_FN(place) at, float *out,
+                                       const int cols) {
+    const size_t n = a->channels - at.channel;
+    if (FD_FN(is_simple)(&a->epilogue)) {
+        FD_FN(activate_tile)(acc, cols, &a->epilogue);
+        FD_UNROLL
+        for (int p = 0; p < cols; p++)
+            acc[p] = FD_FN(conv2d_affine)(&a->epilogue, acc[p], at.row, at.col + (size_t)p, at.channel);
+    }
+    FD_UNROLL
+    for (int p = 0; p < cols; p++) {
+        float *const to = out + (at.col + (size_t)p) * a->channels + at.channel;
+        if (n >= FD_VL)
+            v_store(to, acc[p]);
+        else
+            v_store_n(to, acc[p], n);
+    }
+}
+
 FD_INLINE void FD_FN(depthwise_tile)(const fd_depthwise_args *a, const float *w, size_t w_row, FD_FN(place) at,
                                      float *out, const int cols) {
     const size_t n = a->channels - at.channel;
@@ -21,32 +41,86 @@ FD_INLINE void FD_FN(depthwise_tile)(const fd_depthwise_args *a, const float *w,
             acc[p] = v_fma(n >= FD_VL ? v_load(from) : v_load_n(from, n), weight, acc[p]);
         }
     }
-    FD_UNROLL
-    for (int p = 0; p < cols; p++) {
-        if (FD_FN(is_simple)(&a->epilogue)) {
-            if (a->epilogue.activation == FD_ACT_RELU) acc[p] = v_max(acc[p], v_set1(0.0f));
-            acc[p] = FD_FN(conv2d_affine)(&a->epilogue, acc[p], at.row, at.col + (size_t)p, at.channel);
-        }
-        float *const to = out + (at.col + (size_t)p) * a->channels + at.channel;
-        if (n >= FD_VL)
-            v_store(to, acc[p]);
-        else
-            v_store_n(to, acc[p], n);
+    FD_FN(depthwise_finish)(a, acc, at, out, cols);
+}
+
+/* Any kernel: one row of outputs. */
+FD_INLINE void FD_FN(depthwise_row)(const fd_depthwise_args *a, size_t row, float *out) {
+    for (size_t channel = 0; channel < a->channels; channel += FD_VL) {
+        const size_t panel = channel / FD_PANEL * FD_PANEL;
+        const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - panel, FD_PANEL_ALIGN));
+        const float *const w = a->weights + panel * a->taps_count + (channel - panel);
+        FD_FN(place) at = {row, 0, channel};
+        for (; a->cols - at.col >= FD_DEPTHWISE_COLS; at.col += FD_DEPTHWISE_COLS)
+            FD_FN(depthwise_tile)(a, w, width, at, out, FD_DEPTHWISE_COLS);
+        for (; at.col < a->cols; at.col++) FD_FN(depthwise_tile)(a, w, width, at, out, 1);
     }
 }
 
-FD_LOCAL void FD_FN(depthwise)(const fd_depthwise_args *a) {
+/* 3x3: `cols` outputs of one vector of channels, whose weights wait in registers. Each input is loaded once for all
+ * outputs that it has a part in. */
+FD_INLINE void FD_FN(depthwise_3x3_tile)(const fd_depthwise_args *a, const fd_v *w, fd_v bias, FD_FN(place) at,
+                                         float *out, const int cols, const int stride, const int whole) {
+    const size_t n = a->channels - at.channel;
+    const float *line = a->in + at.row * a->in_row_step + at.col * a->in_col_step + at.channel;
+    fd_v acc[FD_DEPTHWISE_COLS];
+    FD_UNROLL
+    for (int p = 0; p < cols; p++) acc[p] = bias;
+    FD_UNROLL
+    for (int ky = 0; ky < 3; ky++, line += a->taps[3]) {
+        FD_UNROLL
+        for (int x = 0; x < (cols - 1) * stride + 3; x++) {
+            const float *const from = line + (size_t)x * a->channels;
+            const fd_v input = whole ? v_load(from) : v_load_n(from, n);
+            FD_UNROLL
+            for (int p = 0; p < cols; p++) {
+                const int kx = x - p * stride;
+                if (kx >= 0 && kx < 3) acc[p] = v_fma(input, w[3 * ky + kx], acc[p]);
+            }
+        }
+    }
+    FD_FN(depthwise_finish)(a, acc, at, out, cols);
+}
+
+FD_INLINE void FD_FN(depthwise_3x3_channels)(const fd_depthwise_args *a, size_t channel, const int stride,
+                                             const int whole) {
+    const size_t panel = channel / FD_PANEL * FD_PANEL;
+    const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - panel, FD_PANEL_ALIGN));
+    const fd_v bias = v_load(a->bias + channel);
+    fd_v w[9];
+    FD_UNROLL
+    for (int k = 0; k < 9; k++) w[k] = v_load(a->weights + panel * 9 + (channel - panel) + (size_t)k * width);
     for (size_t row = 0; row < a->rows; row++) {
         float *const out = a->out + row * a->out_row;
-        for (size_t channel = 0; channel < a->channels; channel += FD_VL) {
-            const size_t panel = channel / FD_PANEL * FD_PANEL;
-            const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - panel, FD_PANEL_ALIGN));
-            const float *const w = a->weights + panel * a->taps_count + (channel - panel);
-            FD_FN(place) at = {row, 0, channel};
-            for (; a->cols - at.col >= FD_DEPTHWISE_COLS; at.col += FD_DEPTHWISE_COLS)
-                FD_FN(depthwise_tile)(a, w, width, at, out, FD_DEPTHWISE_COLS);
-            for (; at.col < a->cols; at.col++) FD_FN(depthwise_tile)(a, w, width, at, out, 1);
-        }
+        FD_FN(place) at = {row, 0, channel};
+        for (; a->cols - at.col >= FD_DEPTHWISE_COLS; at.col += FD_DEPTHWISE_COLS)
+            FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, FD_DEPTHWISE_COLS, stride, whole);
+        for (; at.col < a->cols; at.col++) FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, 1, stride, whole);
+    }
+}
+
+FD_INLINE void FD_FN(depthwise_3x3)(const fd_depthwise_args *a, const int stride) {
+    size_t channel = 0;
+    for (; a->channels - channel >= FD_VL; channel += FD_VL) FD_FN(depthwise_3x3_channels)(a, channel, stride, 1);
+    if (channel < a->channels) FD_FN(depthwise_3x3_channels)(a, channel, stride, 0);
+}
+
+/* Whether the taps are a 3x3 square without dilation along columns. */
+FD_INLINE int FD_FN(is_3x3)(const fd_depthwise_args *a) {
+    if (a->taps_count != 9) return 0;
+    for (size_t k = 0; k < 9; k++)
+        if (a->taps[k] != k / 3 * a->taps[3] + k % 3 * a->channels) return 0;
+    return 1;
+}
+
+FD_LOCAL void FD_FN(depthwise)(const fd_depthwise_args *a) {
+    const int square = FD_FN(is_3x3)(a), stride = a->in_col_step == a->channels ? 1 : 2;
+    const int fast = square && a->in_col_step == (size_t)stride * a->channels;
+    if (fast && stride == 1) FD_FN(depthwise_3x3)(a, 1);
+    if (fast && stride == 2) FD_FN(depthwise_3x3)(a, 2);
+    for (size_t row = 0; row < a->rows; row++) {
+        float *const out = a->out + row * a->out_row;
+        if (!fast) FD_FN(depthwise_row)(a, row, out);
         if (!FD_FN(is_simple)(&a->epilogue))
             FD_FN(eltwise)(&(fd_eltwise_args){.in = out,
                                               .out = out,

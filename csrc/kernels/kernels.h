@@ -54,7 +54,7 @@ typedef struct fd_conv2d_args {
     size_t in_row_step;   /* between the first taps of vertically adjacent outputs */
     size_t in_col_step;   /* and of horizontally adjacent ones */
     size_t rows, cols;    /* convolution outputs, those that pooling reads */
-    size_t channels;      /* output channels */
+    size_t channels;      /* output channels; or those of some neighbouring outputs, which `pool` tells apart */
     size_t out_row;
     size_t out_col; /* between pixels of the output: more than `channels` for one group of many */
     fd_epilogue epilogue;
@@ -121,8 +121,9 @@ typedef struct fd_winograd_args {
     fd_epilogue epilogue;
     int pooled;
     size_t patch_rows, patch_cols;
-    float *v;        /* scratch: positions * patches * in_channels */
-    float *products; /* scratch: positions * patches * channels padded to FD_PANEL_ALIGN */
+    float *v;                     /* scratch: for each position patches * in_channels */
+    float *products;              /* scratch: for each position patches * channels padded to FD_PANEL_ALIGN */
+    size_t v_step, products_step; /* between positions */
 } fd_winograd_args;
 
 /* y = activation(x W + bias) for m rows. The sum of an output starts at the bias, or at 0 with a scale, which it is

@@ -51,7 +51,6 @@ FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m) {
 
 /* Patches of the input to `v`: position, patch, input channel. */
 FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, const int m, const int size) {
-    const size_t plane = a->patch_rows * a->patch_cols * a->in_channels;
     for (size_t py = 0; py < a->patch_rows; py++) {
         for (size_t px = 0; px < a->patch_cols; px++) {
             const float *const from = a->in + py * (size_t)m * a->in_row + px * (size_t)m * a->in_channels;
@@ -75,7 +74,7 @@ FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, const int m, c
                     FD_FN(winograd_input)(rows + y * size, t, m);
                     FD_UNROLL
                     for (int x = 0; x < size; x++) {
-                        float *const p = to + (size_t)(y * size + x) * plane + c;
+                        float *const p = to + (size_t)(y * size + x) * a->v_step + c;
                         if (n >= FD_VL)
                             v_store(p, t[x]);
                         else
@@ -134,12 +133,11 @@ FD_INLINE void FD_FN(winograd_products)(const fd_winograd_args *a, const float *
 }
 
 FD_INLINE void FD_FN(winograd_multiply)(const fd_winograd_args *a, const int size) {
-    const size_t patches = a->patch_rows * a->patch_cols;
     const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
     for (size_t position = 0; position < (size_t)(size * size); position++) {
-        const float *const v = a->v + position * patches * a->in_channels;
+        const float *const v = a->v + position * a->v_step;
         const float *const weights = a->weights + position * a->in_channels * padded;
-        float *const to = a->products + position * patches * padded;
+        float *const to = a->products + position * a->products_step;
         for (size_t first = 0; first < a->channels; first += FD_PANEL) {
             const size_t panel = fd_min(FD_PANEL, padded - first);
             const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
@@ -160,22 +158,21 @@ FD_INLINE void FD_FN(winograd_multiply)(const fd_winograd_args *a, const int siz
 
 /* From products to outputs: bias, relu, scale and shift, 2x2 max pooling if pooled. */
 FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size, const int pooled) {
-    const size_t patches = a->patch_rows * a->patch_cols;
     const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
     const int step = pooled ? 2 : 1;
-    const int relu = a->epilogue.activation == FD_ACT_RELU;
-    const fd_v zero = v_set1(0.0f);
     for (size_t py = 0; py < a->patch_rows; py++) {
         for (size_t px = 0; px < a->patch_cols; px++) {
             const float *const from = a->products + (py * a->patch_cols + px) * padded;
             const size_t row0 = py * (size_t)m, col0 = px * (size_t)m;
+            const int whole = row0 + (size_t)m <= a->rows && col0 + (size_t)m <= a->cols;
+            float *const to = a->out + row0 / (size_t)step * a->out_row + col0 / (size_t)step * a->channels;
             for (size_t c = 0; c < a->channels; c += FD_VL) {
                 const size_t n = a->channels - c;
                 fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[16];
                 FD_UNROLL
                 for (int j = 0; j < size; j++) {
                     FD_UNROLL
-                    for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)(i * size + j) * patches * padded + c);
+                    for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)(i * size + j) * a->products_step + c);
                     FD_FN(winograd_output)(x, y, m);
                     FD_UNROLL
                     for (int i = 0; i < m; i++) rows[i * size + j] = y[i];
@@ -185,28 +182,27 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, c
                 for (int i = 0; i < m; i++) {
                     FD_FN(winograd_output)(rows + i * size, y + i * m, m);
                     FD_UNROLL
-                    for (int j = 0; j < m; j++) {
-                        fd_v *const value = &y[i * m + j];
-                        *value = *value + bias;
-                        if (relu) *value = v_max(*value, zero);
+                    for (int j = 0; j < m; j++) y[i * m + j] = y[i * m + j] + bias;
+                }
+                FD_FN(activate_tile)(y, m * m, &a->epilogue);
+                if (a->epilogue.axis != FD_AXIS_NONE) {
+                    FD_UNROLL
+                    for (int k = 0; k < m * m; k++) {
+                        const size_t row = row0 + (size_t)(k / m), col = col0 + (size_t)(k % m);
+                        if (whole || (row < a->rows && col < a->cols))
+                            y[k] = FD_FN(conv2d_affine)(&a->epilogue, y[k], row, col, c);
                     }
                 }
-                for (int i = 0; i < m && row0 + (size_t)i < a->rows; i += step) {
-                    for (int j = 0; j < m && col0 + (size_t)j < a->cols; j += step) {
+                FD_UNROLL
+                for (int i = 0; i < m; i += step) {
+                    FD_UNROLL
+                    for (int j = 0; j < m; j += step) {
+                        if (!whole && (row0 + (size_t)i >= a->rows || col0 + (size_t)j >= a->cols)) continue;
                         fd_v result = y[i * m + j];
-                        result = FD_FN(conv2d_affine)(&a->epilogue, result, row0 + (size_t)i, col0 + (size_t)j, c);
-                        if (pooled) {
-                            FD_UNROLL
-                            for (int k = 1; k < 4; k++) {
-                                const int di = k / 2, dj = k % 2;
-                                const fd_v other = y[(i + di) * m + j + dj];
-                                result =
-                                    v_max(result, FD_FN(conv2d_affine)(&a->epilogue, other, row0 + (size_t)(i + di),
-                                                                       col0 + (size_t)(j + dj), c));
-                            }
-                        }
-                        float *const p = a->out + (row0 + (size_t)i) / (size_t)step * a->out_row +
-                                         (col0 + (size_t)j) / (size_t)step * a->channels + c;
+                        if (pooled)
+                            result = v_max(v_max(result, y[i * m + j + 1]),
+                                           v_max(y[(i + 1) * m + j], y[(i + 1) * m + j + 1]));
+                        float *const p = to + (size_t)(i / step) * a->out_row + (size_t)(j / step) * a->channels + c;
                         if (n >= FD_VL)
                             v_store(p, result);
                         else

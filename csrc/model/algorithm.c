@@ -23,7 +23,8 @@ fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm) {
 static int fits(fd_winograd_sizes w, const fd_file_op *op, const fd_conv_shape *s) {
     if (op->kernel[0] != w.r || op->kernel[1] != w.r) return 0;
     if (op->stride[0] != 1 || op->stride[1] != 1 || op->dilation[0] != 1 || op->dilation[1] != 1) return 0;
-    if (op->activation != FD_ACT_LINEAR && op->activation != FD_ACT_RELU) return 0;
+    if (op->activation != FD_ACT_LINEAR && op->activation != FD_ACT_RELU && op->activation != FD_ACT_CLIPPED_RELU)
+        return 0;
     if (op->pool_mode == FD_POOL_NONE) return 1;
     return op->pool_mode == FD_POOL_MAX && op->pool[0] == 2 && op->pool[1] == 2 && op->pool_stride[0] == 2 &&
            op->pool_stride[1] == 2 && op->pool_pad[0] == 0 && op->pool_pad[1] == 0 && s->rows % 2 == 0 &&

@@ -115,6 +115,7 @@ typedef struct fd_conv_plan {
     fd_conv_shape shape;
     size_t patch_rows, patch_cols; /* 0 if direct */
     size_t repeat;                 /* depthwise: outputs of each input channel; otherwise 1 */
+    size_t abreast;                /* direct: neighbouring outputs that share a vector of channels */
     size_t margin[4];              /* top, left, bottom, right of the input: padding, and room for the last patches */
 } fd_conv_plan;
 
@@ -123,11 +124,29 @@ static int is_depthwise(const fd_model *m, const fd_file_op *op) {
     return op->groups > 1 && op->groups == dims_of(&m->tensors[op->input]).channels;
 }
 
+/* A few channels would leave most lanes of a vector empty. Neighbouring outputs side by side fill them: `abreast`
+ * columns are one with as many times the channels, of a kernel so much wider, with zeros where an output does not look.
+ * In memory nothing moves. */
+static size_t choose_abreast(const fd_file_op *op, const fd_conv_shape *shape, size_t vector) {
+    const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_HEIGHT;
+    if (op->groups > 1 || op->dilation[1] > 1 || !by_pixel) return 1;
+    size_t best = 1, least = op->kernel[1];
+    for (size_t n = 2; n * shape->channels <= vector && n <= shape->cols; n++) {
+        if (shape->cols % n) continue;
+        const size_t kernel = op->kernel[1] + (n - 1) * op->stride[1];
+        if (kernel * best >= least * n) continue;
+        best = n;
+        least = kernel;
+    }
+    return best;
+}
+
 static fd_conv_plan plan_convolution(const fd_model *m, const fd_file_op *op) {
     const fd_value in = dims_of(&m->tensors[op->input]), out = dims_of(&m->tensors[op->output]);
     fd_conv_plan plan = {
         .algorithm = FD_DIRECT,
         .repeat = is_depthwise(m, op) ? out.channels / in.channels : 1,
+        .abreast = 1,
         .margin = {op->pad[0], op->pad[1], op->pad[2], op->pad[3]},
     };
     const size_t rows =
@@ -140,7 +159,9 @@ static fd_conv_plan plan_convolution(const fd_model *m, const fd_file_op *op) {
         plan.shape.cols = pooled_extent(out.cols, op, 1, cols);
     }
     if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, m->kernels->vector_floats);
-    if (plan.algorithm != FD_DIRECT) {
+    if (plan.algorithm == FD_DIRECT) {
+        plan.abreast = choose_abreast(op, &plan.shape, m->kernels->vector_floats);
+    } else {
         const fd_winograd_sizes w = fd_algorithm_sizes(plan.algorithm);
         plan.patch_rows = (plan.shape.rows + w.m - 1) / w.m;
         plan.patch_cols = (plan.shape.cols + w.m - 1) / w.m;
@@ -237,6 +258,13 @@ static fd_value plan_input(const fd_model *m, const fd_file_op *op, const fd_con
     return in;
 }
 
+/* Between the positions of a patch, in floats: an odd number of cache lines. With a power of two all positions would
+ * fall into the same few sets of a first-level cache and drive each other out. */
+static size_t position_step(size_t patches, size_t channels) {
+    const size_t line = FD_ALIGN / sizeof(float);
+    return ((patches * channels + line - 1) / line | 1) * line;
+}
+
 static void plan_winograd(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step,
                           fd_cursor *cursor) {
     const fd_value view = plan_input(m, op, plan, step), *const in = &view, *const out = &m->values[op->output];
@@ -260,20 +288,21 @@ static void plan_winograd(fd_model *m, const fd_file_op *op, const fd_conv_plan 
         .pooled = op->pool_mode != FD_POOL_NONE,
         .patch_rows = plan->patch_rows,
         .patch_cols = plan->patch_cols,
+        .v_step = position_step(patches, in->channels),
+        .products_step = position_step(patches, padded),
     };
-    const size_t v = fd_round_up(w.positions * patches * in->channels, FD_ALIGN / sizeof(float));
-    step->scratch_split = v;
-    step->gather = v + fd_round_up(w.positions * patches * padded, FD_ALIGN / sizeof(float));
+    step->scratch_split = w.positions * step->args.winograd.v_step;
+    step->gather = step->scratch_split + w.positions * step->args.winograd.products_step;
     need_scratch(cursor, step->gather + step->gather_floats);
     m->multiply_adds += (uint64_t)plan->shape.rows * plan->shape.cols * w.r * w.r * in->channels * out->channels;
 }
 
 /* The offset of each weight row's input from an output's first tap; of each tap's pixel if `channels` is 1. */
-static const uint32_t *plan_taps(fd_model *m, const fd_file_op *op, const fd_value *in, size_t channels,
-                                 fd_cursor *cursor) {
+static const uint32_t *plan_taps(fd_model *m, const fd_file_op *op, const fd_value *in, size_t kernel_cols,
+                                 size_t channels, fd_cursor *cursor) {
     uint32_t *const taps = m->taps + cursor->taps, *tap = taps;
     for (uint32_t y = 0; y < op->kernel[0]; y++)
-        for (uint32_t x = 0; x < op->kernel[1]; x++)
+        for (size_t x = 0; x < kernel_cols; x++)
             for (size_t c = 0; c < channels; c++)
                 *tap++ = (uint32_t)(y * op->dilation[0] * in->row + x * op->dilation[1] * in->channels + c);
     cursor->taps += (size_t)(tap - taps);
@@ -287,7 +316,7 @@ static void plan_depthwise(fd_model *m, const fd_file_op *op, const fd_conv_plan
     step->args.depthwise = (fd_depthwise_args){
         .weights = weight_data(m, op->weights),
         .bias = bias_of(m, op),
-        .taps = plan_taps(m, op, in, 1, cursor),
+        .taps = plan_taps(m, op, in, op->kernel[1], 1, cursor),
         .taps_count = (size_t)op->kernel[0] * op->kernel[1],
         .in_row_step = op->stride[0] * in->row,
         .in_col_step = op->stride[1] * in->channels,
@@ -327,14 +356,37 @@ static void split_groups(fd_model *m, const fd_file_op *op, float *weights, floa
     }
 }
 
+/* Columns of the kernel of `abreast` outputs side by side. */
+static size_t abreast_kernel(const fd_file_op *op, size_t abreast) {
+    return op->kernel[1] + (abreast - 1) * op->stride[1];
+}
+
+/* Its weights, a panel of one vector of channels, and bias. */
+static size_t abreast_floats(size_t depth) { return (depth + 1) * FD_PANEL_ALIGN; }
+
+static void put_abreast(const fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, float *weights,
+                        float *bias) {
+    const float *from = weight_data(m, op->weights);
+    const size_t in = plan->shape.in_channels, channels = plan->shape.channels;
+    const size_t wide = abreast_kernel(op, plan->abreast);
+    for (size_t y = 0; y < op->kernel[0]; y++)
+        for (size_t x = 0; x < op->kernel[1]; x++)
+            for (size_t c = 0; c < in; c++, from += FD_PANEL_ALIGN)
+                for (size_t n = 0; n < plan->abreast; n++)
+                    memcpy(weights + ((y * wide + x + n * op->stride[1]) * in + c) * FD_PANEL_ALIGN + n * channels,
+                           from, channels * sizeof *from);
+    for (size_t n = 0; n < plan->abreast; n++) memcpy(bias + n * channels, bias_of(m, op), channels * sizeof *bias);
+}
+
 static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step, fd_cursor *cursor) {
     const fd_value view = plan_input(m, op, plan, step), *const in = &view, *const out = &m->values[op->output];
+    const size_t kernel_cols = abreast_kernel(op, plan->abreast);
     fd_conv2d_args *const a = &step->args.conv2d;
     *a = (fd_conv2d_args){
         .weights = weight_data(m, op->weights),
         .bias = bias_of(m, op),
-        .taps = plan_taps(m, op, in, plan->shape.in_channels, cursor),
-        .depth = m->tensors[op->weights].dims[0],
+        .taps = plan_taps(m, op, in, kernel_cols, plan->shape.in_channels, cursor),
+        .depth = op->kernel[0] * kernel_cols * plan->shape.in_channels,
         .in_row_step = op->stride[0] * in->row,
         .in_col_step = op->stride[1] * in->channels,
         .rows = plan->shape.rows,
@@ -356,7 +408,18 @@ static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *p
     }
     step->gather = ring;
     need_scratch(cursor, ring + step->gather_floats);
-    m->multiply_adds += (uint64_t)a->rows * a->cols * a->depth * out->channels;
+    m->multiply_adds += (uint64_t)a->rows * a->cols * m->tensors[op->weights].dims[0] * out->channels;
+    if (plan->abreast > 1) {
+        float *const weights = m->transformed + cursor->transformed, *const bias = weights + a->depth * FD_PANEL_ALIGN;
+        cursor->transformed += abreast_floats(a->depth);
+        put_abreast(m, op, plan, weights, bias);
+        a->weights = weights;
+        a->bias = bias;
+        a->cols /= plan->abreast;
+        a->channels *= plan->abreast;
+        a->in_col_step *= plan->abreast;
+        a->out_col *= plan->abreast;
+    }
     if (op->groups > 1) {
         float *const weights = m->transformed + cursor->transformed, *const bias =
                                                                          weights + op->groups * group_weights(m, op);
@@ -576,7 +639,10 @@ static fd_status check_sizes(const fd_model *m, fd_sizes *sizes, fd_error *error
             if (plan.algorithm != FD_DIRECT)
                 sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
             else
-                sizes->taps += depth;
+                sizes->taps += op->kernel[0] * abreast_kernel(op, plan.abreast) * plan.shape.in_channels;
+            if (plan.abreast > 1)
+                sizes->transformed +=
+                    abreast_floats(op->kernel[0] * abreast_kernel(op, plan.abreast) * plan.shape.in_channels);
             if (op->groups > 1 && !is_depthwise(m, op))
                 sizes->transformed += op->groups * (group_weights(m, op) + group_bias(m, op));
         }

@@ -111,11 +111,13 @@ class Recipe:
         Share of the target that is spread evenly over the classes.
     augmentation
         Distortion of the training images; ``None``: they are seen as they are.
+    sharpness
+        Radius of sharpness-aware minimization (:mod:`export.sharpness`); 0 for plain steps.
     distillation
         Share of the target that is the mean prediction of the teachers for the image as
         augmented (Hinton, Vinyals and Dean 2015, at temperature 1); the rest is the label.
     teachers
-        How many networks of recipe ``teacher`` (seeds 1, 2, ...) these are.
+        How many networks of the recipe in `start` (seeds 1, 2, ...) these are.
     start
         Recipe whose network, trained with the same seed, gives the first weights (where this one
         is narrower, its strongest channels and units). ``None``: they are drawn at random.
@@ -144,6 +146,7 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None
+    sharpness: float = 0.0
     distillation: float = 0.0
     teachers: int = 0
     start: str | None = None
@@ -176,6 +179,8 @@ class Recipe:
             raise ValueError(f"validation is {self.validation!r}, expected 'end' or 'writers'")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}, expected a finite number > 0")
+        if not 0 <= self.sharpness < math.inf:
+            raise ValueError(f"sharpness is {self.sharpness}, expected a finite number >= 0")
         for name in ("label_smoothing", "distillation"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 .. 1")
@@ -184,6 +189,8 @@ class Recipe:
                 f"distillation is {self.distillation} with {self.teachers} teachers, "
                 f"expected both or neither"
             )
+        if self.teachers and self.start is None:
+            raise ValueError("teachers are of the recipe that this one starts from: it has none")
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError(f"weight_decay is for adamw, not for {self.optimizer}")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
@@ -198,8 +205,8 @@ class Recipe:
             raise ValueError(f"seed is {self.seed}, expected 0 .. 2**32 - 1")
 
 
-_TEACHER = Recipe(
-    name="teacher",
+_PLAIN = Recipe(
+    name="plain",
     optimizer="adamw",
     warmup_epochs=2,
     weight_decay=0.01,
@@ -213,26 +220,30 @@ _TEACHER = Recipe(
 )
 
 _BEST = dataclasses.replace(
-    _TEACHER,
+    _PLAIN,
     name="best",
-    start="teacher",
-    distillation=0.7,
-    teachers=3,
-    temperature=0.54,
+    start="plain",
+    sharpness=0.2,
+    temperature=0.5,
     learning_rate=0.001,
+    warmup_epochs=1,
     epochs=20,
+    batch_size=128,
 )
 
 _DIGITS = dataclasses.replace(
     _BEST,
     name="digits",
     start="best",
-    temperature=0.55,
+    sharpness=0.1,
+    distillation=0.7,
+    teachers=3,
+    temperature=0.54,
     widths=(16, 32, 64, 256),
     learning_rate=0.002,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (Recipe("seed"), _TEACHER, _BEST, _DIGITS)}
+RECIPES = {recipe.name: recipe for recipe in (Recipe("seed"), _PLAIN, _BEST, _DIGITS)}
 
 
 def build_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ from export.recipes import (
     Recipe,
     build_model,
 )
+from export.sharpness import sharpness_aware
 from export.split import held_out, read_writers
 from fastdigit.datasets import MNIST_SHA256, encode_idx, load_mnist
 from fastdigit.errors import FastDigitError
@@ -149,6 +151,11 @@ def train(
                 f"start over with --fresh"
             )
 
+    step_on: Callable[..., dict[str, Any]]
+    if recipe.sharpness:
+        step_on = sharpness_aware(model, recipe.sharpness)
+    else:
+        step_on = functools.partial(model.train_on_batch, return_dict=True)
     with TrainingProgress(recipe.epochs, len(history), steps) as progress:
         for epoch in range(len(history), recipe.epochs):
             begin = time.monotonic()
@@ -161,7 +168,7 @@ def train(
             # Not fit(): it was seen to pass 100 ms or 200 ms between steps of 72 ms.
             metrics: dict[str, float] = {}
             for step, (x, y) in enumerate(batches.epoch(epoch, order), 1):
-                means = model.train_on_batch(x, y, return_dict=True)  # of this batch
+                means = step_on(x, y)  # of this batch
                 for name, value in means.items():
                     metrics[name] = metrics.get(name, 0.0) + float(value) * len(x) / len(order)
                 progress.batch_ends(step, float(means["loss"]))

@@ -19,8 +19,9 @@ from fastdigit.errors import FastDigitError
 
 def test_what_a_recipe_needs() -> None:
     teachers, start = build.needed(dataclasses.replace(RECIPES["digits"], seed=7))
-    assert [(t.name, t.seed) for t in teachers] == [("teacher", 1), ("teacher", 2), ("teacher", 3)]
+    assert [(t.name, t.seed) for t in teachers] == [("best", 1), ("best", 2), ("best", 3)]
     assert start == dataclasses.replace(RECIPES["best"], seed=7)
+    assert build.needed(RECIPES["best"]) == ([], dataclasses.replace(RECIPES["plain"], seed=1))
     assert build.needed(RECIPES["seed"]) == ([], None)
 
 
@@ -53,27 +54,30 @@ def test_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run == tmp_path / "digits-1"
     outputs = [Path(call[call.index("--output") + 1]).name for call in calls]
     first = list(dict.fromkeys(outputs))
-    assert first == ["teacher-1", "teacher-2", "teacher-3", "best-1", "digits-1"]
-    teachers = [str(tmp_path / f"teacher-{seed}" / "teacher.fdm") for seed in (1, 2, 3)]
-    for name, start in (("best", "teacher"), ("digits", "best")):
+    assert first == [f"{name}-{seed}" for seed in (1, 2, 3) for name in ("plain", "best")] + [
+        "digits-1"
+    ]
+    for name, start, taught in (("best", "plain", 0), ("digits", "best", 3)):
         call = calls[outputs.index(f"{name}-1")]
         assert call[:4] == ["--recipe", name, "--seed", "1"] and call[-1] == "--all"
-        assert call[call.index("--teachers") + 1 : call.index("--start")] == teachers
+        teachers = [str(tmp_path / f"best-{seed + 1}" / "best.fdm") for seed in range(taught)]
+        assert ("--teachers" in call) == bool(taught)
+        if taught:
+            assert call[call.index("--teachers") + 1 : call.index("--start")] == teachers
         assert call[call.index("--start") + 1] == str(tmp_path / f"{start}-1" / f"{start}.keras")
 
 
 def test_a_failed_training_ends_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "main", lambda arguments: 1)
-    with pytest.raises(FastDigitError, match=r"teacher-1 failed"):
+    with pytest.raises(FastDigitError, match=r"plain-1 failed"):
         build.train_chain(RECIPES["best"], tmp_path, [])
 
 
 def test_a_start_must_be_given(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     data = (np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.uint8))
-    recipe = dataclasses.replace(RECIPES["best"], distillation=0.0, teachers=0)
-    with pytest.raises(FastDigitError, match=r"starts from a network of recipe 'teacher'"):
-        train.train(recipe, (data, data), tmp_path)
+    with pytest.raises(FastDigitError, match=r"starts from a network of recipe 'plain'"):
+        train.train(RECIPES["best"], (data, data), tmp_path)
 
 
 @pytest.mark.slow
@@ -87,8 +91,8 @@ def test_command(
     digits = ((images[:500], labels[:500]), (images[500:600], labels[500:600]))
     monkeypatch.setattr(train, "load_mnist", lambda path: digits)
     short: dict[str, Any] = {"epochs": 2, "warmup_epochs": 1, "temperature": 0.5}
-    for name in ("teacher", "best", "digits"):
-        changes = short if name == "teacher" else {**short, "teachers": 2, "learning_rate": 1e-3}
+    for name in ("plain", "best", "digits"):
+        changes = {**short, "teachers": 2, "learning_rate": 1e-3} if name == "digits" else short
         monkeypatch.setitem(RECIPES, name, dataclasses.replace(RECIPES[name], **changes))
     options = ["--runs", str(tmp_path), "--models", str(tmp_path), "--docs", str(tmp_path)]
     assert build.main(["digits", "--seeds", "2", *options]) == 0
@@ -96,7 +100,7 @@ def test_command(
     printed = capsys.readouterr().out
     assert printed.count("labels of all test digits as ONNX Runtime has them") == 2
     runs = {path.parent.name for path in tmp_path.glob("*/result.json")}
-    assert runs == {"teacher-1", "teacher-2", "best-1", "best-2", "digits-1", "digits-2"}
+    assert runs == {f"{name}-{seed}" for name in ("plain", "best", "digits") for seed in (1, 2)}
     assert json.loads((tmp_path / "digits-1/result.json").read_text())["held_out"]["images"] == 0
     model = fastdigit.load(tmp_path / "digits.fdm")
     meta = model.info()["meta"]

@@ -15,6 +15,8 @@ from export import prune, split
 from export.augment import augment, displacements, resample
 from export.batches import Batches, network_input, one_hot
 from export.recipes import RECIPES, SEED_WIDTHS, Augmentation, Recipe, build_model
+from export.sharpness import sharpness_aware
+from export.train import train
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError
 
@@ -145,6 +147,9 @@ def test_impossible_augmentation(change: dict[str, float], message: str) -> None
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"distillation": 0.5}, "0.5 with 0 teachers"),
         ({"teachers": 2}, "0.0 with 2 teachers"),
+        ({"distillation": 0.5, "teachers": 2}, "starts from: it has none"),
+        ({"sharpness": -0.1}, "sharpness is -0.1"),
+        ({"sharpness": float("inf")}, "sharpness is inf"),
         ({"weight_decay": 0.1}, "weight_decay is for adamw"),
         ({"warmup_epochs": 50}, "warmup_epochs is 50"),
         ({"widths": (33, 48, 64, 3168)}, "widths are"),
@@ -173,7 +178,7 @@ class FakeTeacher:
 
 def test_targets_mix_labels_smoothing_and_teachers(images: np.ndarray, labels: np.ndarray) -> None:
     recipe = Recipe(
-        "mixed", batch_size=10, label_smoothing=0.1, distillation=0.6, teachers=2,
+        "mixed", batch_size=10, label_smoothing=0.1, distillation=0.6, teachers=2, start="plain",
         augmentation=Augmentation(),
     )  # fmt: skip
     teachers = FakeTeacher(3), FakeTeacher(7)
@@ -219,7 +224,7 @@ def test_writers_are_on_one_side(tmp_path: Path) -> None:
     writer = np.repeat(np.arange(10), 5)
     mask = writer < 3
     path = write(tmp_path / "writers.npz", train_writer=writer, suggested_val_mask=mask)
-    recipe = dataclasses.replace(RECIPES["teacher"])
+    recipe = dataclasses.replace(RECIPES["plain"])
     chosen = split.held_out(recipe, 50, split.read_writers(path, 50))
     np.testing.assert_array_equal(chosen, mask)
 
@@ -239,10 +244,10 @@ def test_split_without_writers() -> None:
     end = split.held_out(RECIPES["seed"], 100)
     assert end[80:].all()
     assert not end[:80].any()
-    drawn = split.held_out(RECIPES["teacher"], 1000)
+    drawn = split.held_out(RECIPES["plain"], 1000)
     assert drawn.sum() == 170
     assert drawn[:500].any() and drawn[500:].any()
-    other = dataclasses.replace(RECIPES["teacher"], seed=9)
+    other = dataclasses.replace(RECIPES["plain"], seed=9)
     np.testing.assert_array_equal(drawn, split.held_out(other, 1000))
 
 
@@ -308,3 +313,64 @@ class TestPruning:
         np.testing.assert_array_equal(kept[0], np.arange(SEED_WIDTHS[0]))
         assert kept[2] == [11]
         assert kept[3] == [17]
+
+
+# Sharpness-aware steps
+
+
+def test_a_sharpness_aware_step_is_what_the_paper_says() -> None:
+    """Softmax regression by hand, in float64: w - rate * gradient(w + radius * g / |g|)."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
+    rate, radius = 0.5, 0.3
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss="categorical_crossentropy")
+    random = rng(8)
+    x = random.normal(size=(6, 3)).astype(np.float32)
+    y = random.dirichlet(np.ones(4), 6).astype(np.float32)
+
+    def probabilities(w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        e = np.exp(x.astype(np.float64) @ w + b)
+        return e / e.sum(1, keepdims=True)
+
+    def gradient(w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        error = (probabilities(w, b) - y) / len(x)
+        return x.T @ error, error.sum(0)
+
+    step = sharpness_aware(model, radius)
+    w, b = (a.astype(np.float64) for a in model.get_weights())
+    for _ in range(3):
+        p = probabilities(w, b)
+        means = step(x, y)
+        assert means["loss"] == pytest.approx(-(y * np.log(p)).sum(1).mean(), rel=1e-5)
+        assert means["accuracy"] == pytest.approx((p.argmax(1) == y.argmax(1)).mean())
+        up_w, up_b = gradient(w, b)
+        norm = np.sqrt((up_w**2).sum() + (up_b**2).sum())
+        down_w, down_b = gradient(w + radius * up_w / norm, b + radius * up_b / norm)
+        w, b = w - rate * down_w, b - rate * down_b
+        np.testing.assert_allclose(model.get_weights()[0], w, atol=1e-6)
+        np.testing.assert_allclose(model.get_weights()[1], b, atol=1e-6)
+    assert int(model.optimizer.iterations.numpy()) == 3
+
+
+def test_a_sharpness_aware_run_continues_where_it_stopped(
+    tmp_path: Path, images: np.ndarray, labels: np.ndarray
+) -> None:
+    small = dataclasses.replace(
+        RECIPES["best"], start=None, epochs=3, warmup_epochs=1, batch_size=32, widths=(2, 2, 2, 4)
+    )
+    data = ((images, labels), (images, labels))
+    nobody = np.zeros(len(images), bool)
+    assert small.sharpness > 0
+    whole = train(small, data, tmp_path / "whole", validation=nobody)
+
+    def stop(epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small, data, tmp_path / "parts", validation=nobody, after_epoch=stop)
+    resumed = train(small, data, tmp_path / "parts", validation=nobody)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -161,6 +161,23 @@ def test_rates_are_work_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample[INT8] == pytest.approx(2 * multiply_adds / 1e6)
 
 
+def test_a_pause_does_not_pass_for_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core is taken away during the first, tiny measurement: a million rounds are wanted."""
+    caches = {"L1": 4 * KB, "L2": 16 * KB, "L3": 128 * KB}
+    monkeypatch.setattr(roofline, "cache_sizes", lambda cpu: (caches, "sysfs"))
+    now, pauses = 0, [50_000_000]
+
+    def work(self: Probe, name: str, amount: int) -> int:
+        nonlocal now
+        now += amount + (pauses.pop() if pauses and name == FMA else 0)
+        return amount
+
+    monkeypatch.setattr(Probe, "_work", work)
+    probe = Probe("generic", seconds=0.001, clock=lambda: now)
+    probe.sample()
+    assert not pauses and probe._amounts[FMA] == 1_000_000
+
+
 @pytest.mark.parametrize("isa", [name for name, usable in _core.isas() if usable])
 def test_measures_this_machine(isa: str) -> None:
     before = usable_cpus()

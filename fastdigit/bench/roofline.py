@@ -178,14 +178,21 @@ class Probe:
 
     def _calibrate(self, name: str) -> int:
         """Return how many rounds or passes take as long as wanted, at least one."""
-        amount = 1
+        amount, wanted = 1, self._seconds * 1e9
         while True:
-            begin = self._clock()
-            self._work(name, amount)
-            elapsed = self._clock() - begin
-            if elapsed >= self._seconds * 1e9 / 2 or (amount == 1 and name == MEMORY):
-                return max(1, round(amount * self._seconds * 1e9 / max(elapsed, 1)))
+            elapsed = self._time(name, amount)
+            if name == MEMORY:
+                return max(1, round(wanted / elapsed))
+            # Once more: the first time, another process may have had the core.
+            if elapsed >= wanted / 2 and (elapsed := self._time(name, amount)) >= wanted / 2:
+                return max(1, round(amount * wanted / elapsed))
             amount *= 2
+
+    def _time(self, name: str, amount: int) -> int:
+        """Return how many nanoseconds `amount` rounds or passes take, at least one."""
+        begin = self._clock()
+        self._work(name, amount)
+        return max(self._clock() - begin, 1)
 
     def _rate(self, name: str, amount: int) -> float:
         """Return 10^9 operations or bytes a second."""

@@ -623,12 +623,30 @@ def test_decomposed_activations_are_recognised():
         assert program.records[1].activation == ("silu", "hard_swish", "gelu", "gelu", "gelu")[form]
 
 
-def test_gelu_by_tanh_taken_apart():
+@pytest.mark.parametrize("form", range(4))
+@pytest.mark.parametrize("constant", [0.044715, 0.05])
+def test_gelu_by_tanh_taken_apart(form, constant):
+    """The cube as a power and as products, the half in front and behind; another constant."""
     net = OnnxNet(("N", 6)).gemm(6, 5)
-    x = net.last
-    net.add("Pow", x, np.float32(3)).add("Mul", None, np.float32(0.044715)).add("Add", x, net.last)
-    net.add("Mul", None, np.float32(0.7978845608)).add("Tanh").add("Add", None, np.float32(1))
-    compiled(net.add("Mul", x, net.last).add("Mul", None, np.float32(0.5)).gemm(5, 3))
+    x, c, root = net.last, np.float32(constant), np.float32(0.7978845608)
+    if form == 0:
+        net.add("Pow", x, np.float32(3)).add("Mul", None, c).add("Add", x, net.last)
+    elif form == 1:
+        net.add("Mul", x, x).add("Mul", None, x).add("Mul", c, net.last).add("Add", net.last, x)
+    else:  # x (1 + c x x)
+        net.add("Mul", x, x).add("Mul", None, c).add("Add", None, np.float32(1))
+        net.add("Mul", x, net.last)
+    gate = net.add("Mul", None, root).add("Tanh").add("Add", None, np.float32(1)).last
+    if form == 3:
+        net.add("Mul", x, np.float32(0.5)).add("Mul", None, gate)
+    else:
+        net.add("Mul", x, gate).add("Mul", None, np.float32(0.5))
+    program = compiled(net.gemm(5, 3))
+    if constant == 0.044715:
+        assert ops(program) == ["DENSE", "DENSE"]
+        assert program.records[1].activation == "gelu_tanh"
+    else:
+        assert "BINARY" in ops(program)
 
 
 def test_other_products_are_no_activations():

@@ -182,7 +182,7 @@ DENSES = (
     *(Dense(m, d, 40) for m in (1, 3) for d in (1, 2, 3, 4, 5, 8, 9)),
     *(Dense(m, d, 10) for m in (1, 3) for d in (1, 2, 3, 4, 5, 8, 9)),
     *(Dense(2, 20, n, "tanh") for n in (10, 40)),
-    *(Dense(m, 20, n, "clipped_relu", 0.4) for m in (1, 2) for n in (10, 40)),
+    *(Dense(m, 20, n, "clipped_relu", 0.5) for m in (1, 2) for n in (10, 40)),
     Dense(1, 50, 100, "elu", 0.7),
     Dense(1, 50, 100, zeros=1.0),
     Dense(1, 50, 100, zeros=0.0),

@@ -55,6 +55,10 @@ CHECKPOINT = "checkpoint.keras"
 RUN = "run.json"
 HISTORY = "history.json"
 VALIDATION = "validation.npz"
+RESULT = "result.json"
+
+#: Both of Keras' formats are saved.
+SUFFIXES = (".keras", ".h5")
 
 
 def train(
@@ -122,16 +126,7 @@ def train(
         held = tf.data.Dataset.from_tensor_slices((x, y)).batch(500).prefetch(2)
 
     output.mkdir(parents=True, exist_ok=True)
-    run = {
-        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "data_sha256": fingerprint(data),
-        "held_out": {
-            "images": int(validation.sum()),
-            "sha256": hashlib.sha256(np.packbits(validation).tobytes()).hexdigest(),
-        },
-        "teachers_sha256": [file_sha256(path) for path in teachers],
-        "start_sha256": file_sha256(start) if start else None,
-    }
+    run = describe_run(recipe, data, validation, teachers, start)
     history: list[dict[str, float]] = []
     model = build_model(recipe, steps)
     if start is not None:
@@ -181,6 +176,40 @@ def train(
             progress.epoch_ends(epoch + 1, metrics)
             after_epoch(epoch + 1)
     return model
+
+
+def describe_run(
+    recipe: Recipe,
+    data: tuple[Split, Split],
+    validation: npt.NDArray[np.bool_],
+    teachers: Sequence[Path],
+    start: Path | None,
+) -> dict[str, Any]:
+    """All that a run is a function of, beside versions and machine."""
+    return {
+        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "data_sha256": fingerprint(data),
+        "held_out": {
+            "images": int(validation.sum()),
+            "sha256": hashlib.sha256(np.packbits(validation).tobytes()).hexdigest(),
+        },
+        "teachers_sha256": [file_sha256(path) for path in teachers],
+        "start_sha256": file_sha256(start) if start else None,
+    }
+
+
+def is_finished(output: Path, run: dict[str, Any]) -> bool:
+    """Whether `run` was trained to its end in `output`, and what it saved is there.
+
+    Saving it again would give a file of other bytes (it has the time in it), and whatever was
+    trained from that file would count as another run.
+    """
+    if not (output / RESULT).exists():
+        return False
+    result = read_json(output / RESULT)
+    files = [output / f"{run['recipe']['name']}{suffix}" for suffix in SUFFIXES]
+    same = {name: result.get(name) for name in run} == run
+    return same and all(file.exists() for file in files)
 
 
 def resume(output: Path, run: dict[str, Any]) -> keras.Model:
@@ -277,7 +306,7 @@ def finish(
     expected = model.predict(x, batch_size=500, verbose=0)
     agree = True
     evaluations: dict[str, dict[str, float]] = {}
-    for suffix in (".keras", ".h5"):
+    for suffix in SUFFIXES:
         path = output / f"{recipe.name}{suffix}"
         save_model(model, path)
         loaded = keras.saving.load_model(path)
@@ -303,7 +332,7 @@ def finish(
     figures.draw_curves(history, output / "curves.png")
     figures.draw_predictions(images, labels, expected, output / "predictions.png")
     write_json(
-        output / "result.json",
+        output / RESULT,
         {
             **read_json(output / RUN),
             "versions": {
@@ -336,6 +365,10 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = dataclasses.replace(RECIPES[options.recipe], **changes)
         data = load_mnist(options.data)
         validation = choose_validation(recipe, len(data[0][0]), options)
+        run = describe_run(recipe, data, validation, options.teachers, options.start)
+        if not options.fresh and is_finished(options.output, run):
+            print(f"finished before; everything is in {options.output}")
+            return 0
         model = train(
             recipe,
             data,

@@ -270,6 +270,17 @@ class TestTraining:
         for name in ("curves.png", "predictions.png"):
             assert (output / name).read_bytes().startswith(b"\x89PNG")
 
+        # Not trained or saved again: what started from these bytes would be another run.
+        before = {path.name: path.read_bytes() for path in output.iterdir()}
+        assert train.main(["--epochs", "2", "--output", str(output)]) == 0
+        assert "finished before" in capsys.readouterr().out
+        assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+        assert train.main(["--epochs", "3", "--output", str(output)]) == 1
+        assert "checkpoint of another run" in capsys.readouterr().err
+        (output / "seed.h5").unlink()
+        assert train.main(["--epochs", "2", "--output", str(output)]) == 0
+        assert (output / "seed.h5").exists()
+
 
 # Figures
 

@@ -3,7 +3,7 @@
 #   make bench    run fastdigit beside ONNX Runtime on the 10,000 MNIST test digits
 #   make test     run all tests           (PYTEST_ARGS='-m "not slow"' for the fast ones)
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
-#   make model    train, export and compile the default model again (an hour or more)
+#   make model    train, export and compile the default model again (some hours)
 #   make clean    forget all of it
 #
 # PYTHON=python3.12 chooses an interpreter, CC=clang a compiler.

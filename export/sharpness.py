@@ -2,7 +2,7 @@
 
 A step goes up first, by a fixed distance along the gradient, to about the worst point nearby, and
 then applies the gradient found *there* to the weights where they were. It costs two passes
-instead of one.
+instead of one. Batch normalizations see both, and so do their running statistics.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def describe_run(
 
 
 def is_finished(output: Path, run: dict[str, Any]) -> bool:
-    """Whether `run` was trained to its end in `output`, and what it saved is there.
+    """Whether `run` was trained to its end in `output`, and what it saved is there and right.
 
     Saving it again would give a file of other bytes (it has the time in it), and whatever was
     trained from that file would count as another run.
@@ -209,7 +209,7 @@ def is_finished(output: Path, run: dict[str, Any]) -> bool:
     result = read_json(output / RESULT)
     files = [output / f"{run['recipe']['name']}{suffix}" for suffix in SUFFIXES]
     same = {name: result.get(name) for name in run} == run
-    return same and all(file.exists() for file in files)
+    return same and result.get("reloads", False) and all(file.exists() for file in files)
 
 
 def resume(output: Path, run: dict[str, Any]) -> keras.Model:
@@ -346,6 +346,7 @@ def finish(
             "seconds": round(sum(epoch["seconds"] for epoch in history), 1),
             "last_epoch": history[-1],
             evaluated: evaluations,
+            "reloads": agree,
         },
     )
     return agree
@@ -379,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
             fresh=options.fresh,
         )
         agree = finish(recipe, data, model, options.output, validation)
-    except (FastDigitError, ValueError) as error:
+    except (FastDigitError, OSError, ValueError) as error:
         print(f"export.train: {error}", file=sys.stderr)
         return 1
     except ImportError as error:

@@ -77,6 +77,17 @@ def test_command_line_changes_the_recipe(monkeypatch: pytest.MonkeyPatch) -> Non
     assert train.main(["--epochs", "0"]) == 1
 
 
+def test_files_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = np.zeros((10, 28, 28), np.uint8), np.zeros(10, np.uint8)
+    monkeypatch.setattr(train, "load_mnist", lambda path: (digits, digits))
+    for option in ("--teachers", "--start"):
+        missing = str(tmp_path / "missing")
+        assert train.main(["--output", str(tmp_path), option, missing]) == 1
+        assert missing in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def keras_module() -> Any:
     pytest.importorskip("tensorflow", reason="needs fastdigit[export]")
@@ -278,8 +289,14 @@ class TestTraining:
         assert train.main(["--epochs", "3", "--output", str(output)]) == 1
         assert "checkpoint of another run" in capsys.readouterr().err
         (output / "seed.h5").unlink()
-        assert train.main(["--epochs", "2", "--output", str(output)]) == 0
-        assert (output / "seed.h5").exists()
+        result["reloads"] = False
+        for damage in ({}, result):
+            if damage:
+                (output / "result.json").write_text(json.dumps(damage))
+            assert train.main(["--epochs", "2", "--output", str(output)]) == 0
+            assert "finished before" not in capsys.readouterr().out
+            assert (output / "seed.h5").exists()
+            assert json.loads((output / "result.json").read_text())["reloads"] is True
 
 
 # Figures

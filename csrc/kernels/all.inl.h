@@ -27,6 +27,8 @@
 #include "kernels/math.inl.h"
 #include "kernels/tile.inl.h"
 
+#include "kernels/epilogue.inl.h"
+
 #include "kernels/eltwise.inl.h"
 #include "kernels/input.inl.h"
 #include "kernels/pool2d.inl.h"

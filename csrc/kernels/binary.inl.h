@@ -23,12 +23,7 @@ FD_INLINE void FD_FN(binary_line)(const fd_binary_args *a, const float *x, const
             const fd_v left = n >= FD_VL ? v_load(x + c) : v_load_n(x + c, n);
             const fd_v right = a->one ? v_set1(y[0]) : n >= FD_VL ? v_load(y + c) : v_load_n(y + c, n);
             fd_v value = FD_FN(activate)(FD_FN(combine)(left, right, op), activation, e->alpha);
-            if (axis == FD_AXIS_CHANNEL) {
-                value = v_fma(value, v_load(e->scale + c), v_load(e->shift + c));
-            } else if (axis != FD_AXIS_NONE) {
-                const size_t i = axis == FD_AXIS_HEIGHT ? row : col;
-                value = v_fma(value, v_set1(e->scale[i]), v_set1(e->shift[i]));
-            }
+            if (axis != FD_AXIS_NONE) value = FD_FN(affine)(e, value, row, col, c);
             if (n >= FD_VL)
                 v_store(out + c, value);
             else

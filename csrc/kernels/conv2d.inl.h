@@ -9,15 +9,6 @@ typedef struct FD_FN(place) {
     size_t row, col, channel;
 } FD_FN(place);
 
-FD_INLINE fd_v FD_FN(conv2d_affine)(const fd_epilogue *e, fd_v x, size_t row, size_t col, size_t channel) {
-    switch (e->axis) {
-    case FD_AXIS_HEIGHT: return v_fma(x, v_set1(e->scale[row]), v_set1(e->shift[row]));
-    case FD_AXIS_WIDTH: return v_fma(x, v_set1(e->scale[col]), v_set1(e->shift[col]));
-    case FD_AXIS_CHANNEL: return v_fma(x, v_load(e->scale + channel), v_load(e->shift + channel));
-    default: return x;
-    }
-}
-
 FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
                                   const int groups, const int cols, const int nv, const int pooled) {
     const float *x[2 * FD_CONV_COLS];
@@ -45,7 +36,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
                 fd_v *const value = &acc[p * nv + v];
-                *value = FD_FN(conv2d_affine)(&a->epilogue, *value, row, col, at.channel + (size_t)v * FD_VL);
+                *value = FD_FN(affine)(&a->epilogue, *value, row, col, at.channel + (size_t)v * FD_VL);
             }
         }
     }

@@ -11,7 +11,7 @@ FD_INLINE void FD_FN(depthwise_finish)(const fd_depthwise_args *a, fd_v *acc, FD
         FD_FN(activate_tile)(acc, cols, &a->epilogue);
         FD_UNROLL
         for (int p = 0; p < cols; p++)
-            acc[p] = FD_FN(conv2d_affine)(&a->epilogue, acc[p], at.row, at.col + (size_t)p, at.channel);
+            acc[p] = FD_FN(affine)(&a->epilogue, acc[p], at.row, at.col + (size_t)p, at.channel);
     }
     FD_UNROLL
     for (int p = 0; p < cols; p++) {

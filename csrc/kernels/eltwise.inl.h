@@ -22,8 +22,7 @@ FD_INLINE void FD_FN(eltwise_pixel)(const fd_epilogue *e, const float *in, float
         const size_t n = channels - c;
         fd_v x = n >= FD_VL ? v_load(in + c) : v_load_n(in + c, n);
         x = FD_FN(activate)(x, e->activation, e->alpha);
-        x = e->axis == FD_AXIS_CHANNEL ? v_fma(x, v_load(e->scale + c), v_load(e->shift + c))
-                                       : v_fma(x, v_set1(e->scale[col]), v_set1(e->shift[col]));
+        x = FD_FN(affine)(e, x, 0, col, c);
         if (n >= FD_VL)
             v_store(out + c, x);
         else

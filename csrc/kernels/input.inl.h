@@ -4,13 +4,6 @@
 FD_LOCAL size_t FD_FN(find_outside)(const float *x, size_t n, float lo, float hi) {
     const fd_v low = v_set1(lo), high = v_set1(hi);
     size_t i = 0;
-    /* A branch for every four vectors costs a quarter. */
-    for (; n - i >= 4 * FD_VL; i += 4 * FD_VL) {
-        int within = 1;
-        FD_UNROLL
-        for (int k = 0; k < 4; k++) within &= v_all_within(v_load(x + i + (size_t)k * FD_VL), low, high);
-        if (!within) break;
-    }
     while (n - i >= FD_VL && v_all_within(v_load(x + i), low, high)) i += FD_VL;
     while (i < n && x[i] >= lo && x[i] <= hi) i++;
     return i;

@@ -106,22 +106,3 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
     default: return x;
     }
 }
-
-/* The activations that fit in the epilogue of a register tile; the others go through eltwise. */
-FD_INLINE int FD_FN(is_simple)(const fd_epilogue *e) {
-    return e->activation == FD_ACT_LINEAR || e->activation == FD_ACT_RELU || e->activation == FD_ACT_CLIPPED_RELU;
-}
-
-/* Those, on a tile of n vectors. */
-FD_INLINE void FD_FN(activate_tile)(fd_v *x, const int n, const fd_epilogue *e) {
-    if (e->activation == FD_ACT_CLIPPED_RELU) {
-        const fd_v most = v_set1(e->alpha);
-        FD_UNROLL
-        for (int i = 0; i < n; i++) x[i] = v_min(x[i], most);
-    }
-    if (e->activation != FD_ACT_LINEAR) {
-        const fd_v zero = v_set1(0.0f);
-        FD_UNROLL
-        for (int i = 0; i < n; i++) x[i] = v_max(x[i], zero);
-    }
-}

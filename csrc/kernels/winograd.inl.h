@@ -190,7 +190,7 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, c
                     for (int k = 0; k < m * m; k++) {
                         const size_t row = row0 + (size_t)(k / m), col = col0 + (size_t)(k % m);
                         if (whole || (row < a->rows && col < a->cols))
-                            y[k] = FD_FN(conv2d_affine)(&a->epilogue, y[k], row, col, c);
+                            y[k] = FD_FN(affine)(&a->epilogue, y[k], row, col, c);
                     }
                 }
                 FD_UNROLL

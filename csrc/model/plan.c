@@ -361,6 +361,11 @@ static size_t abreast_kernel(const fd_file_op *op, size_t abreast) {
     return op->kernel[1] + (abreast - 1) * op->stride[1];
 }
 
+/* Rows of its weights; without neighbours, those of the file. */
+static size_t abreast_depth(const fd_file_op *op, const fd_conv_plan *plan) {
+    return op->kernel[0] * abreast_kernel(op, plan->abreast) * plan->shape.in_channels;
+}
+
 /* Its weights, a panel of one vector of channels, and bias. */
 static size_t abreast_floats(size_t depth) { return (depth + 1) * FD_PANEL_ALIGN; }
 
@@ -380,13 +385,12 @@ static void put_abreast(const fd_model *m, const fd_file_op *op, const fd_conv_p
 
 static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step, fd_cursor *cursor) {
     const fd_value view = plan_input(m, op, plan, step), *const in = &view, *const out = &m->values[op->output];
-    const size_t kernel_cols = abreast_kernel(op, plan->abreast);
     fd_conv2d_args *const a = &step->args.conv2d;
     *a = (fd_conv2d_args){
         .weights = weight_data(m, op->weights),
         .bias = bias_of(m, op),
-        .taps = plan_taps(m, op, in, kernel_cols, plan->shape.in_channels, cursor),
-        .depth = op->kernel[0] * kernel_cols * plan->shape.in_channels,
+        .taps = plan_taps(m, op, in, abreast_kernel(op, plan->abreast), plan->shape.in_channels, cursor),
+        .depth = abreast_depth(op, plan),
         .in_row_step = op->stride[0] * in->row,
         .in_col_step = op->stride[1] * in->channels,
         .rows = plan->shape.rows,
@@ -639,10 +643,8 @@ static fd_status check_sizes(const fd_model *m, fd_sizes *sizes, fd_error *error
             if (plan.algorithm != FD_DIRECT)
                 sizes->transformed += fd_algorithm_sizes(plan.algorithm).positions * plan.shape.in_channels * padded;
             else
-                sizes->taps += op->kernel[0] * abreast_kernel(op, plan.abreast) * plan.shape.in_channels;
-            if (plan.abreast > 1)
-                sizes->transformed +=
-                    abreast_floats(op->kernel[0] * abreast_kernel(op, plan.abreast) * plan.shape.in_channels);
+                sizes->taps += abreast_depth(op, &plan);
+            if (plan.abreast > 1) sizes->transformed += abreast_floats(abreast_depth(op, &plan));
             if (op->groups > 1 && !is_depthwise(m, op))
                 sizes->transformed += op->groups * (group_weights(m, op) + group_bias(m, op));
         }

@@ -179,10 +179,10 @@ class Probe:
     def _calibrate(self, name: str) -> int:
         """Return how many rounds or passes take as long as wanted, at least one."""
         amount, wanted = 1, self._seconds * 1e9
+        if name == MEMORY:
+            return max(1, round(wanted / self._time(name, 1)))
         while True:
             elapsed = self._time(name, amount)
-            if name == MEMORY:
-                return max(1, round(wanted / elapsed))
             # Once more: the first time, another process may have had the core.
             if elapsed >= wanted / 2 and (elapsed := self._time(name, amount)) >= wanted / 2:
                 return max(1, round(amount * wanted / elapsed))

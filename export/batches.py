@@ -1,4 +1,4 @@
-"""What a training step sees: images, augmented, with soft targets.
+"""What a training step sees: images, augmented, with soft targets, and some that show no digit.
 
 An epoch's batches are a function of (recipe, data, epoch): batch k draws from a generator seeded
 with (seed, epoch, k), so that threads may prepare them in any order and an interrupted run
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from export.augment import augment
+from export.outliers import draw_outliers
 from export.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class Batches:
         labels: npt.NDArray[np.uint8],
         teachers: Sequence[Teacher] = (),
     ) -> None:
-        if len(teachers) != recipe.teachers:
-            raise ValueError(f"{len(teachers)} teachers, but the recipe has {recipe.teachers}")
+        if len(teachers) != len(recipe.teachers):
+            raise ValueError(f"{len(teachers)} teachers, but the recipe has {len(recipe.teachers)}")
         self._recipe = recipe
         self._images = images
         self._labels = labels
@@ -79,14 +80,17 @@ class Batches:
         return -(-len(self._images) // self._recipe.batch_size)
 
     def batch(self, epoch: int, order: npt.NDArray[np.int64], k: int) -> Batch:
-        """Batch `k` of an epoch: float32 images (n, 28, 28, 1) and targets (n, 10)."""
+        """Batch `k` of an epoch: float32 images (n, 28, 28, 1) and targets (n, 10).
+
+        The images without a digit are the last ones.
+        """
         recipe = self._recipe
         chosen = order[k * recipe.batch_size : (k + 1) * recipe.batch_size]
         images, labels = self._images[chosen], self._labels[chosen]
+        random = np.random.default_rng([recipe.seed, epoch, k])
         if recipe.augmentation is None:
             x = network_input(images)
         else:
-            random = np.random.default_rng([recipe.seed, epoch, k])
             x = augment(images, recipe.augmentation, random)[..., np.newaxis]
         y = one_hot(labels)
         if recipe.label_smoothing:
@@ -96,6 +100,10 @@ class Batches:
             taught = np.mean([t.predict_proba(x) for t in self._teachers], axis=0)
             share = np.float32(recipe.distillation)
             y = y * (1 - share) + taught * share
+        if others := round(recipe.outliers * len(x)):
+            shown = draw_outliers(others, x.shape[1], random)[..., np.newaxis]
+            x = np.concatenate([x, shown])
+            y = np.concatenate([y, np.full((others, CLASSES), 1 / CLASSES, np.float32)])
         return x, y
 
     def epoch(self, epoch: int, order: npt.NDArray[np.int64]) -> Iterator[Batch]:

@@ -45,10 +45,17 @@ INTENDED_USE = (
     "Comparing runtimes, and as an example of a small network that is trained, compiled and "
     "measured in the open.",
 )
-LIMITS = (
+NO_DIGIT = (
     "It takes every image for a digit. Letters, several digits, noise and empty images get a "
     "label, often with a high probability; `reject_below` turns away digits that are hard to read, "
-    "and cannot be relied on to turn away what is none.",
+    "and cannot be relied on to turn away what is none."
+)
+NO_DIGIT_EXPOSED = (
+    "Empty fields, the lines of a form, noise and specks were shown in training as what is no "
+    "digit, and `reject_below` turns them away. Letters, several digits and whatever else looks "
+    "like strokes still get a label, often with a high probability."
+)
+LIMITS = (
     "Test and training digits have the same origin: employees of the US Census Bureau and high "
     "school students, around 1990. Other writers, pens, scanners and habits (a crossed 7, an open "
     "4) may be read worse, and by how much the test digits do not tell.",
@@ -104,7 +111,7 @@ def write_card(
     summary: str = "",
     beyond: Mapping[str, Any] | None = None,
     intended_use: Sequence[str] = INTENDED_USE,
-    limits: Sequence[str] = LIMITS,
+    limits: Sequence[str] | None = None,
 ) -> Path:
     """Write the card of a model, and its pictures.
 
@@ -128,7 +135,7 @@ def write_card(
     beyond
         What :func:`export.robustness.evaluate` returned.
     intended_use, limits
-        Paragraphs.
+        Paragraphs; the limits are by default those that the recipe gives.
 
     Returns
     -------
@@ -148,6 +155,8 @@ def write_card(
     info = model.info()
     name = name or str(info["meta"].get("name", "model"))
     recipe = _common_recipe(runs)
+    if limits is None:
+        limits = (NO_DIGIT_EXPOSED if recipe.get("outliers") else NO_DIGIT, *LIMITS)
     probabilities = model.predict_proba(images)
     predictions = model.predict(images)
     curve = calibration.risk_coverage(probabilities, labels)

@@ -33,13 +33,25 @@ if TYPE_CHECKING:
     #: Images (N, 28, 28) in [0, 1] to probabilities (N, classes).
     Predict = Callable[[Images], npt.NDArray[np.float32]]
 
-__all__ = ["PERTURBATIONS", "Perturbation", "draw", "evaluate", "load_optdigits", "main", "table"]
+__all__ = [
+    "PERTURBATIONS",
+    "Perturbation",
+    "draw",
+    "evaluate",
+    "load_optdigits",
+    "load_pieces",
+    "main",
+    "table",
+]
 
 SEED = 0
 #: Of confidence.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: Images of noise.
 NOISE = 10_000
+#: Pieces of photographs, and how many of their pixels, in each direction, become one.
+PIECES = 2000
+COARSENESS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,36 @@ def _centred(images: Images, side: int) -> Images:
     return placed
 
 
+def load_pieces(n: int, side: int, random: np.random.Generator) -> Images:
+    """Return pieces of the two photographs that scikit-learn has, of a temple and of a flower.
+
+    Parameters
+    ----------
+    n
+        How many.
+    side
+        Rows and columns of each.
+    random
+        Decides where they are cut out, and how coarse they are (:data:`COARSENESS`).
+
+    Returns
+    -------
+    ndarray
+        Mean of the colours, float32 (n, side, side) in [0, 1].
+    """
+    from sklearn.datasets import load_sample_images
+
+    photographs = [image.mean(axis=2) / 255 for image in load_sample_images().images]
+    pieces = np.empty((n, side, side), np.float32)
+    for piece in pieces:
+        photograph = photographs[random.integers(len(photographs))]
+        coarse = int(random.choice(COARSENESS))
+        top, left = (int(random.integers(size - side * coarse + 1)) for size in photograph.shape)
+        cut = photograph[top : top + side * coarse, left : left + side * coarse]
+        piece[:] = cut.reshape(side, coarse, side, coarse).mean(axis=(1, 3))
+    return pieces
+
+
 def evaluate(
     predict: Predict, images: npt.NDArray[np.uint8], labels: Labels, *, seed: int = SEED
 ) -> dict[str, Any]:
@@ -221,8 +263,10 @@ def evaluate(
     dict
         Plain data, for JSON: ``images`` and ``seed``; ``perturbations``, a list of name, unit,
         neutral, and severities with accuracy and mean confidence for each; ``optdigits``, with
-        images, accuracy and mean confidence; ``without_digits``, for uniform noise and for images
-        of one grey each, with quantiles of the confidence and the share above 0.9.
+        images, accuracy and mean confidence; ``without_digits``, for uniform noise, images of one
+        grey each and pieces of photographs, with quantiles of the confidence and the share above
+        0.9. Recipes may train on images of the first two kinds (:mod:`export.outliers`), none
+        on those of the third.
     """
     clean = images.astype(np.float32) / np.float32(255)
     curves = []
@@ -249,6 +293,7 @@ def evaluate(
     greys = np.broadcast_to(
         np.linspace(0, 1, 256, dtype=np.float32)[:, None, None], (256, *clean.shape[1:])
     )
+    pieces = load_pieces(PIECES, clean.shape[1], np.random.default_rng(seed))
     return {
         "images": len(images),
         "seed": seed,
@@ -257,6 +302,7 @@ def evaluate(
         "without_digits": {
             "uniform noise": _confidence(predict(noise)),
             "one grey": _confidence(predict(np.ascontiguousarray(greys))),
+            "pieces of photographs": _confidence(predict(pieces)),
         },
     }
 

@@ -120,6 +120,20 @@ class TestNetwork:
             config = seed_model.get_layer(name).get_config()
             assert (config["axis"], config["epsilon"]) == (1, 1e-6)
 
+    def test_deep(self, keras_module: Any) -> None:
+        model = build_model(RECIPES["deep"])
+        shapes = {layer.name: layer.output.shape[1:] for layer in model.layers}
+        assert shapes["conv1_2"] == (24, 24, 32)
+        assert shapes["conv1_down"] == (12, 12, 32)
+        assert shapes["conv2_down"] == (4, 4, 64)
+        assert shapes["dense2"] == (10,)
+        assert model.count_params() == 326_826
+        kinds = [type(layer).__name__ for layer in model.layers]
+        assert kinds.count("BatchNormalization") == kinds.count("Activation") == 7
+        assert kinds.count("Dropout") == 3
+        draws = {layer.seed for layer in model.layers if type(layer).__name__ == "Dropout"}
+        assert len(draws) == 3  # masks of their own
+
     @pytest.mark.parametrize("optimizer", ["adadelta", "rmsprop", "adam"])
     @pytest.mark.parametrize("activation", ["relu", "selu"])
     def test_options(self, keras_module: Any, optimizer: str, activation: str) -> None:
@@ -165,11 +179,17 @@ def interrupt_after(last: int) -> Callable[[int], None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("keras_module")
 class TestTraining:
-    @pytest.mark.parametrize("optimizer", ["adadelta", "adam"])
-    def test_runs_repeat_and_resume(self, tmp_path: Path, digits: tuple, optimizer: str) -> None:
-        recipe = dataclasses.replace(
-            SHORT, optimizer=optimizer, learning_rate=recipes.LEARNING_RATES[optimizer]
-        )
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"optimizer": "adam", "learning_rate": 0.001},
+            {"network": "deep", "augmentation": recipes.Augmentation()},
+            {"sharpness": 0.1, "outliers": 0.1},
+        ],
+    )
+    def test_runs_repeat_and_resume(self, tmp_path: Path, digits: tuple, changes: dict) -> None:
+        recipe = dataclasses.replace(SHORT, **changes)
         first = train.train(recipe, digits, tmp_path / "first")
         assert same(first, train.train(recipe, digits, tmp_path / "second"))
 

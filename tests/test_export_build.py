@@ -12,26 +12,30 @@ import pytest
 
 import fastdigit
 from export import build, train
-from export.recipes import RECIPES, SEED_WIDTHS
+from export.recipes import RECIPES, SEED_WIDTHS, Recipe
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError
 
 
 def test_what_a_recipe_needs() -> None:
     teachers, start = build.needed(dataclasses.replace(RECIPES["digits"], seed=7))
-    assert [(t.name, t.seed) for t in teachers] == [("best", 1), ("best", 2), ("best", 3)]
+    assert [f"{t.name}-{t.seed}" for t in teachers] == list(RECIPES["digits"].teachers)
+    assert teachers[1] == dataclasses.replace(RECIPES["sharp"], seed=2)
     assert start == dataclasses.replace(RECIPES["best"], seed=7)
-    assert build.needed(RECIPES["best"]) == ([], dataclasses.replace(RECIPES["plain"], seed=1))
+    assert build.needed(RECIPES["sharp"]) == ([], dataclasses.replace(RECIPES["plain"], seed=1))
+    assert build.needed(RECIPES["deep"]) == ([], None)
     assert build.needed(RECIPES["seed"]) == ([], None)
 
 
-def test_every_start_is_a_recipe_that_ends() -> None:
+def test_what_recipes_need_are_recipes_and_ends() -> None:
+    def follow(recipe: Recipe, above: tuple[str, ...]) -> None:
+        assert recipe.name not in above
+        teachers, start = build.needed(recipe)
+        for other in [*teachers, *([start] if start else [])]:
+            follow(other, (*above, recipe.name))
+
     for recipe in RECIPES.values():
-        seen = [recipe.name]
-        while recipe.start is not None:
-            recipe = RECIPES[recipe.start]
-            assert recipe.name not in seen
-            seen.append(recipe.name)
+        follow(recipe, ())
 
 
 def test_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,17 +58,23 @@ def test_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run == tmp_path / "digits-1"
     outputs = [Path(call[call.index("--output") + 1]).name for call in calls]
     first = list(dict.fromkeys(outputs))
-    assert first == [f"{name}-{seed}" for seed in (1, 2, 3) for name in ("plain", "best")] + [
-        "digits-1"
+    assert first == [
+        *(f"{name}-{seed}" for seed in (1, 2, 3) for name in ("plain", "sharp")),
+        *("deep-1", "deep-2", "best-1", "digits-1"),
     ]
-    for name, start, taught in (("best", "plain", 0), ("digits", "best", 3)):
+    for name, start in (("deep", None), ("sharp", "plain"), ("best", "sharp"), ("digits", "best")):
         call = calls[outputs.index(f"{name}-1")]
         assert call[:4] == ["--recipe", name, "--seed", "1"] and call[-1] == "--all"
-        teachers = [str(tmp_path / f"best-{seed + 1}" / "best.fdm") for seed in range(taught)]
-        assert ("--teachers" in call) == bool(taught)
-        if taught:
+        teachers = [
+            str(tmp_path / teacher / f"{teacher.partition('-')[0]}.fdm")
+            for teacher in RECIPES[name].teachers
+        ]
+        assert ("--teachers" in call) == bool(teachers)
+        if teachers:
             assert call[call.index("--teachers") + 1 : call.index("--start")] == teachers
-        assert call[call.index("--start") + 1] == str(tmp_path / f"{start}-1" / f"{start}.keras")
+        assert ("--start" in call) == (start is not None)
+        if start:
+            assert call[call.index("--start") + 1] == str(tmp_path / f"{start}-1/{start}.keras")
 
 
 def test_a_failed_training_ends_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +86,7 @@ def test_a_failed_training_ends_the_chain(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_start_must_be_given(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     data = (np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.uint8))
-    with pytest.raises(FastDigitError, match=r"starts from a network of recipe 'plain'"):
+    with pytest.raises(FastDigitError, match=r"starts from a network of recipe 'sharp'"):
         train.train(RECIPES["best"], (data, data), tmp_path)
 
 
@@ -91,8 +101,10 @@ def test_command(
     digits = ((images[:500], labels[:500]), (images[500:600], labels[500:600]))
     monkeypatch.setattr(train, "load_mnist", lambda path: digits)
     short: dict[str, Any] = {"epochs": 2, "warmup_epochs": 1, "temperature": 0.5}
-    for name in ("plain", "best", "digits"):
-        changes = {**short, "teachers": 2, "learning_rate": 1e-3} if name == "digits" else short
+    for name in ("plain", "sharp", "deep", "best", "digits"):
+        changes = short
+        if RECIPES[name].teachers:
+            changes = {**short, "teachers": ("sharp-2", "deep-1"), "learning_rate": 1e-3}
         monkeypatch.setitem(RECIPES, name, dataclasses.replace(RECIPES[name], **changes))
     options = ["--runs", str(tmp_path), "--models", str(tmp_path), "--docs", str(tmp_path)]
     assert build.main(["digits", "--seeds", "2", *options]) == 0
@@ -100,7 +112,8 @@ def test_command(
     printed = capsys.readouterr().out
     assert printed.count("labels of all test digits as ONNX Runtime has them") == 2
     runs = {path.parent.name for path in tmp_path.glob("*/result.json")}
-    assert runs == {f"{name}-{seed}" for name in ("plain", "best", "digits") for seed in (1, 2)}
+    chain = ("plain", "sharp", "best", "digits")
+    assert runs == {"deep-1", *(f"{name}-{seed}" for name in chain for seed in (1, 2))}
     assert json.loads((tmp_path / "digits-1/result.json").read_text())["held_out"]["images"] == 0
     model = fastdigit.load(tmp_path / "digits.fdm")
     meta = model.info()["meta"]

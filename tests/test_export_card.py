@@ -152,6 +152,21 @@ def test_one_seed_and_held_out_digits(tmp_path: Path, test_digits: tuple) -> Non
     assert all(link.is_file() and link.name.startswith("other-") for link in links_of(path))
 
 
+@pytest.mark.parametrize(
+    ("outliers", "said"),
+    [(None, card.NO_DIGIT), (0.0, card.NO_DIGIT), (0.1, card.NO_DIGIT_EXPOSED)],
+)
+def test_limits_are_those_of_the_recipe(
+    tmp_path: Path, test_digits: tuple, outliers: float | None, said: str
+) -> None:
+    run = result(1, 0.99)
+    if outliers is not None:
+        run["recipe"]["outliers"] = outliers
+    path = write_card(tmp_path, SEED_FDM, test_digits, [run], commit="c")
+    text = path.read_text(encoding="utf-8")
+    assert f"## Limits\n\n- {said}\n- {card.LIMITS[0]}\n" in text
+
+
 def test_a_model_that_misreads_nothing(tmp_path: Path) -> None:
     """And one whose temperature, precision and classes are not the usual."""
     images = np.zeros((20, 28, 28), np.uint8)

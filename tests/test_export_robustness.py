@@ -11,7 +11,7 @@ import pytest
 
 import fastdigit
 from export import robustness
-from export.robustness import PERTURBATIONS, draw, evaluate, load_optdigits, table
+from export.robustness import PERTURBATIONS, draw, evaluate, load_optdigits, load_pieces, table
 from fastdigit.datasets import load_mnist_test
 
 pytest.importorskip("scipy", reason="needs fastdigit[export]")
@@ -147,6 +147,17 @@ def test_optdigits_look_like_mnist() -> None:
     assert (fastdigit.predict(images) == labels).mean() > 0.8
 
 
+def test_pieces_are_of_photographs() -> None:
+    pieces = load_pieces(100, 28, np.random.default_rng(0))
+    assert pieces.shape == (100, 28, 28) and pieces.dtype == np.float32
+    assert 0 <= pieces.min() < 0.1 and 0.8 < pieces.max() <= 1
+    assert len(np.unique(pieces.mean(axis=(1, 2)))) == 100  # each of another place
+    near = np.abs(np.diff(pieces)).mean()
+    far = np.abs(pieces - np.roll(pieces, 1, axis=0)).mean()
+    assert near < far / 2  # neighbours are alike, as in noise they are not
+    np.testing.assert_array_equal(pieces, load_pieces(100, 28, np.random.default_rng(0)))
+
+
 def test_centring() -> None:
     images = np.zeros((2, 20, 20), np.float32)
     images[0, 3, 5] = 1
@@ -183,7 +194,8 @@ def test_evaluation_is_what_the_model_says(monkeypatch: pytest.MonkeyPatch) -> N
             assert accuracy == (p.argmax(axis=1) == labels).mean()
             assert confidence == pytest.approx(p.max(axis=1).mean(), rel=1e-6)
     assert len(next(calls)) == 1797
-    noise, greys = next(calls), next(calls)
+    noise, greys, pieces = next(calls), next(calls), next(calls)
+    assert len(pieces) == robustness.PIECES
     assert len(noise) == 50 and noise.std() == pytest.approx(1 / np.sqrt(12), rel=0.05)
     assert (np.ptp(greys, axis=(1, 2)) == 0).all() and len(np.unique(greys)) == 256
     top = model.predict_proba(greys).max(axis=1)

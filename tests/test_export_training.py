@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from export import prune, split
 from export.augment import augment, displacements, resample
 from export.batches import Batches, network_input, one_hot
+from export.outliers import KINDS, draw_outliers
 from export.recipes import RECIPES, SEED_WIDTHS, Augmentation, Recipe, build_model
 from export.sharpness import sharpness_aware
 from export.train import train
@@ -146,10 +147,12 @@ def test_impossible_augmentation(change: dict[str, float], message: str) -> None
         ({"validation": "random"}, "validation is 'random'"),
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"distillation": 0.5}, "0.5 with 0 teachers"),
-        ({"teachers": 2}, "0.0 with 2 teachers"),
-        ({"distillation": 0.5, "teachers": 2}, "starts from: it has none"),
+        ({"teachers": ("plain-1", "plain-2")}, "0.0 with 2 teachers"),
+        ({"distillation": 0.5, "teachers": ("plain",)}, "teacher 'plain': expected RECIPE-SEED"),
+        ({"network": "shallow"}, "network is 'shallow'"),
         ({"sharpness": -0.1}, "sharpness is -0.1"),
         ({"sharpness": float("inf")}, "sharpness is inf"),
+        ({"outliers": -0.1}, "outliers is -0.1"),
         ({"weight_decay": 0.1}, "weight_decay is for adamw"),
         ({"warmup_epochs": 50}, "warmup_epochs is 50"),
         ({"widths": (33, 48, 64, 3168)}, "widths are"),
@@ -178,8 +181,8 @@ class FakeTeacher:
 
 def test_targets_mix_labels_smoothing_and_teachers(images: np.ndarray, labels: np.ndarray) -> None:
     recipe = Recipe(
-        "mixed", batch_size=10, label_smoothing=0.1, distillation=0.6, teachers=2, start="plain",
-        augmentation=Augmentation(),
+        "mixed", batch_size=10, label_smoothing=0.1, distillation=0.6,
+        teachers=("plain-1", "plain-2"), augmentation=Augmentation(),
     )  # fmt: skip
     teachers = FakeTeacher(3), FakeTeacher(7)
     order = np.arange(64)[::-1]
@@ -358,7 +361,7 @@ def test_a_sharpness_aware_run_continues_where_it_stopped(
     tmp_path: Path, images: np.ndarray, labels: np.ndarray
 ) -> None:
     small = dataclasses.replace(
-        RECIPES["best"], start=None, epochs=3, warmup_epochs=1, batch_size=32, widths=(2, 2, 2, 4)
+        RECIPES["sharp"], start=None, epochs=3, warmup_epochs=1, batch_size=32, widths=(2, 2, 2, 4)
     )
     data = ((images, labels), (images, labels))
     nobody = np.zeros(len(images), bool)
@@ -374,3 +377,60 @@ def test_a_sharpness_aware_run_continues_where_it_stopped(
     resumed = train(small, data, tmp_path / "parts", validation=nobody)
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# Images without a digit
+
+
+def test_outliers_are_a_function_of_the_generator() -> None:
+    first = draw_outliers(200, 28, rng(3))
+    assert first.shape == (200, 28, 28)
+    assert first.dtype == np.float32
+    assert first.min() == 0.0
+    assert first.max() == 1.0
+    np.testing.assert_array_equal(first, draw_outliers(200, 28, rng(3)))
+    assert not np.array_equal(first, draw_outliers(200, 28, rng(4)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(8, 40))
+def test_every_kind_of_outlier_is_within_its_limits(seed: int, side: int) -> None:
+    for kind in KINDS:
+        image = kind(side, rng(seed))
+        assert image.shape == (side, side)
+        assert np.isfinite(image).all()
+        assert image.min() >= 0
+        assert image.max() <= 1
+
+
+def test_one_grey_is_often_black() -> None:
+    images = draw_outliers(3000, 28, rng(5))
+    flat = images[(images == images[:, :1, :1]).all(axis=(1, 2))]
+    assert 0.1 < len(flat) / len(images) < 0.3
+    assert 0.05 < (flat[:, 0, 0] == 0).mean() < 0.4
+
+
+def test_a_field_has_lines_at_its_edges_alone() -> None:
+    lines = np.stack([KINDS[-1](28, rng(seed)) for seed in range(300)])
+    assert not lines[:, 6:22, 6:22].any()
+    assert lines.any(axis=(1, 2)).mean() > 0.97
+    for edge in (lines[:, :6, 14], lines[:, -6:, 14], lines[:, 14, :6], lines[:, 14, -6:]):
+        assert 0.6 < edge.any(axis=1).mean() < 0.9
+
+
+def test_outliers_come_last_and_are_of_no_class(images: np.ndarray, labels: np.ndarray) -> None:
+    recipe = Recipe(
+        "exposed", batch_size=20, outliers=0.1, distillation=0.5, teachers=("plain-1",),
+        augmentation=Augmentation(),
+    )  # fmt: skip
+    teacher, other = FakeTeacher(3), FakeTeacher(3)
+    order = np.arange(64)
+    x, y = Batches(recipe, images, labels, [teacher]).batch(1, order, 0)
+    without = dataclasses.replace(recipe, outliers=0.0)
+    digits, targets = Batches(without, images, labels, [other]).batch(1, order, 0)
+    assert x.shape == (22, 28, 28, 1)
+    np.testing.assert_array_equal(x[:20], digits)
+    np.testing.assert_array_equal(y[:20], targets)
+    np.testing.assert_array_equal(y[20:], np.full((2, 10), 0.1, np.float32))
+    np.testing.assert_array_equal(teacher.seen[0], digits)  # it is not asked about the others
+    assert len(Batches(recipe, images, labels, [teacher]).batch(1, order, 3)[0]) == 4

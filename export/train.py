@@ -163,11 +163,14 @@ def train(
                     layer.seed_generator.state.assign(state)
             # Not fit(): it was seen to pass 100 ms or 200 ms between steps of 72 ms.
             metrics: dict[str, float] = {}
+            seen = 0  # the images of the data and those without a digit
             for step, (x, y) in enumerate(batches.epoch(epoch, order), 1):
                 means = step_on(x, y)  # of this batch
+                seen += len(x)
                 for name, value in means.items():
-                    metrics[name] = metrics.get(name, 0.0) + float(value) * len(x) / len(order)
+                    metrics[name] = metrics.get(name, 0.0) + float(value) * len(x)
                 progress.batch_ends(step, float(means["loss"]))
+            metrics = {name: value / seen for name, value in metrics.items()}
             if held is not None:
                 values = model.evaluate(held, verbose=0, return_dict=True)
                 metrics |= {f"val_{name}": float(value) for name, value in values.items()}

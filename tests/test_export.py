@@ -208,6 +208,15 @@ class TestTraining:
         other = dataclasses.replace(recipe, seed=1, epochs=1)
         assert not same(first, train.train(other, digits, tmp_path / "other"))
 
+    def test_history_has_means_over_all_images(self, tmp_path: Path, digits: tuple) -> None:
+        recipe = dataclasses.replace(
+            SHORT, epochs=1, outliers=1.0, optimizer="adam", learning_rate=1e-12
+        )
+        train.train(recipe, digits, tmp_path)
+        (epoch,) = train.read_json(tmp_path / "history.json")
+        # Nothing is learned; were they sums over twice the images, the loss would be above 4.6.
+        assert np.log(10) - 0.2 < epoch["loss"] < 3.5
+
     def test_finished_run_is_not_trained_further(self, tmp_path: Path, digits: tuple) -> None:
         recipe = dataclasses.replace(SHORT, epochs=1)
         model = train.train(recipe, digits, tmp_path)

@@ -24,7 +24,7 @@ MODELS = Path(fastdigit.__file__).parent / "models"
 
 
 #: What docs/models says, to the image, of 10,000 test digits.
-MISREAD = {"seed": 65, "digits": 35}
+MISREAD = {"seed": 65, "digits": 37}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,17 @@ def test_accuracy_on_the_test_digits(name: str, misread: int) -> None:
     predicted = fastdigit.load(name).predict(images)
     assert predicted.dtype == np.int64
     assert int((predicted != labels).sum()) == misread
+
+
+def test_what_shows_no_digit_is_rejected(model: Model) -> None:
+    """One grey at every level, noise, the lines of a field: near one in ten for each class."""
+    greys = np.repeat(np.arange(256, dtype=np.uint8), 28 * 28).reshape(256, 28, 28)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)
+    field = np.zeros((1, 28, 28), np.uint8)
+    field[:, [1, -2]] = field[:, :, [1, -2]] = 255
+    for images in (greys, noise, field):
+        assert model.predict_proba(images).max() < 0.3
+        assert (model.predict(images, reject_below=0.3) == -1).all()
 
 
 @pytest.mark.parametrize("file", ["seed.onnx", "digits.onnx", "digits-compact.onnx"])
@@ -84,7 +95,7 @@ def test_module_functions_use_the_default_model(model: Model, digits: np.ndarray
 def test_probabilities_are_the_softmax_of_logits(model: Model, digits: np.ndarray) -> None:
     """Divided by the temperature; the logits are those of the network."""
     temperature = model.info()["meta"]["temperature"]
-    assert temperature == np.float32(0.54)
+    assert temperature == np.float32(0.56)
     want = reference.softmax(model.logits(digits[:50]) / np.float32(temperature))
     np.testing.assert_allclose(model.predict_proba(digits[:50]), want, rtol=0, atol=1e-6)
 

@@ -255,6 +255,23 @@ def test_a_layer_keeps_one_unit():
     run(conv(rng, (3, 3), 3, 5), RELU, nothing, Reshape((24,)), dense(rng, 24, 3), expect=[1, 1, 3])
 
 
+def test_what_a_dead_layer_reads():
+    """Its one unit read a unit that is gone, and became a constant, to be folded the next time."""
+    before = chain(
+        (1, 1, 1),
+        Conv2D(np.zeros((1, 1, 1, 2)), np.array([-0.6, 0.1])),
+        Conv2D(np.array([[[[0.0, 0.0], [0.9, 0.7]]]]), np.array([0.7, -1.3]), pad=(0, 0, 0, 1)),
+        Conv2D(np.array([[[[-0.4], [0.03]]]]), np.array([-2.3])),
+        Conv2D(np.array([[[[-0.2]]]]), np.array([1.2])),
+        Conv2D(np.zeros((1, 1, 1, 1)), np.array([0.5])),
+    )
+    after = remove_dead_units(before)
+    verify(after)
+    assert widths(after) == [1] * 5
+    assert remove_dead_units(after) is after
+    assert (reference.run_graph(after, images(after)) == 0.5).all()
+
+
 def test_outputs_stay():
     run(blind(dense(rng, 90, 4), 1, 2), expect=[4])
     run(blind(dense(rng, 90, 4), 1, 2), Softmax(), expect=[4])

@@ -575,3 +575,29 @@ def test_answers_survive_the_journey(n: int, seed: int, names: list[str]) -> Non
         assert list(outputs) == names
         assert outputs["probabilities"].tobytes() == values.tobytes()
         np.testing.assert_array_equal(outputs["label"], values.argmax(1) if n else [])
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    """Logits of inputs near the largest float32 overflow; "Infinity" is no JSON."""
+    values = np.array([[np.inf, 1.5, -np.inf], [np.nan, 0.25, -2.0]], np.float32)
+    wanted = (("probabilities", False), ("label", False))
+    answer = encode(Inference(None, values, wanted), SIGNATURE, values, None)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    response = json.loads(answer.body, parse_constant=refuse)
+    assert response["outputs"][0]["data"] == [None, 1.5, None, None, 0.25, -2.0]
+    binary = encode(Inference(None, values, (("probabilities", True),)), SIGNATURE, values, None)
+    assert binary.body[binary.header_length :] == values.tobytes()
+
+
+@pytest.mark.parametrize("optional", ["id", "outputs", "parameters"])
+def test_null_is_as_if_it_were_left_out(optional: str) -> None:
+    """Clients that write all fields of a record send it."""
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 12], "data": [0.5] * 12}
+    request = {"inputs": [tensor]}
+    plain = parse(json.dumps(request).encode(), None, SIGNATURE)
+    with_null = parse(json.dumps({**request, optional: None}).encode(), None, SIGNATURE)
+    assert (with_null.id, with_null.outputs) == (plain.id, plain.outputs)
+    np.testing.assert_array_equal(with_null.images, plain.images)

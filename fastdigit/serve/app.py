@@ -33,7 +33,7 @@ from fastdigit.serve.batching import Batcher
 from fastdigit.serve.errors import ClientGone, RequestError
 from fastdigit.serve.metrics import CONTENT_TYPE, Metrics, forget_dead_workers
 from fastdigit.serve.openapi import document
-from fastdigit.serve.protocol import VERSION, Signature
+from fastdigit.serve.protocol import VERSION, Signature, numbers
 from fastdigit.serve.settings import DEFAULT_NAME, Settings
 
 __all__ = ["App"]
@@ -490,7 +490,7 @@ class App:
                 "label": label,
                 "class": served.model.classes[label],
                 "classes": list(served.model.classes),
-                served.signature.values: values.tolist(),
+                served.signature.values: numbers(values),
                 "image": image.tolist(),
                 "normalize_microseconds": round(1e6 * (normalized - began)),
                 "inference_microseconds": round(1e6 * (time.perf_counter() - normalized)),

@@ -151,13 +151,18 @@ def _infer(signature: Signature) -> Json:
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": _string(),
+            "id": {"type": ["string", "null"]},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": inputs}},
-            "outputs": {"type": "array", "maxItems": 1, "items": _object(name=names)},
+            "outputs": {
+                "type": ["array", "null"],
+                "maxItems": 1,
+                "items": _object(name=names),
+            },
         },
     }
     output = _tensor()
-    output["properties"]["data"] = _array({"type": "number"})
+    # JSON has neither infinity nor NaN.
+    output["properties"]["data"] = _array({"type": ["number", "null"]})
     output["required"].append("data")
     answer = _object(
         model_name={"const": signature.name},

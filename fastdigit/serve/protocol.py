@@ -20,7 +20,16 @@ from fastdigit.serve.errors import RequestError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VERSION", "Answer", "Inference", "Signature", "decompressed", "encode", "parse"]
+__all__ = [
+    "VERSION",
+    "Answer",
+    "Inference",
+    "Signature",
+    "decompressed",
+    "encode",
+    "numbers",
+    "parse",
+]
 
 VERSION: Final = "1"
 """The only version of each model."""
@@ -304,7 +313,7 @@ def encode(
             tensors.append(array.astype("<i8" if name == LABEL else "<f4", copy=False).tobytes())
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
         else:
-            output["data"] = array.ravel().tolist()
+            output["data"] = numbers(array)
         outputs.append(output)
     response: dict[str, Any] = {
         "model_name": signature.name,
@@ -317,6 +326,15 @@ def encode(
     if not tensors:
         return Answer(header, None)
     return Answer(b"".join([header, *tensors]), len(header))
+
+
+def numbers(array: NDArray[Any]) -> list[Any]:
+    """Return its elements for JSON, which has no infinity and no NaN: null."""
+    values: list[Any] = array.ravel().tolist()
+    finite = np.isfinite(array).ravel()
+    if finite.all():
+        return values
+    return [value if known else None for value, known in zip(values, finite, strict=True)]
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:

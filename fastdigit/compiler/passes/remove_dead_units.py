@@ -83,6 +83,16 @@ def live_units(graph: Graph) -> tuple[Graph, Mapping[str, Mask]]:
     """
     folded = _fold_constants(graph)
     read = _units_read(folded)
+
+    def without_weights(node: Node) -> Op:
+        # A layer that nothing reads keeps a unit, which must not read what is removed before it.
+        op = node.op
+        match op:
+            case Conv2D(groups=1) | Dense() if not read[node.output].any() and op.weights.any():
+                return replace(op, weights=np.zeros_like(op.weights))
+        return op
+
+    folded = map_nodes(folded, without_weights)
     live = {graph.input: np.ones(graph.shapes[graph.input][-1:], np.bool_)}
     for node in folded.nodes:
         before = live[node.inputs[0]]

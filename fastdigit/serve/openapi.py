@@ -146,17 +146,28 @@ def _infer(signature: Signature) -> Json:
         pixel = {"type": "integer", "minimum": 0, "maximum": 255}
         floats["properties"]["data"]["items"].update(minimum=0, maximum=1)
         inputs.append(_input(size, ["UINT8"], pixel))
-    names = {"enum": [signature.values, LABEL]}
+    names = [signature.values, LABEL]
     request = {
         "type": "object",
         "required": ["inputs"],
         "properties": {
             "id": {"type": ["string", "null"]},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": inputs}},
+            # None, one, or both, in either order.
             "outputs": {
-                "type": ["array", "null"],
-                "maxItems": 1,
-                "items": _object(name=names),
+                "anyOf": [
+                    {"type": "null"},
+                    {"type": "array", "maxItems": 1, "items": _object(name={"enum": names})},
+                    *(
+                        {
+                            "type": "array",
+                            "minItems": 2,
+                            "maxItems": 2,
+                            "prefixItems": [_object(name={"const": name}) for name in both],
+                        }
+                        for both in (names, names[::-1])
+                    ),
+                ]
             },
         },
     }

@@ -1,5 +1,7 @@
 from typing import Any, TypedDict
 
+from numpy.typing import NDArray
+
 class Facts(TypedDict):
     isa: str
     input_shape: tuple[int, ...]
@@ -13,6 +15,10 @@ class Facts(TypedDict):
     file_bytes: int
     context_bytes: int
     meta: str
+
+VALUES: int
+LOGITS: int
+LABELS: int
 
 def version() -> str: ...
 def isas() -> list[tuple[str, bool]]: ...
@@ -31,4 +37,6 @@ class Core:
         logits: Any | None,
         labels: Any | None,
     ) -> None: ...
+    def set_batch_shapes(self, shapes: tuple[tuple[int, ...], ...]) -> None: ...
+    def try_run(self, batch: Any, out: Any | None, kind: int) -> NDArray[Any] | None: ...
     def profile(self, input: Any, calls: int, n: int, nanoseconds: Any) -> None: ...

@@ -1,9 +1,14 @@
-"""Binding to csrc/include/fastdigit.h: buffer to pointer, nogil, status to exception. No logic lives here."""
+"""Binding to csrc/include/fastdigit.h: buffer to pointer, nogil, status to exception.
+
+No logic lives here, but for `Core.try_run`: of the time of a single digit, a tenth went to looking at arrays in Python.
+"""
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize, PyBytes_Size
 from libc cimport errno as c_errno
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+
+from numpy import dtype, empty, ndarray
 
 from fastdigit.errors import InputError, IsaError, ModelFormatError, UnsupportedError
 
@@ -86,6 +91,19 @@ cdef object EXCEPTIONS = {
 }
 
 
+cdef object FLOAT32 = dtype("float32")
+cdef object INT64 = dtype("int64")
+cdef object UINT8 = dtype("uint8")
+
+# What `Core.try_run` returns.
+VALUES, LOGITS, LABELS = range(3)
+
+# Axes of one image, and shapes of it that a batch may have: whole, flat, without one of its axes.
+cdef enum:
+    MAX_RANK = 3
+    MAX_SHAPES = MAX_RANK + 2
+
+
 cdef int check(fd_status status, const fd_error *error) except -1:
     if status != FD_OK:
         raise EXCEPTIONS[status]((<bytes>error.message).decode("utf-8", "replace"))
@@ -130,6 +148,9 @@ cdef class Core:
     cdef unsigned threads
     cdef list contexts
     cdef fd_model_info info
+    cdef int shape_count
+    cdef int ranks[MAX_SHAPES]
+    cdef Py_ssize_t dims[MAX_SHAPES][MAX_RANK]
 
     def __cinit__(self, source, unsigned threads):
         """Opens `source`: bytes of a model, or a str path."""
@@ -195,31 +216,118 @@ cdef class Core:
         All arguments are C-contiguous buffers: `input` of n * input_elements bytes if `u8`, else floats; `values` and
         `logits` of n * output_elements floats or None; `labels` of n int64 or None.
         """
-        cdef fd_error error
-        cdef fd_status status
         cdef fd_outputs outputs
         cdef Py_buffer views[4]
         cdef int taken = 0
         cdef size_t elements = <size_t>n * self.info.output_elements
-        cdef _Context context
-        try:
-            context = self.contexts.pop()
-        except IndexError:
-            context = self.new_context()
         try:
             acquire(input, &views[0], <size_t>n * self.info.input_elements * (1 if u8 else sizeof(float)), False)
             taken = 1
             outputs.values = <float *>acquire_output(values, views, &taken, elements * sizeof(float))
             outputs.logits = <float *>acquire_output(logits, views, &taken, elements * sizeof(float))
             outputs.labels = <int64_t *>acquire_output(labels, views, &taken, <size_t>n * sizeof(int64_t))
-            with nogil:
-                status = fd_run(self.model, context.context, views[0].buf, FD_INPUT_U8 if u8 else FD_INPUT_F32,
-                                <size_t>n, &outputs, NULL, &error)
-            check(status, &error)
+            self.run_at(views[0].buf, u8, <size_t>n, &outputs)
         finally:
             for i in range(taken):
                 PyBuffer_Release(&views[i])
-            self.contexts.append(context)
+
+    def set_batch_shapes(self, shapes):
+        """Shapes of one image of a batch, for `try_run`; at most MAX_SHAPES of at most MAX_RANK axes."""
+        for i, shape in enumerate(shapes):
+            if i >= MAX_SHAPES or len(shape) > MAX_RANK:
+                raise ValueError(f"too many shapes, or axes: {shapes}")
+            self.ranks[i] = len(shape)
+            for axis, size in enumerate(shape):
+                self.dims[i][axis] = size
+        self.shape_count = len(shapes)
+
+    def try_run(self, batch, out, int kind):
+        """Runs a batch that needs neither conversion nor an explanation; returns None for any other.
+
+        That is one or more images, a C-contiguous and aligned array of native float32 or, if the model takes them,
+        uint8; and as `out` None or a C-contiguous and aligned array of the right type and shape. `kind` is VALUES,
+        LOGITS or LABELS. Returns `out` or a new array.
+        """
+        cdef Py_buffer views[2]
+        cdef fd_outputs outputs
+        cdef int taken = 0
+        cdef Py_ssize_t n
+        cdef bint u8
+        if type(batch) is not ndarray:
+            return None
+        given = batch.dtype
+        if given is FLOAT32:
+            u8 = False
+        elif given is UINT8 and self.info.u8_divisor:
+            u8 = True
+        else:
+            return None
+        wanted = INT64 if kind == LABELS else FLOAT32
+        if out is not None and (type(out) is not ndarray or out.dtype is not wanted):
+            return None
+        outputs.values = outputs.logits = NULL
+        outputs.labels = NULL
+        try:
+            try:
+                PyObject_GetBuffer(batch, &views[0], PyBUF_C_CONTIGUOUS)
+                taken = 1
+                if not self.is_batch(&views[0]):
+                    return None
+                n = views[0].shape[0]
+                if out is None:
+                    out = empty(n, wanted) if kind == LABELS else empty((n, self.info.output_elements), wanted)
+                PyObject_GetBuffer(out, &views[1], PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+                taken = 2
+            except (BufferError, ValueError):  # not contiguous; not writable
+                return None
+            if not self.is_output(&views[1], n, kind == LABELS):
+                return None
+            if kind == VALUES:
+                outputs.values = <float *>views[1].buf
+            elif kind == LOGITS:
+                outputs.logits = <float *>views[1].buf
+            else:
+                outputs.labels = <int64_t *>views[1].buf
+            self.run_at(views[0].buf, u8, <size_t>n, &outputs)
+        finally:
+            for i in range(taken):
+                PyBuffer_Release(&views[i])
+        return out
+
+    cdef bint is_batch(self, const Py_buffer *view):
+        """One or more images, in any of the shapes, aligned."""
+        cdef int i, axis
+        if view.ndim < 2 or view.shape[0] < 1 or <uintptr_t>view.buf % <uintptr_t>view.itemsize:
+            return False
+        for i in range(self.shape_count):
+            if view.ndim != self.ranks[i] + 1:
+                continue
+            for axis in range(self.ranks[i]):
+                if view.shape[axis + 1] != self.dims[i][axis]:
+                    break
+            else:
+                return True
+        return False
+
+    cdef bint is_output(self, const Py_buffer *view, Py_ssize_t n, bint labels):
+        """(n,) for labels, else (n, outputs); aligned."""
+        if view.ndim != (1 if labels else 2) or view.shape[0] != n or <uintptr_t>view.buf % <uintptr_t>view.itemsize:
+            return False
+        return labels or view.shape[1] == <Py_ssize_t>self.info.output_elements
+
+    cdef int run_at(self, const void *input, bint u8, size_t n, const fd_outputs *outputs) except -1:
+        cdef fd_error error
+        cdef fd_status status
+        cdef _Context context
+        try:
+            context = self.contexts.pop()
+        except IndexError:
+            context = self.new_context()
+        with nogil:
+            status = fd_run(self.model, context.context, input, FD_INPUT_U8 if u8 else FD_INPUT_F32, n, outputs, NULL,
+                            &error)
+        self.contexts.append(context)
+        return check(status, &error)
 
     def profile(self, input, Py_ssize_t calls, Py_ssize_t n, nanoseconds):
         """Runs n images, `calls` times, on one thread, and adds up the time of each op.

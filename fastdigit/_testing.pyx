@@ -38,7 +38,7 @@ cdef extern from "kernels/kernels.h":
         const float *bias
         const uint32_t *taps
         size_t depth
-        size_t in_row_step, in_col_step
+        size_t in_row_step, in_col_step, plane_row
         size_t rows, cols, channels
         size_t out_row, out_col
         fd_epilogue epilogue
@@ -360,7 +360,8 @@ cdef class Kernels:
 
     def conv2d(self, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                const uint32_t[::1] taps, size_t in_row_step, size_t in_col_step, size_t rows, size_t cols,
-               size_t channels, size_t out_row, dict epilogue, dict pool, float[::1] ring, size_t out_col=0):
+               size_t channels, size_t out_row, dict epilogue, dict pool, float[::1] ring, size_t out_col=0,
+               size_t plane_row=0):
         """`out_col`: floats between pixels of the output, by default `channels`."""
         cdef fd_conv2d_args a
         a.in_ = pointer(x)
@@ -369,7 +370,7 @@ cdef class Kernels:
         a.bias = pointer(bias)
         a.taps = &taps[0]
         a.depth = <size_t>taps.shape[0]
-        a.in_row_step, a.in_col_step = in_row_step, in_col_step
+        a.in_row_step, a.in_col_step, a.plane_row = in_row_step, in_col_step, plane_row
         a.rows, a.cols, a.channels = rows, cols, channels
         a.out_row = out_row
         a.out_col = out_col or channels

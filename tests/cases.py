@@ -99,6 +99,10 @@ CONVS = (
     # Every width of a tile's tail.
     *(Conv(height=5, width=w, channels=20) for w in range(3, 13)),
     *(Conv(height=5, width=w, channels=20, pool_mode="max") for w in range(4, 16)),
+    # 3x3 over one channel: every number of channels and width, with and without pooling.
+    *(Conv(7, 11, 1, n, pool_mode=m) for n in CHANNELS for m in (None, "max")),
+    *(Conv(5, w, 1, 16, pool_mode=m) for w in range(4, 29) for m in (None, "max")),
+    *(Conv(6, 9, 1, 16, stride=s) for s in ((1, 2), (2, 1))),
     # Scale and shift on each axis, in both loops and through the ring.
     *(
         Conv(axis=a, channels=20, pool_mode=m)

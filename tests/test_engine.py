@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -141,6 +142,29 @@ def test_few_channels(isa: str, pool: str | None, activation: str, axis: int | N
             )
             graph = chain(shape, [op])
             x = images(shape, 3, seed=channels)
+            close(Model(packed(graph)).run(x).reshape(3, -1), graph, x)
+
+
+@pytest.mark.parametrize("pool", [None, "max"])
+@pytest.mark.parametrize("channels", [1, 5, 8, 16, 20, 32, 48])
+def test_one_channel(isa: str, pool: str | None, channels: int) -> None:
+    """A first layer as of a digit: 3x3 adjacent pixels have their own tiles, all else has not."""
+    rng = np.random.default_rng(channels)
+    for kernel in ((3, 3), (1, 9), (9, 1), (3, 4), (2, 3)):
+        for stride, dilation in itertools.product(((1, 1), (1, 2), (2, 1)), repeat=2):
+            op = conv(
+                rng,
+                kernel,
+                1,
+                channels,
+                stride=stride,
+                dilation=dilation,
+                pad=(1, 0, 0, 2),
+                activation=Activation("relu"),
+                pool=pool and Pool(pool, (2, 2), (2, 2)),
+            )
+            graph = chain((19, 26, 1), [op])
+            x = images((19, 26, 1), 3, seed=channels)
             close(Model(packed(graph)).run(x).reshape(3, -1), graph, x)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import reference
-from cases import CONVS, DENSES, LENGTHS, SEED_CONVS, Conv, Dense, Guarded
+from cases import CHANNELS, CONVS, DENSES, LENGTHS, SEED_CONVS, Conv, Dense, Guarded
 from fastdigit import _core, _testing
 
 ACTIVATIONS = (
@@ -280,9 +280,19 @@ def test_pool2d(isa: str, mode: str, channels: int, size, stride, pad) -> None:
 
 
 def run_conv(
-    kernels: Any, case: Conv, x: np.ndarray, w: np.ndarray, bias: np.ndarray, scale: Any, shift: Any
+    kernels: Any,
+    case: Conv,
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    scale: Any,
+    shift: Any,
+    planes: bool = True,
 ) -> np.ndarray:
-    """Calls conv2d as plan.c does: padded input, taps, only the outputs that pooling reads."""
+    """Calls conv2d as plan.c does: padded input, taps, only the outputs that pooling reads.
+
+    Without `planes`, a 3x3 filter over one channel is one like any other.
+    """
     top, left, bottom, right = case.pad
     image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
     in_row = image.shape[1] * case.in_channels
@@ -326,6 +336,8 @@ def run_conv(
         out_row=out_row,
     )
     affine = (case.axis, scale, shift) if case.axis else ()
+    planes &= case.kernel == (3, 3) and case.stride == case.dilation == (1, 1)
+    planes &= case.in_channels == 1
     kernels.conv2d(
         image.ravel(),
         y.data,
@@ -341,6 +353,7 @@ def run_conv(
         epilogue(case.activation, case.alpha, *affine),
         pool,
         ring.data,
+        plane_row=in_row if planes else 0,
     )
     ring.check()
     got = y.check().reshape(out[0], out_row)
@@ -377,6 +390,25 @@ def test_conv2d(isa: str, case: Conv) -> None:
     got = run_conv(_testing.Kernels(isa), case, x, w, bias, scale, shift)
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max())))
+
+
+@isa_matrix
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("pool_mode", [None, "max", "average"])
+@pytest.mark.parametrize("axis", [None, "height", "width", "channel"])
+def test_planes_are_the_same_bits(
+    isa: str, channels: int, pool_mode: str | None, axis: str | None
+) -> None:
+    """3x3 over one channel has its own tiles, whose outputs take their inputs in the same order."""
+    kernels = _testing.Kernels(isa)
+    for width in range(4, 40):
+        case = Conv(6, width, 1, channels, axis=axis, pool_mode=pool_mode)
+        x, w, bias, scale, shift, *_ = conv_data(case)
+        x[::3, ::2] = 0.0
+        got, expected = (
+            run_conv(kernels, case, x, w, bias, scale, shift, planes) for planes in (True, False)
+        )
+        np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
 
 
 @isa_matrix
@@ -621,7 +653,7 @@ def run_dense(
     rows = np.full((m, case.depth + gap), np.nan, np.float32)
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
-    scratch = Guarded(2 * case.depth + 16)
+    scratch = Guarded(2 * (-(-case.depth // 16) * 16) + 16)
     kernels.dense(
         "dense_narrow" if case.channels <= NARROW else "dense",
         rows.ravel(),

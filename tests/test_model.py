@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastdigit
 import reference
@@ -260,6 +262,90 @@ def test_out(model: Model, digits: np.ndarray) -> None:
 def test_wrong_out(model: Model, digits: np.ndarray, out, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.predict(digits[:5], out=out)
+
+
+METHODS = ("predict", "predict_proba", "logits")
+LAYOUTS = {
+    "as it is": lambda x: x,
+    "fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "subclass": lambda x: x.view(np.ma.MaskedArray),
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+    "unaligned": lambda x: (
+        np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    ),
+}
+BATCHES = [
+    (2, 28, 28), (1, 28, 28, 1), (3, 784), (0, 784), (28, 28), (784,), (28, 28, 1),
+    (2, 28, 27), (2, 1, 784), (2, 28, 28, 2), (1, 2, 14, 28, 1), (),
+]  # fmt: skip
+
+
+def outcome(call) -> tuple[str, object]:
+    try:
+        result = call()
+    except InputError as error:
+        return "refused", str(error)
+    return "done", (type(result), result.dtype, result.shape, result.tobytes())
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300)
+def test_the_short_way_is_only_shorter(model: Model, digits: np.ndarray, data) -> None:
+    """What needs no conversion skips the checks that explain: with the same results and errors."""
+    draw = data.draw
+    shape, method = draw(st.sampled_from(BATCHES)), draw(st.sampled_from(METHODS))
+    dtype = draw(st.sampled_from([np.float32, np.uint8, np.float64, np.int8, np.bool_]))
+    pixels = np.resize(digits[:3], shape)
+    if np.dtype(dtype).kind == "f":
+        pixels = pixels.astype(dtype) / dtype(255)
+        if pixels.size and draw(st.booleans()):
+            pixels.flat[draw(st.integers(0, pixels.size - 1))] = draw(st.sampled_from([np.nan, 2]))
+    batch = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](pixels.astype(dtype, copy=False))
+    n = draw(st.sampled_from([shape[0] if len(shape) > 1 else 1, 1, 2]))
+    outs = []
+    if draw(st.booleans()):
+        out_dtype = draw(st.sampled_from([np.int64, np.float32, np.int32]))
+        out_shape = draw(st.sampled_from([(n,), (n, 10), (n, 1, 10), (10, n)]))
+        layout = draw(st.sampled_from(sorted(LAYOUTS)))
+        outs = [LAYOUTS[layout](np.zeros(out_shape, out_dtype)) for _ in range(2)]
+
+    def call(short: bool) -> np.ndarray:
+        with pytest.MonkeyPatch.context() as patch:
+            if not short:
+                patch.setattr(model, "_try_run", lambda *_: None)
+            out = outs[short] if outs else None
+            result = getattr(model, method)(batch, out=out)
+            assert out is None or result is out
+            return result
+
+    assert outcome(lambda: call(True)) == outcome(lambda: call(False))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 28, 28, 1), (2, 28, 28), (3, 784)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("given_out", [False, True])
+def test_what_services_send_goes_the_short_way(
+    model: Model, monkeypatch, method: str, shape: tuple[int, ...], dtype: type, given_out: bool
+) -> None:
+    monkeypatch.setattr(model, "_images", None)
+    out = None
+    if given_out:
+        labels = method == "predict"
+        out = np.empty(shape[0] if labels else (shape[0], 10), np.int64 if labels else np.float32)
+    assert len(getattr(model, method)(np.zeros(shape, dtype), out=out)) == shape[0]
+
+
+def test_a_refused_batch_leaves_nothing_behind(model: Model) -> None:
+    """Its context and its buffers are free again: arrays that are exported can't be resized."""
+    batch, out = np.full((1, 784), 2, np.float32), np.empty((1, 10), np.float32)
+    for _ in range(3):
+        with pytest.raises(InputError, match="outside"):
+            model.predict_proba(batch, out=out)
+    batch.resize((2, 784), refcheck=False)
+    out.resize((2, 10), refcheck=False)
 
 
 # ---- What it is ----

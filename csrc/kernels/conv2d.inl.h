@@ -4,15 +4,42 @@
  * cols / 2 pooled pixels leave the registers; without, they are neighbours in one row.
  */
 
+/* Columns of a tile of FD_FN(conv2d_plane), as many as leave registers for nine weights and an input; two at least. */
+#define FD_PLANE_COLS (FD_VREGS >= 2 * 8 + 9 + 1 ? 8 : 2)
+#define FD_TILE_PIXELS (2 * (FD_CONV_COLS > FD_PLANE_COLS ? FD_CONV_COLS : FD_PLANE_COLS))
+
 /* Where a tile is: convolution row and column of its first pixel, first channel. */
 typedef struct FD_FN(place) {
     size_t row, col, channel;
 } FD_FN(place);
 
+/* The tile of a 3x3 filter over a single channel, `rows` by `cols` outputs by one vector: weights wait in registers,
+ * and an input is broadcast once for all the outputs it goes to, where a broadcast for each multiply-add would wait for
+ * the load ports. An output takes its inputs in the same order as in FD_FN(tile). */
+FD_INLINE void FD_FN(conv2d_plane)(fd_v *acc, const float *in, size_t in_row, const float *w, size_t w_row,
+                                   const int rows, const int cols) {
+    fd_v weights[9];
+    FD_UNROLL
+    for (int k = 0; k < 9; k++) weights[k] = v_load(w + (size_t)k * w_row);
+    FD_UNROLL
+    for (int y = 0; y < rows + 2; y++) {
+        FD_UNROLL
+        for (int x = 0; x < cols + 2; x++) {
+            const fd_v input = v_set1(in[(size_t)y * in_row + (size_t)x]);
+            FD_UNROLL
+            for (int k = 8; k >= 0; k--) {
+                const int row = y - k / 3, col = x - k % 3;
+                if (row < 0 || row >= rows || col < 0 || col >= cols) continue;
+                acc[row * cols + col] = v_fma(input, weights[k], acc[row * cols + col]);
+            }
+        }
+    }
+}
+
 FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
                                   const int groups, const int cols, const int nv, const int pooled) {
-    const float *x[2 * FD_CONV_COLS];
-    fd_v acc[2 * FD_CONV_COLS * FD_CONV_NV];
+    const float *x[FD_TILE_PIXELS];
+    fd_v acc[FD_TILE_PIXELS * FD_CONV_NV];
     const size_t group_step = pooled ? a->in_row_step : (size_t)cols * a->in_col_step;
     const float *const first = a->in + at.row * a->in_row_step + at.col * a->in_col_step;
     FD_UNROLL
@@ -24,9 +51,12 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
         }
     }
-    FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, groups * cols, nv, FD_DTYPE_F32);
-
     const int px = groups * cols, outputs = pooled ? cols / 2 : px;
+    if (nv == 1 && a->plane_row)
+        FD_FN(conv2d_plane)(acc, first, a->plane_row, w, w_row, pooled ? 2 : 1, pooled ? cols : px);
+    else
+        FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, px, nv, FD_DTYPE_F32);
+
     FD_FN(activate_tile)(acc, px * nv, &a->epilogue);
     if (a->epilogue.axis != FD_AXIS_NONE) {
         FD_UNROLL
@@ -72,6 +102,9 @@ FD_INLINE void FD_FN(conv2d_row)(const fd_conv2d_args *a, const float *w, size_t
          at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                   \
         FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->out_col, groups, tile_cols, nv, \
                            pooled);
+    if (nv == 1 && a->plane_row) {
+        FD_TILES(2, FD_PLANE_COLS)
+    }
     FD_TILES(2, FD_CONV_COLS)
 #if FD_CONV_COLS > 2
     FD_TILES(2, 2)
@@ -89,7 +122,8 @@ FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t en
         const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
         const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
         /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. */
-        const size_t shares = (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
+        const int planes = a->plane_row && vectors <= 2 && FD_PLANE_COLS > FD_CONV_COLS;
+        const size_t shares = planes ? vectors : (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
         for (size_t s = 0; s < shares; s++) {
             const size_t begin = vectors * s / shares * FD_VL;
             const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;

@@ -102,8 +102,10 @@ FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
     }
 }
 
-/* Rows of weights to fetch ahead: which ones come, only the list of nonzero inputs knows. */
+/* Rows of weights to fetch ahead: which ones come, only the list of nonzero inputs knows. Weights of fewer bytes are
+ * expected in the second-level cache, whose latency a core hides by itself: there fetching only takes load slots. */
 #define FD_DENSE_AHEAD 16
+#define FD_DENSE_NEAR ((size_t)1 << 20)
 
 /* The inputs of one row that are not zero. The list goes on for FD_DENSE_AHEAD indices. */
 typedef struct FD_FN(nonzero) {
@@ -114,16 +116,19 @@ typedef struct FD_FN(nonzero) {
 
 /* Columns of one panel, whose weights begin at index w. */
 FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t w_row, size_t channel,
-                                        const FD_FN(nonzero) * x, const int nv, const uint32_t dtype) {
+                                        const FD_FN(nonzero) * x, const int nv, const int ahead, const uint32_t dtype) {
     fd_v acc[FD_PANEL / FD_VL];
     FD_UNROLL
     for (int v = 0; v < nv; v++) acc[v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
     for (size_t i = 0; i < x->count; i++) {
         const fd_v input = v_set1(x->value[i]);
-        const size_t at = w + x->index[i] * w_row, soon = w + x->index[i + FD_DENSE_AHEAD] * w_row;
-        FD_UNROLL
-        for (int v = 0; v < nv; v += 64 / FD_VL / (int)fd_dtype_size(dtype))
-            __builtin_prefetch((const char *)a->weights + (soon + (size_t)v * FD_VL) * fd_dtype_size(dtype));
+        const size_t at = w + x->index[i] * w_row;
+        if (ahead) {
+            const size_t soon = w + x->index[i + FD_DENSE_AHEAD] * w_row;
+            FD_UNROLL
+            for (int v = 0; v < nv; v += 64 / FD_VL / (int)fd_dtype_size(dtype))
+                __builtin_prefetch((const char *)a->weights + (soon + (size_t)v * FD_VL) * fd_dtype_size(dtype));
+        }
         FD_UNROLL
         for (int v = 0; v < nv; v++)
             acc[v] = v_fma(input, FD_FN(weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
@@ -133,33 +138,52 @@ FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t
         if (channel + (size_t)v * FD_VL < a->channels) FD_FN(dense_store)(a, 0, channel + (size_t)v * FD_VL, acc[v]);
 }
 
+/* All panels. A panel's columns are summed at once where the registers hold them, else in halves. */
+FD_INLINE void FD_FN(dense_row_panels)(const fd_dense_args *a, const FD_FN(nonzero) * x, const int ahead,
+                                       const uint32_t dtype) {
+    const size_t most = FD_VREGS * FD_VL > FD_PANEL ? FD_PANEL : FD_PANEL / 2;
+    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
+        for (size_t c = 0, n; c < panel; c += n) {
+            n = fd_min(most, panel - c);
+            const size_t w = first * a->depth + c;
+            switch (n / FD_PANEL_ALIGN) {
+#define FD_CASE(n) \
+    case n: FD_FN(dense_row_columns)(a, w, panel, first + c, x, (n) * FD_PANEL_ALIGN / FD_VL, ahead, dtype); break;
+                FD_CASE(1)
+                FD_CASE(2)
+                FD_CASE(3)
+#if FD_VREGS * FD_VL > FD_PANEL
+                FD_CASE(4)
+                FD_CASE(5)
+                FD_CASE(6)
+#endif
+#undef FD_CASE
+            }
+        }
+    }
+}
+
 /* One row: its nonzero inputs are listed once, and only their weights are read. Half of what comes out of a relu and
  * most of a digit's border is zero, and a single row waits for nothing but its weights. */
 FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
     float *const value = a->scratch;
-    uint32_t *const index = (uint32_t *)(void *)(a->scratch + a->depth);
-    size_t count = 0;
-    for (size_t k = 0; k < a->depth; k++) {
-        value[count] = a->in[k];
-        index[count] = (uint32_t)k;
-        count += a->in[k] != 0.0f;
+    uint32_t *const index = (uint32_t *)(void *)(a->scratch + FD_DENSE_LIST(a->depth));
+    size_t count = 0, k = 0;
+    for (; a->depth - k >= FD_VL; k += FD_VL)
+        count += v_put_nonzero(value + count, index + count, a->in + k, (uint32_t)k);
+    if (k < a->depth) {
+        float rest[FD_VL] = {0};
+        memcpy(rest, a->in + k, (a->depth - k) * sizeof *rest);
+        count += v_put_nonzero(value + count, index + count, rest, (uint32_t)k);
     }
     /* What is fetched ahead at the end of a panel is the beginning of the next one. */
-    for (size_t k = 0; count && k < FD_DENSE_AHEAD; k++) index[count + k] = index[k] + (uint32_t)a->depth;
+    for (k = 0; count && k < FD_DENSE_AHEAD; k++) index[count + k] = index[k] + (uint32_t)a->depth;
     const FD_FN(nonzero) x = {value, index, count};
-    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
-        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
-        const size_t w = first * a->depth;
-        size_t c = 0;
-        if (panel == FD_PANEL && FD_VREGS * FD_VL > FD_PANEL) {
-            FD_FN(dense_row_columns)(a, w, panel, first, &x, FD_PANEL / FD_VL, dtype);
-            continue;
-        }
-        for (; panel - c >= FD_PANEL / 2; c += FD_PANEL / 2)
-            FD_FN(dense_row_columns)(a, w + c, panel, first + c, &x, FD_PANEL / 2 / FD_VL, dtype);
-        for (; c < panel; c += FD_PANEL_ALIGN)
-            FD_FN(dense_row_columns)(a, w + c, panel, first + c, &x, FD_PANEL_ALIGN / FD_VL, dtype);
-    }
+    if (a->depth * a->channels * fd_dtype_size(dtype) > FD_DENSE_NEAR)
+        FD_FN(dense_row_panels)(a, &x, 1, dtype);
+    else
+        FD_FN(dense_row_panels)(a, &x, 0, dtype);
 }
 
 /* Activations that do not fit the tile, in a second pass over the finished rows. */

@@ -53,6 +53,7 @@ typedef struct fd_conv2d_args {
     size_t depth;         /* kernel height * kernel width * input channels */
     size_t in_row_step;   /* between the first taps of vertically adjacent outputs */
     size_t in_col_step;   /* and of horizontally adjacent ones */
+    size_t plane_row;     /* of 3x3 adjacent floats as taps, outputs adjacent too: between rows of floats; or 0 */
     size_t rows, cols;    /* convolution outputs, those that pooling reads */
     size_t channels;      /* output channels; or those of some neighbouring outputs, which `pool` tells apart */
     size_t out_row;
@@ -150,8 +151,9 @@ typedef struct fd_dense_args {
 
 #define FD_NARROW_CHAINS 4
 
-/* Scratch of `dense`, for a list of nonzero inputs. */
-#define FD_DENSE_SCRATCH(depth) (2 * (depth) + 16)
+/* Scratch of `dense`, for a list of nonzero inputs: values, and indices that go on a little. */
+#define FD_DENSE_LIST(depth) (((depth) + 15) / 16 * 16)
+#define FD_DENSE_SCRATCH(depth) (2 * FD_DENSE_LIST(depth) + 16)
 
 /* Bytes of a quantised row, whole vectors; scratch of `dense_dynamic`, for m rows and what their bytes stand for. */
 #define FD_DYNAMIC_STRIDE(depth) (((depth) + 15) / 16 * 16)

@@ -92,17 +92,20 @@ FD_INLINE void FD_FN(winograd_product)(const fd_winograd_args *a, const float *v
     const float *x[FD_PATCH_MR];
     fd_v acc[FD_PATCH_MR * FD_CONV_NV];
     const size_t out_row = fd_round_up(a->channels, FD_PANEL_ALIGN);
+    v += first * a->in_channels;
     FD_UNROLL
     for (int p = 0; p < mr; p++) {
-        x[p] = v + (first + (size_t)p) * a->in_channels;
+        x[p] = v;
+        v += a->in_channels;
         FD_UNROLL
         for (int i = 0; i < nv; i++) acc[p * nv + i] = v_set1(0.0f);
     }
     FD_FN(tile)(acc, x, NULL, a->in_channels, w, 0, w_row, mr, nv, FD_DTYPE_F32);
+    to += first * out_row;
     FD_UNROLL
-    for (int p = 0; p < mr; p++) {
+    for (int p = 0; p < mr; p++, to += out_row) {
         FD_UNROLL
-        for (int i = 0; i < nv; i++) v_store(to + (first + (size_t)p) * out_row + i * FD_VL, acc[p * nv + i]);
+        for (int i = 0; i < nv; i++) v_store(to + i * FD_VL, acc[p * nv + i]);
     }
 }
 

@@ -383,6 +383,12 @@ static void put_abreast(const fd_model *m, const fd_file_op *op, const fd_conv_p
     for (size_t n = 0; n < plan->abreast; n++) memcpy(bias + n * channels, bias_of(m, op), channels * sizeof *bias);
 }
 
+/* Whether its taps are 3x3 floats, and those of the next output one float or row further. */
+static int is_plane(const fd_file_op *op, const fd_conv_plan *plan) {
+    return plan->shape.in_channels == 1 && op->kernel[0] == 3 && abreast_kernel(op, plan->abreast) == 3 &&
+           op->stride[0] == 1 && op->stride[1] == 1 && op->dilation[0] == 1 && op->dilation[1] == 1;
+}
+
 static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *plan, fd_step *step, fd_cursor *cursor) {
     const fd_value view = plan_input(m, op, plan, step), *const in = &view, *const out = &m->values[op->output];
     fd_conv2d_args *const a = &step->args.conv2d;
@@ -393,6 +399,7 @@ static void plan_direct(fd_model *m, const fd_file_op *op, const fd_conv_plan *p
         .depth = abreast_depth(op, plan),
         .in_row_step = op->stride[0] * in->row,
         .in_col_step = op->stride[1] * in->channels,
+        .plane_row = is_plane(op, plan) ? in->row : 0,
         .rows = plan->shape.rows,
         .cols = plan->shape.cols,
         .channels = plan->shape.channels,

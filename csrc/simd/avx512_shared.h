@@ -41,6 +41,17 @@ static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
 static inline fd_v v_round(fd_v x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline fd_v v_scale2(fd_v x, fd_v n) { return _mm512_scalef_ps(x, n); }
 
+static inline size_t v_put_nonzero(float *values, uint32_t *indices, const float *p, uint32_t first) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i index = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)first));
+    const fd_v x = _mm512_loadu_ps(p);
+    const __mmask16 nonzero = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    /* Into a register and from there to memory: compressing to memory is microcode on Zen 4. */
+    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(nonzero, x));
+    _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32(nonzero, index));
+    return (size_t)__builtin_popcount(nonzero);
+}
+
 static inline fd_vi v_iset1(int32_t x) { return (fd_vi)_mm512_set1_epi32(x); }
 static inline fd_vi v_iload(const int32_t *p) { return (fd_vi)_mm512_loadu_si512(p); }
 static inline fd_v v_from_int(fd_vi x) { return _mm512_cvtepi32_ps((__m512i)x); }

@@ -10,6 +10,8 @@
 #define FD_VL 8
 #define FD_VREGS 16
 
+#include "simd/put_nonzero.h"
+
 typedef __m256 fd_v;
 typedef int32_t fd_vi __attribute__((vector_size(32)));
 

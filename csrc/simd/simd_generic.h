@@ -16,6 +16,8 @@
  *   v_all_within         1 if every lane is in [lo, hi], 0 if one is not or is NaN
  *   v_round              to the nearest integer, ties to even; |x| < 2^22
  *   v_scale2(x, n)       x * 2^n for an integral n in [-126, 127]
+ *   v_put_nonzero        of FD_VL floats at p, those that are not 0, in order, and their indices, that of p[0] being
+ *                        `first`; returns how many. FD_VL of each may be written
  *
  * Integers, exact everywhere:
  *
@@ -37,6 +39,8 @@
 
 #define FD_VL 4
 #define FD_VREGS 16
+
+#include "simd/put_nonzero.h"
 
 typedef float fd_v __attribute__((vector_size(16)));
 typedef int32_t fd_vi __attribute__((vector_size(16)));

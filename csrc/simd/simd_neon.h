@@ -10,6 +10,8 @@
 #define FD_VL 4
 #define FD_VREGS 32
 
+#include "simd/put_nonzero.h"
+
 typedef float32x4_t fd_v;
 typedef int32x4_t fd_vi;
 

@@ -102,8 +102,8 @@ FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
     }
 }
 
-/* Rows of weights to fetch ahead: which ones come, only the list of nonzero inputs knows. Weights of fewer bytes are
- * expected in the second-level cache, whose latency a core hides by itself: there fetching only takes load slots. */
+/* Rows of weights to fetch ahead: which ones come, only the list of nonzero inputs knows. Float weights of fewer bytes
+ * are expected in the second-level cache, whose latency a core hides by itself: fetching only takes load slots. */
 #define FD_DENSE_AHEAD 16
 #define FD_DENSE_NEAR ((size_t)1 << 20)
 
@@ -180,10 +180,10 @@ FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
     /* What is fetched ahead at the end of a panel is the beginning of the next one. */
     for (k = 0; count && k < FD_DENSE_AHEAD; k++) index[count + k] = index[k] + (uint32_t)a->depth;
     const FD_FN(nonzero) x = {value, index, count};
-    if (a->depth * a->channels * fd_dtype_size(dtype) > FD_DENSE_NEAR)
-        FD_FN(dense_row_panels)(a, &x, 1, dtype);
-    else
+    if (dtype == FD_DTYPE_F32 && a->depth * a->channels * sizeof(float) < FD_DENSE_NEAR)
         FD_FN(dense_row_panels)(a, &x, 0, dtype);
+    else
+        FD_FN(dense_row_panels)(a, &x, 1, dtype);
 }
 
 /* Activations that do not fit the tile, in a second pass over the finished rows. */

@@ -121,7 +121,8 @@ FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t en
     for (size_t first = 0; first < a->channels; first += FD_PANEL) {
         const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
         const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
-        /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. */
+        /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. But wide tiles of a plane, one vector at a time, gain
+         * more than two vectors do that share an input; less than three. */
         const int planes = a->plane_row && vectors <= 2 && FD_PLANE_COLS > FD_CONV_COLS;
         const size_t shares = planes ? vectors : (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
         for (size_t s = 0; s < shares; s++) {

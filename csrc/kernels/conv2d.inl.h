@@ -102,7 +102,7 @@ FD_INLINE void FD_FN(conv2d_row)(const fd_conv2d_args *a, const float *w, size_t
          at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                   \
         FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->out_col, groups, tile_cols, nv, \
                            pooled);
-    if (nv == 1 && a->plane_row) {
+    if (FD_PLANE_COLS > FD_CONV_COLS && nv == 1 && a->plane_row) {
         FD_TILES(2, FD_PLANE_COLS)
     }
     FD_TILES(2, FD_CONV_COLS)

@@ -159,7 +159,7 @@ cdef extern from "cpu/cpu.h":
     uint32_t fd_cpu_features()
 
 
-cdef extern from "model/format.h":
+cdef extern from "format/format.h":
     ctypedef struct fd_file_op:
         uint32_t kernel[2]
         uint32_t stride[2]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,7 @@ def text_of(path: str) -> str:
 # ---- C: who includes whom ----
 
 #: Rooms of csrc in order: a file includes from its own room and those before it.
-C_ROOMS = ("include", "base", "simd", "kernels", "isa", "cpu", "model")
-
-#: Definitions of what a file's numbers mean: it includes nothing of ours, and kernels read it too.
-C_SHARED = "model/format.h"
+C_ROOMS = ("include", "base", "simd", "format", "kernels", "isa", "cpu", "model")
 
 #: Headers of the system, and the rooms that may ask for them; all others of csrc are refused.
 C_SYSTEM = {
@@ -98,8 +96,6 @@ def test_c_includes_nothing_to_its_right(file: str) -> None:
     for name in ours:
         assert name in C_FILES, f"{file} includes {name!r}, which csrc does not have"
         allowed = C_ROOMS[: C_ROOMS.index(room) + 1]
-        if name == C_SHARED and room == "kernels":
-            continue
         assert name.split("/")[0] in allowed, (
             f"{file} includes {name}; {room} may include {', '.join(allowed)}"
         )
@@ -112,12 +108,21 @@ def test_c_includes_no_third_party(file: str) -> None:
         assert room in C_SYSTEM.get(name, ()), f"{file} includes <{name}>, which {room} may not"
 
 
-def test_what_the_format_shares_is_definitions_only() -> None:
-    assert includes(C_SHARED) == ((), ("stddef.h", "stdint.h"))
+def test_the_format_is_definitions_only() -> None:
+    """The kernels read them, and so does every room behind."""
+    tables = ("format/ops.def", "format/activations.def", "format/binaries.def")
+    ours, system = includes("format/format.h")
+    assert set(ours) == set(tables) and system == ("stddef.h", "stdint.h")
+    assert all(includes(table) == ((), ()) for table in tables)
+    assert not [file for file in C_FILES if file.startswith("format/") and file.endswith(".c")]
 
 
 def test_the_public_header_stands_alone() -> None:
     assert includes("include/fastdigit.h") == ((), ("stddef.h", "stdint.h"))
+
+
+#: What instantiates kernels: the loops on floats, and those on bytes.
+C_INSTANCES = ("kernels/floats.inl.h", "kernels/bytes.inl.h")
 
 
 def test_only_isa_files_instantiate_kernels() -> None:
@@ -125,18 +130,25 @@ def test_only_isa_files_instantiate_kernels() -> None:
     for file in C_FILES:
         ours, _ = includes(file)
         if any(name.endswith(".inl.h") for name in ours):
-            assert file.startswith("isa/") or file == "kernels/all.inl.h", (
+            assert file.startswith("isa/") or file in (*C_INSTANCES, "kernels/common.inl.h"), (
                 f"{file} includes a kernel's source"
             )
         if any(name.startswith("simd/") for name in ours):
             assert file.startswith(("isa/", "simd/")), f"{file} includes a vector vocabulary"
-    for name in isa_names():
-        assert includes(f"isa/isa_{name}.c")[0] == (f"simd/simd_{name}.h", "kernels/all.inl.h")
+    for isa in isa_rows():
+        floats, bytes_ = C_INSTANCES
+        expected = {f"simd/simd_{isa.name}.h": floats, f"simd/dot_{isa.name}.h": bytes_}
+        own = (isa.floats == isa.name, isa.bytes == isa.name)
+        assert any(own), f"{isa.name} has no kernels of its own"
+        vocabulary = [name for name, has in zip(expected, own, strict=True) if has]
+        instances = [name for name, has in zip(C_INSTANCES, own, strict=True) if has]
+        assert sorted(includes(f"isa/isa_{isa.name}.c")[0]) == sorted([*vocabulary, *instances])
 
 
 def test_every_kernel_source_is_instantiated() -> None:
     sources = {file for file in C_FILES if file.startswith("kernels/") and file.endswith(".inl.h")}
-    assert {*includes("kernels/all.inl.h")[0], "kernels/all.inl.h"} >= sources
+    shared = includes("kernels/common.inl.h")[0]
+    assert {*C_INSTANCES, *shared, *(n for i in C_INSTANCES for n in includes(i)[0])} >= sources
 
 
 # ---- Python: who imports whom ----
@@ -337,9 +349,24 @@ def project() -> dict:
     return tomllib.loads(text_of("pyproject.toml"))["project"]
 
 
+def table(name: str) -> list[str]:
+    """The first column of a table of csrc, without comments."""
+    text = re.sub(r"/\*.*?\*/", "", text_of(f"csrc/{name}"), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = [re.fullmatch(r"FD_[A-Z]+\((\w+), .*\)", line) for line in lines]
+    assert rows and all(rows), f"{name} has a line that is no row"
+    return [row[1] for row in rows if row]
+
+
 def enumerators(prefix: str) -> dict[str, int]:
     """Names, without prefix, and values of an enum of format.h; its END is left out."""
-    header = re.sub(r"/\*.*?\*/", "", text_of("csrc/model/format.h"), flags=re.DOTALL)
+    header = re.sub(r"/\*.*?\*/", "", text_of("csrc/format/format.h"), flags=re.DOTALL)
+    # What stands in a table of its own is put where the header includes it.
+    header = re.sub(
+        r'#define \w+\(\w+, \w+\) (\w+)##\w+,\n#include "([\w/]+\.def)"\n#undef \w+\n',
+        lambda match: "".join(f"{match[1]}{name}," for name in table(match[2])),
+        header,
+    )
     for body in re.findall(r"enum \{(.*?)\}", header, re.DOTALL):
         entries = [entry.strip() for entry in body.split(",") if entry.strip()]
         if not entries[0].startswith(prefix):
@@ -357,7 +384,7 @@ def enumerators(prefix: str) -> dict[str, int]:
 
 def defines() -> dict[str, int]:
     """The integers that format.h defines."""
-    found = re.findall(r"^#define FD_(\w+) (.+)$", text_of("csrc/model/format.h"), re.MULTILINE)
+    found = re.findall(r"^#define FD_(\w+) (.+)$", text_of("csrc/format/format.h"), re.MULTILINE)
     number = re.compile(r"\(?(0x[0-9A-F]+|\d+)u?(?: << (\d+))?\)?")
     values = {}
     for name, value in found:
@@ -399,8 +426,15 @@ def handled(path: str, *functions: str) -> set[str]:
     }
 
 
-def test_every_opcode_is_everywhere() -> None:
+def opcodes_of_the_format() -> dict[str, int]:
+    """Those that operators have; 0 is none of them."""
     opcodes = enumerators("FD_OP_")
+    assert opcodes.pop("NONE") == 0
+    return opcodes
+
+
+def test_every_opcode_is_everywhere() -> None:
+    opcodes = opcodes_of_the_format()
     assert opcodes["INPUT"] == 1 == pack.INPUT_OPCODE
     packed = {kind.__name__.upper(): number for kind, number in pack.OPCODES.items()}
     assert {"INPUT": 1, **packed} == opcodes
@@ -428,7 +462,7 @@ def test_every_operator_has_a_reference_and_cases() -> None:
     assert cases == {kind.__name__ for kind in ops.OPS}
 
     program = unpack(pack.pack(everything(), {})).records
-    assert {record.opcode for record in program} == set(enumerators("FD_OP_")), (
+    assert {record.opcode for record in program} == set(opcodes_of_the_format()), (
         "a case of the packer's tests"
     )
     graphs = [networks.seed_network(), *networks.small_networks().values()]
@@ -494,7 +528,7 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert value["FILE_MAX_DIM"] == spec.MAX_ELEMENTS
     assert value["FILE_MAX_SMALL"] == spec.MAX_SMALL
     sizes = re.findall(
-        r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/model/format.h")
+        r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/format/format.h")
     )
     structs = {"header": pack.HEADER, "section": pack.SECTION, "tensor": pack.TENSOR, "op": pack.OP}
     assert {name: int(size) for name, size in sizes} == {
@@ -508,48 +542,95 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     }
 
 
+def kernel_rows(kind: str) -> list[str]:
+    """The kernels of kernels.def on `kind`: FLOAT or BYTE."""
+    text = text_of("csrc/kernels/kernels.def")
+    return re.findall(rf"^FD_{kind}_KERNEL\((\w+),", text, re.MULTILINE)
+
+
 def test_the_tests_can_call_every_kernel() -> None:
-    rows = re.findall(r"^FD_KERNEL\((\w+),", text_of("csrc/kernels/kernels.def"), re.MULTILINE)
-    assert rows == _testing.kernels()
+    rows = {kind: kernel_rows(kind) for kind in ("FLOAT", "BYTE")}
+    every = [*rows["FLOAT"], *rows["BYTE"]]
+    assert rows["BYTE"] and every == _testing.kernels()
     binding = text_of("fastdigit/_testing.pyx")
-    members = re.search(r"ctypedef struct fd_kernels:\n(.*?)\n\n", binding, re.DOTALL)
-    assert members and re.findall(r"\(\*(\w+)\)", members[1]) == rows, "members of fd_kernels"
-    assert set(re.findall(r"self\.table\.(\w+)\(", binding)) == set(rows), "calls of Kernels"
+    for kind, names in rows.items():
+        struct = f"fd_{kind.lower()}_kernels"
+        members = re.search(rf"ctypedef struct {struct}:\n(.*?)\n\n", binding, re.DOTALL)
+        assert members and re.findall(r"\(\*(\w+)\)", members[1]) == names, f"members of {struct}"
+        calls = re.findall(rf"self\.{kind.lower()}s\.(\w+)\(", binding)
+        assert set(calls) == set(names), "calls of Kernels"
     methods = {
         name for name, value in vars(_testing.Kernels).items() if callable(value) and name[0] != "_"
     }
     several = {"dense_narrow", "dense_dynamic", "winograd_4x4_3x3", "winograd_2x2_2x2"}
-    assert methods == set(rows) - several | {"winograd"}, "dense and winograd call several kernels"
+    assert methods == set(every) - several | {"winograd"}, "dense and winograd call several kernels"
 
 
-def isa_names() -> list[str]:
-    return sorted(
-        file.removeprefix("isa/isa_").removesuffix(".c")
-        for file in C_FILES
-        if file.startswith("isa/")
-    )
+@dataclass(frozen=True)
+class IsaRow:
+    """A row of csrc/isa/isas.def, and the macros without which it is left out."""
+
+    conditions: tuple[str, ...]
+    name: str
+    floats: str
+    bytes: str
+    features: frozenset[str]
+
+
+def isa_rows() -> list[IsaRow]:
+    """The table of ISAs, best first."""
+    rows = []
+    text = re.sub(r"/\*.*?\*/", "", text_of("csrc/isa/isas.def"), flags=re.DOTALL)
+    pattern = r"(?:^#if (.*)\n)?FD_ISA_ROW\((\w+), (\w+), (\w+),([^)]*)\)\n(#endif)?"
+    for condition, *names, features, end in re.findall(pattern, text, re.MULTILINE):
+        assert bool(condition) == bool(end)
+        macros = re.findall(r"defined\((\w+)\)", condition)
+        found = frozenset(re.findall(r"FD_CPU_(\w+)", features))
+        rows.append(IsaRow(tuple(macros), *names, features=found))
+    assert len(rows) == len(re.findall("FD_ISA_ROW", text))
+    return rows
 
 
 def build() -> dict[str, Any]:
     return json.loads(text_of("csrc/build.json"))
 
 
+#: What a compiler's flag lets it use, as build.json writes it and as FD_CPU_* names it.
+CPU_FLAG = re.compile(r"-m(avx2|fma|f16c|avxvnni|avx512\w+)$")
+
+
 def test_isas_are_the_same_everywhere() -> None:
-    names = isa_names()
-    vocabularies = [
-        file.removeprefix("simd/simd_").removesuffix(".h")
-        for file in C_FILES
-        if file.startswith("simd/simd_")
-    ]
-    assert sorted(vocabularies) == names
-    assert sorted(isa["name"] for isa in build()["isas"]) == names
-    dispatch = text_of("csrc/cpu/cpu.c")
-    conditional = re.findall(r"defined\(FD_HAVE_(\w+)\)", dispatch)
-    assert sorted(["generic", *(name.lower() for name in conditional)]) == names
-    assert sorted(re.findall(r"\{&fd_kernels_(\w+),", dispatch)) == names
-    for name in names:
-        assert f"#define FD_ISA {name}\n" in text_of(f"csrc/isa/isa_{name}.c")
-    assert {name for name, _ in _core.isas()} <= set(names)
+    rows = {row.name: row for row in isa_rows()}
+    isas = {isa["name"]: isa for isa in build()["isas"]}
+    files = {file for file in C_FILES if file.startswith("isa/") and file.endswith(".c")}
+    assert {f"isa/isa_{name}.c" for name in rows} == files
+    assert list(isas) == list(reversed(rows)), "isas.def has the best first, build.json last"
+    vocabularies = {f"simd/simd_{row.floats}.h" for row in rows.values()}
+    vocabularies |= {f"simd/dot_{row.bytes}.h" for row in rows.values()}
+    assert vocabularies == {f for f in C_FILES if re.match(r"simd/(simd|dot)_", f)}
+    assert {name for name, _ in _core.isas()} <= set(rows)
+
+    features = re.findall(r"^    FD_CPU_(\w+) = 1 << \d+", text_of("csrc/cpu/features.h"), re.M)
+    assert set(features) == set().union(*(row.features for row in rows.values()))
+    detected = re.findall(r"\{FD_CPU_(\w+), ", text_of("csrc/cpu/features.c"))
+    assert sorted([*detected, "NEON"]) == sorted(features)
+    for name, row in rows.items():
+        text = text_of(f"csrc/isa/isa_{name}.c")
+        assert f"#define FD_ISA {name}\n" in text
+        assert f"#define FD_FLOATS {row.floats}\n" in text
+        # Whoever takes another's kernels requires what they do, and is built with what it requires.
+        needed = {name, row.floats, row.bytes} - {"generic"}
+        assert set(row.conditions) == {f"FD_HAVE_{other.upper()}" for other in needed}
+        for other in (row.floats, row.bytes):
+            assert rows[other].features <= row.features
+        words = isas[name]["flags"]
+        allowed = {m[1].upper() for word in words if (m := CPU_FLAG.match(word))}
+        tuning = {word for word in words if word.startswith("-mprefer-vector-width=")}
+        assert len(words) == len(allowed) + len(tuning), "a flag that isas.def does not know"
+        assert allowed == row.features - {"NEON"}
+        assert isas[name]["machines"] == (
+            ["aarch64"] if "NEON" in row.features else ["x86_64"] if row.features else []
+        )
 
 
 def test_every_source_of_the_core_is_built() -> None:

@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdigit.bench import cli, layers, report, scenarios
-from fastdigit.bench.measure import Spread
+from fastdigit.bench import cli, layers, report, scenarios, tables
+from fastdigit.bench.measure import Spread, verdict
+from fastdigit.bench.results import Results
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
-from fastdigit.bench.scenarios import (
-    Images,
-    Results,
-)
+from fastdigit.bench.scenarios import Images
 from fastdigit.errors import MissingExtraError
 from tests.support import ROOT, bench_fakes, networks
 from tests.support.bench_results import MACHINE, slow_and_noisy
@@ -294,7 +292,7 @@ def printed(results: Results, width: int) -> str:
 
     text = io.StringIO()
     versions = {name: "1.0" for name in RUNTIMES}
-    report.print_report(results, MACHINE, versions, Console(file=text, width=width))
+    tables.print_report(results, MACHINE, versions, Console(file=text, width=width))
     return text.getvalue()
 
 
@@ -346,7 +344,7 @@ def test_report_says_everything() -> None:
     [(0, "steady"), (0.03, "steady"), (0.05, "some noise"), (0.11, "noisy"), (9, "noisy")],
 )
 def test_verdict(spread: float, word: str) -> None:
-    assert report.verdict(spread) == word
+    assert verdict(spread) == word
 
 
 def keys(value: Any, path: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import Turn
-from fastdigit.bench.scenarios import Agreement, Failure, Measurement, Parity, Results, Settings
+from fastdigit.bench.results import Agreement, Failure, Measurement, Parity, Results, Settings
 from fastdigit.bench.worker import Prepared
 from tests.support import bench_fakes
 

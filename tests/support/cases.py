@@ -24,7 +24,7 @@ ACTIVATIONS = (
     "gelu",
     "gelu_tanh",
     "erf",
-)  # in the order of model/format.h
+)  # in the order of format/format.h
 BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")  # from 1
 AXES = (None, "height", "width", "channel")
 POOLS = (None, "max", "average")

@@ -152,7 +152,7 @@ cdef extern from "cpu/cpu.h":
     int fd_cpu_usable(size_t i)
 
 
-cdef extern from "model/format.h":
+cdef extern from "format/format.h":
     ctypedef struct fd_file_op:
         uint32_t kernel[2]
         uint32_t stride[2]

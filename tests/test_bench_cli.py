@@ -16,19 +16,12 @@ import pytest
 
 import bench_fakes
 import networks
-from fastdigit.bench import cli, layers, report, scenarios
+from fastdigit.bench import cli, layers, report, scenarios, tables
 from fastdigit.bench.machine import Machine
-from fastdigit.bench.measure import Spread, Turn
+from fastdigit.bench.measure import Spread, Turn, verdict
+from fastdigit.bench.results import Agreement, Failure, Measurement, Parity, Results, Settings
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
-from fastdigit.bench.scenarios import (
-    Agreement,
-    Failure,
-    Images,
-    Measurement,
-    Parity,
-    Results,
-    Settings,
-)
+from fastdigit.bench.scenarios import Images
 from fastdigit.bench.worker import Prepared
 from fastdigit.errors import MissingExtraError
 
@@ -343,7 +336,7 @@ def printed(results: Results, width: int) -> str:
 
     text = io.StringIO()
     versions = {name: "1.0" for name in RUNTIMES}
-    report.print_report(results, MACHINE, versions, Console(file=text, width=width))
+    tables.print_report(results, MACHINE, versions, Console(file=text, width=width))
     return text.getvalue()
 
 
@@ -395,7 +388,7 @@ def test_report_says_everything() -> None:
     [(0, "steady"), (0.03, "steady"), (0.05, "some noise"), (0.11, "noisy"), (9, "noisy")],
 )
 def test_verdict(spread: float, word: str) -> None:
-    assert report.verdict(spread) == word
+    assert verdict(spread) == word
 
 
 def keys(value: Any, path: str = "") -> Iterator[str]:

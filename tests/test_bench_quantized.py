@@ -18,8 +18,9 @@ from fastdigit.bench.quantized import (
     OnnxRuntimeDynamic,
     OnnxRuntimeQdq,
 )
+from fastdigit.bench.results import EIGHT_BIT, compare
 from fastdigit.bench.runtimes import ModelFiles, OnnxRuntime, Variant, shipped_files
-from fastdigit.bench.scenarios import EIGHT_BIT, compare, digits
+from fastdigit.bench.scenarios import digits
 from fastdigit.datasets import load_mnist_test
 
 

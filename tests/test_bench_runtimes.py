@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastdigit.bench import convert
 from fastdigit.bench.machine import choose_cpus
+from fastdigit.bench.results import compare
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, OnnxRuntime, Variant, shipped_files
-from fastdigit.bench.scenarios import compare, digits
+from fastdigit.bench.scenarios import digits
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
 from fastdigit.threads import usable_cpus
 

@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 
 import bench_fakes
+from fastdigit.bench.results import EIGHT_BIT, FULL, Results, Settings, compare
 from fastdigit.bench.runtimes import ModelFiles, Runtime
-from fastdigit.bench.scenarios import (
-    EIGHT_BIT,
-    FULL,
-    Images,
-    Results,
-    Settings,
-    compare,
-    digits,
-    noise,
-    run,
-)
+from fastdigit.bench.scenarios import Images, digits, noise, run
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 

@@ -36,7 +36,7 @@ ACTIVATIONS = (
     "gelu",
     "gelu_tanh",
     "erf",
-)  # in the order of model/format.h
+)  # in the order of format/format.h
 WITH_ALPHA = {"leaky_relu": 0.3, "elu": 0.3, "clipped_relu": 6.0, "hard_sigmoid": 0.2}
 BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")  # from 1
 AXES = (None, "height", "width", "channel")

@@ -44,10 +44,7 @@ def text_of(path: str) -> str:
 # ---- C: who includes whom ----
 
 #: Rooms of csrc in order: a file includes from its own room and those before it.
-C_ROOMS = ("include", "base", "simd", "kernels", "isa", "cpu", "model")
-
-#: Definitions of what a file's numbers mean: it includes nothing of ours, and kernels read it too.
-C_SHARED = "model/format.h"
+C_ROOMS = ("include", "base", "simd", "format", "kernels", "isa", "cpu", "model")
 
 #: Headers of the system, and the rooms that may ask for them; all others of csrc are refused.
 C_SYSTEM = {
@@ -98,8 +95,6 @@ def test_c_includes_nothing_to_its_right(file: str) -> None:
     for name in ours:
         assert name in C_FILES, f"{file} includes {name!r}, which csrc does not have"
         allowed = C_ROOMS[: C_ROOMS.index(room) + 1]
-        if name == C_SHARED and room == "kernels":
-            continue
         assert name.split("/")[0] in allowed, (
             f"{file} includes {name}; {room} may include {', '.join(allowed)}"
         )
@@ -112,8 +107,13 @@ def test_c_includes_no_third_party(file: str) -> None:
         assert room in C_SYSTEM.get(name, ()), f"{file} includes <{name}>, which {room} may not"
 
 
-def test_what_the_format_shares_is_definitions_only() -> None:
-    assert includes(C_SHARED) == ((), ("stddef.h", "stdint.h"))
+def test_the_format_is_definitions_only() -> None:
+    """The kernels read them, and so does every room behind."""
+    tables = ("format/ops.def", "format/activations.def", "format/binaries.def")
+    ours, system = includes("format/format.h")
+    assert set(ours) == set(tables) and system == ("stddef.h", "stdint.h")
+    assert all(includes(table) == ((), ()) for table in tables)
+    assert not [file for file in C_FILES if file.startswith("format/") and file.endswith(".c")]
 
 
 def test_the_public_header_stands_alone() -> None:
@@ -166,9 +166,13 @@ PYTHON_ROOMS: dict[str, set[str]] = {
 #: Modules that are imported by functions alone, and the extra's packages that they may import.
 BEHIND_AN_EXTRA: dict[str, set[str]] = {
     "fastdigit.serve.app": {"starlette"},
-    "fastdigit.serve.http": {"uvicorn"},
+    "fastdigit.serve.inference": set(),
     "fastdigit.serve.metrics": {"prometheus_client"},
+    "fastdigit.serve.pictures": {"starlette"},
+    "fastdigit.serve.routes": {"starlette"},
+    "fastdigit.serve.served": set(),
     "fastdigit.serve.server": {"uvicorn"},
+    "fastdigit.serve.uvicorn_internals": {"uvicorn"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
@@ -337,9 +341,24 @@ def project() -> dict:
     return tomllib.loads(text_of("pyproject.toml"))["project"]
 
 
+def table(name: str) -> list[str]:
+    """The first column of a table of csrc, without comments."""
+    text = re.sub(r"/\*.*?\*/", "", text_of(f"csrc/{name}"), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = [re.fullmatch(r"FD_[A-Z]+\((\w+), .*\)", line) for line in lines]
+    assert rows and all(rows), f"{name} has a line that is no row"
+    return [row[1] for row in rows if row]
+
+
 def enumerators(prefix: str) -> dict[str, int]:
     """Names, without prefix, and values of an enum of format.h; its END is left out."""
-    header = re.sub(r"/\*.*?\*/", "", text_of("csrc/model/format.h"), flags=re.DOTALL)
+    header = re.sub(r"/\*.*?\*/", "", text_of("csrc/format/format.h"), flags=re.DOTALL)
+    # What stands in a table of its own is put where the header includes it.
+    header = re.sub(
+        r'#define \w+\(\w+, \w+\) (\w+)##\w+,\n#include "([\w/]+\.def)"\n#undef \w+\n',
+        lambda match: "".join(f"{match[1]}{name}," for name in table(match[2])),
+        header,
+    )
     for body in re.findall(r"enum \{(.*?)\}", header, re.DOTALL):
         entries = [entry.strip() for entry in body.split(",") if entry.strip()]
         if not entries[0].startswith(prefix):
@@ -357,7 +376,7 @@ def enumerators(prefix: str) -> dict[str, int]:
 
 def defines() -> dict[str, int]:
     """The integers that format.h defines."""
-    found = re.findall(r"^#define FD_(\w+) (.+)$", text_of("csrc/model/format.h"), re.MULTILINE)
+    found = re.findall(r"^#define FD_(\w+) (.+)$", text_of("csrc/format/format.h"), re.MULTILINE)
     number = re.compile(r"\(?(0x[0-9A-F]+|\d+)u?(?: << (\d+))?\)?")
     values = {}
     for name, value in found:
@@ -399,8 +418,15 @@ def handled(path: str, *functions: str) -> set[str]:
     }
 
 
-def test_every_opcode_is_everywhere() -> None:
+def opcodes_of_the_format() -> dict[str, int]:
+    """Those that operators have; 0 is none of them."""
     opcodes = enumerators("FD_OP_")
+    assert opcodes.pop("NONE") == 0
+    return opcodes
+
+
+def test_every_opcode_is_everywhere() -> None:
+    opcodes = opcodes_of_the_format()
     assert opcodes["INPUT"] == 1 == pack.INPUT_OPCODE
     packed = {kind.__name__.upper(): number for kind, number in pack.OPCODES.items()}
     assert {"INPUT": 1, **packed} == opcodes
@@ -428,7 +454,7 @@ def test_every_operator_has_a_reference_and_cases() -> None:
     assert cases == {kind.__name__ for kind in ops.OPS}
 
     program = unpack(pack.pack(everything(), {})).records
-    assert {record.opcode for record in program} == set(enumerators("FD_OP_")), (
+    assert {record.opcode for record in program} == set(opcodes_of_the_format()), (
         "a case of the packer's tests"
     )
     graphs = [networks.seed_network(), *networks.small_networks().values()]
@@ -494,7 +520,7 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert value["FILE_MAX_DIM"] == spec.MAX_ELEMENTS
     assert value["FILE_MAX_SMALL"] == spec.MAX_SMALL
     sizes = re.findall(
-        r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/model/format.h")
+        r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/format/format.h")
     )
     structs = {"header": pack.HEADER, "section": pack.SECTION, "tensor": pack.TENSOR, "op": pack.OP}
     assert {name: int(size) for name, size in sizes} == {

@@ -429,7 +429,7 @@ def test_settings_are_checked(tmp_path: Path) -> None:
 
 def test_not_ready_while_draining(client: TestClient) -> None:
     app = client.app
-    app.draining = True  # type: ignore[attr-defined]
+    app.draining.begun = True  # type: ignore[attr-defined]
     try:
         for path in ("/v2/health/ready", "/v2/models/digits/ready"):
             response = client.get(path)
@@ -438,7 +438,7 @@ def test_not_ready_while_draining(client: TestClient) -> None:
         assert client.get("/v2/health/live").json() == {"live": True}
         assert client.post(INFER, json=GOOD).status_code == 200
     finally:
-        app.draining = False  # type: ignore[attr-defined]
+        app.draining.begun = False  # type: ignore[attr-defined]
 
 
 # ---- Pictures ----

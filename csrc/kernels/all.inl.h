@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "format/format.h"
 #include "kernels/kernels.h"
-#include "model/format.h"
 
 #define FD_CONCAT_(a, b) fd_##a##_##b
 #define FD_CONCAT(a, b) FD_CONCAT_(a, b)

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Activation, then x * scale + shift along an axis (FD_ACT_*, FD_AXIS_* of model/format.h). */
+/* Activation, then x * scale + shift along an axis (FD_ACT_*, FD_AXIS_* of format/format.h). */
 typedef struct fd_epilogue {
     uint32_t activation;
     float alpha;

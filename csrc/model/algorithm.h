@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/format.h"
+#include "format/format.h"
 
 typedef enum fd_algorithm {
     FD_DIRECT,           /* conv2d */

@@ -6,9 +6,9 @@
 
 #include "base/status.h"
 #include "cpu/cpu.h"
+#include "format/format.h"
 #include "kernels/kernels.h"
 #include "model/algorithm.h"
-#include "model/format.h"
 
 /* Rows that go through the dense layers together: enough to read each weight rarely, few enough that their
  * activations stay in cache. */
@@ -100,12 +100,5 @@ fd_status fd_load(fd_model *model, fd_error *error);
 
 /* plan.c: fills the plan of a loaded model. */
 fd_status fd_plan(fd_model *model, fd_error *error);
-
-/* The output size of a window that slides over `size` pixels, 0 if it does not fit. Shared by load.c, which checks
- * what a file says, and plan.c. */
-static inline size_t fd_window_count(size_t size, size_t pads, size_t window, size_t dilation, size_t stride) {
-    const size_t extent = dilation * (window - 1) + 1;
-    return size + pads < extent ? 0 : (size + pads - extent) / stride + 1;
-}
 
 #endif

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "model/format.h"
+#include "format/format.h"
 
 /* Four rows of a panel, zeros for those from `rows` on. */
 static void interleave(const int8_t *from, size_t rows, size_t width, int8_t *out, int32_t *sums) {

@@ -17,11 +17,13 @@ import numpy as np
 
 import fastdigit
 from fastdigit import __version__
-from fastdigit.bench import layers, machine, report, scenarios
+from fastdigit.bench import layers, machine, report, scenarios, tables
 from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
 from fastdigit.bench.nchw import write_nchw
 from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
+from fastdigit.bench.results import EIGHT_BIT as EIGHT_BIT_TOLERANCE
+from fastdigit.bench.results import QUICK, SUBJECT, Settings
 from fastdigit.bench.roofline import Probe
 from fastdigit.bench.runtimes import (
     RUNTIMES,
@@ -129,7 +131,7 @@ def _run(
     if not options.no_parity or eight_bit:
         _must_be_installed(reference)
     data = _data(options, files.fdm)
-    settings = scenarios.QUICK if options.quick else scenarios.Settings()
+    settings = QUICK if options.quick else Settings()
     settings = replace(
         settings,
         batches=options.batch or BATCHES,
@@ -138,7 +140,7 @@ def _run(
         check=not options.no_parity,
     )
     if eight_bit:
-        settings = replace(settings, tolerance=scenarios.EIGHT_BIT, sample=len(data.images))
+        settings = replace(settings, tolerance=EIGHT_BIT_TOLERANCE, sample=len(data.images))
         files, note = _reduce(files, options, made)
         notes.append(note)
     default = ("all",) if eight_bit else ("fastdigit", REFERENCE)
@@ -154,12 +156,12 @@ def _run(
             data,
             settings,
             reference=reference,
-            subject=FastDigitInt8Dynamic.name if eight_bit else scenarios.SUBJECT,
+            subject=FastDigitInt8Dynamic.name if eight_bit else SUBJECT,
             probe=Probe(described["isa"]),
             on_progress=on_progress,
         )
     results.notes += notes
-    report.print_report(results, described, versions, _console(options))
+    tables.print_report(results, described, versions, _console(options))
     _write_json(options, report.to_json(results, described, versions))
     if results.parity_failed():
         return PARITY_FAILED
@@ -184,7 +186,7 @@ def _run_layers(options: argparse.Namespace) -> int:
         options.rounds or (QUICK_LAYER_ROUNDS if options.quick else layers.ROUNDS),
     )
     roofline = probe.roofline()
-    report.print_layers(profiles, roofline, described, data.name, _console(options))
+    tables.print_layers(profiles, roofline, described, data.name, _console(options))
     _write_json(options, report.layers_to_json(profiles, roofline, described, data.name))
     return 0
 
@@ -242,7 +244,7 @@ def _json_target(options: argparse.Namespace) -> None:
 
 def _console(options: argparse.Namespace) -> Any:
     # A program that reads the JSON from a pipe gets nothing else on it.
-    return report.console(sys.stderr if options.json == "-" else sys.stdout)
+    return tables.console(sys.stderr if options.json == "-" else sys.stdout)
 
 
 def _write_json(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
@@ -305,7 +307,7 @@ def _progress() -> Iterator[scenarios.OnProgress]:
     """Show a progress bar on standard error while it is a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    to = report.console(sys.stderr)
+    to = tables.console(sys.stderr)
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)

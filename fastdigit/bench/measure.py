@@ -16,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "NOISY",
+    "SOME_NOISE",
     "SPIN_GAP",
+    "STEADY",
     "Contestant",
     "Spread",
     "Summary",
@@ -27,11 +30,17 @@ __all__ = [
     "ratio",
     "spread",
     "summarize",
+    "verdict",
 ]
 
 T = TypeVar("T")
 #: Seconds after which the idle threads of ONNX Runtime and OpenMP no longer spin but sleep.
 SPIN_GAP = 0.15
+
+# Verdicts on a relative interquartile range.
+STEADY, SOME_NOISE, NOISY = "steady", "some noise", "noisy"
+STEADY_UP_TO = 0.03
+SOME_NOISE_UP_TO = 0.10
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
 
@@ -223,3 +232,10 @@ def spread(values: Iterable[float]) -> Spread:
     """Return the median of some values, at least one, and their quartiles."""
     lower, median, upper = np.percentile(np.fromiter(values, np.float64), [25, 50, 75])
     return Spread(median=float(median), lower=float(lower), upper=float(upper))
+
+
+def verdict(relative_spread: float) -> str:
+    """Say in a word what an interquartile range (as a fraction of the median) means."""
+    if relative_spread <= STEADY_UP_TO:
+        return STEADY
+    return SOME_NOISE if relative_spread <= SOME_NOISE_UP_TO else NOISY

@@ -13,8 +13,7 @@
 
 #include "base/xxhash64.h"
 #include "driver.h"
-#include "model/format.h"
-#include "model/model.h" /* fd_window_count */
+#include "format/format.h"
 
 /* More than this is only opened: a damaged size may ask for hours. */
 #define MAX_WORK ((uint64_t)1 << 21)

@@ -1,6 +1,6 @@
 /* The bytes of a .fdm file, version 1. Explained in csrc/FORMAT.md. */
-#ifndef FD_MODEL_FORMAT_H
-#define FD_MODEL_FORMAT_H
+#ifndef FD_FORMAT_FORMAT_H
+#define FD_FORMAT_FORMAT_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,51 +34,27 @@ enum { FD_DTYPE_F32 = 0, FD_DTYPE_F16, FD_DTYPE_I8, FD_DTYPE_END };
 enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
 
 enum {
-    FD_OP_INPUT = 1,
-    FD_OP_CONV2D,
-    FD_OP_DENSE,
-    FD_OP_POOL2D,
-    FD_OP_ELTWISE,
-    FD_OP_SOFTMAX,
-    FD_OP_BINARY,
-    FD_OP_CONCAT,
-    FD_OP_RESHAPE,
-    FD_OP_TRANSPOSE,
-    FD_OP_PAD,
-    FD_OP_LAYERNORM,
+    FD_OP_NONE,
+#define FD_OPERATOR(opcode, name) FD_OP_##opcode,
+#include "format/ops.def"
+#undef FD_OPERATOR
     FD_OP_END
 };
 
 enum {
-    FD_ACT_LINEAR = 0,
-    FD_ACT_RELU,
-    FD_ACT_LEAKY_RELU,
-    FD_ACT_ELU,
-    FD_ACT_SELU,
-    FD_ACT_SIGMOID,
-    FD_ACT_TANH,
-    FD_ACT_CLIPPED_RELU,
-    FD_ACT_HARD_SIGMOID,
-    FD_ACT_HARD_SWISH,
-    FD_ACT_SILU,
-    FD_ACT_SOFTPLUS,
-    FD_ACT_GELU,
-    FD_ACT_GELU_TANH,
-    FD_ACT_ERF,
+#define FD_ACTIVATION(name, has_alpha) FD_ACT_##name,
+#include "format/activations.def"
+#undef FD_ACTIVATION
     FD_ACT_END
 };
 
 enum { FD_AXIS_NONE = 0, FD_AXIS_HEIGHT, FD_AXIS_WIDTH, FD_AXIS_CHANNEL, FD_AXIS_END };
 enum { FD_POOL_NONE = 0, FD_POOL_MAX, FD_POOL_AVERAGE, FD_POOL_END };
 enum {
-    FD_BINARY_NONE = 0,
-    FD_BINARY_ADD,
-    FD_BINARY_SUB,
-    FD_BINARY_MUL,
-    FD_BINARY_DIV,
-    FD_BINARY_MAX,
-    FD_BINARY_MIN,
-    FD_BINARY_PRELU,
+    FD_BINARY_NONE,
+#define FD_BINARY(enumerator, name) FD_BINARY_##enumerator,
+#include "format/binaries.def"
+#undef FD_BINARY
     FD_BINARY_END
 };
 
@@ -86,8 +62,12 @@ enum { FD_QUANTIZATION_WEIGHTS = 0, FD_QUANTIZATION_DYNAMIC, FD_QUANTIZATION_END
 
 /* Whether an activation has a parameter. */
 static inline int fd_activation_has_alpha(uint32_t activation) {
-    return activation == FD_ACT_LEAKY_RELU || activation == FD_ACT_ELU || activation == FD_ACT_CLIPPED_RELU ||
-           activation == FD_ACT_HARD_SIGMOID;
+    static const uint8_t has_alpha[FD_ACT_END] = {
+#define FD_ACTIVATION(name, has_alpha) has_alpha,
+#include "format/activations.def"
+#undef FD_ACTIVATION
+    };
+    return activation < FD_ACT_END && has_alpha[activation];
 }
 
 /* Bytes of a value of FD_DTYPE_*. */
@@ -153,6 +133,12 @@ typedef struct fd_file_op {
     uint32_t pad_channels[2];
     uint8_t perm[4];
 } fd_file_op;
+
+/* The output size of a window that slides over `size` pixels, 0 if it does not fit. */
+static inline size_t fd_window_count(size_t size, size_t pads, size_t window, size_t dilation, size_t stride) {
+    const size_t extent = dilation * (window - 1) + 1;
+    return size + pads < extent ? 0 : (size + pads - extent) / stride + 1;
+}
 
 _Static_assert(sizeof(fd_file_header) == 64, "header is 64 bytes");
 _Static_assert(sizeof(fd_file_section) == 32, "section entry is 32 bytes");

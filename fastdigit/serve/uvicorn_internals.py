@@ -1,22 +1,35 @@
-"""uvicorn's HTTP protocol, with a limit on slow headers, and errors in JSON as everywhere else."""
+"""All that is used of uvicorn beyond its documented interface; the rest of the server is server.py.
+
+A class of uvicorn's is extended here that it does not promise to keep as it is, so the versions are
+bounded: :func:`fastdigit.serve.require_uvicorn` refuses others, and the extra ``serve`` asks for
+these. To admit a new one, run the tests of the server with it: one of them names what has gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
 
 from fastdigit.serve.settings import Settings
 
-__all__ = ["Protocol"]
+__all__ = ["Protocol", "WorkerSocket", "run_workers", "uncaught_sigterm"]
 
 #: More than any client of ours sends; httptools itself has no limit.
 MAX_HEADER_BYTES = 64 << 10
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. uvicorn waits forever for the headers of a request; this doesn't."""
+    """One connection: a limit on slow headers, which uvicorn waits for forever, and on their size;
+    errors are JSON, as everywhere else."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -90,3 +103,42 @@ class Protocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + b"\r\n" + body)
         self.transport.close()
+
+
+class WorkerSocket:
+    """A listening socket that each worker opens for itself: it is made where it is unpickled.
+
+    Workers that share one socket accept connections as they come, and one may get nearly all of
+    them; with SO_REUSEPORT the kernel deals them out. The parent holds `port`, bound but not
+    listening, so that nobody else gets it.
+    """
+
+    def __init__(
+        self,
+        open_socket: Callable[[int, tuple[Any, ...]], socket.socket],
+        family: int,
+        address: tuple[Any, ...],
+    ) -> None:
+        self._arguments = open_socket, family, address
+
+    def __reduce__(self) -> tuple[Callable[..., socket.socket], tuple[Any, ...]]:
+        open_socket, *arguments = self._arguments
+        return open_socket, tuple(arguments)
+
+
+def run_workers(config: uvicorn.Config, worker_socket: WorkerSocket) -> None:
+    """Run ``config.workers`` processes under uvicorn's supervisor, until SIGTERM or SIGINT.
+
+    The supervisor does nothing with its sockets but hand them to the workers, pickled.
+    """
+    Multiprocess(config, [worker_socket]).run()  # type: ignore[list-item]
+
+
+@contextmanager
+def uncaught_sigterm() -> Iterator[None]:
+    """uvicorn raises SIGTERM again when it has drained: it shall not kill us then."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

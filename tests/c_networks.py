@@ -11,9 +11,10 @@ import numpy as np
 import reference
 from c_build import run_checked
 from cases import CONVS, DENSES, Conv, Dense
-from fastdigit.compiler.ir import Activation, Graph, Pool, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.limits import NARROW
+from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.spec import NARROW
 from networks import affine, chain, conv, dense, packed, seed_network, small_networks
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import reference
-from fastdigit.compiler.ir import Activation, Affine, Conv2D, Dense, Eltwise, Graph, Node, Op, Pool
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool
+from fastdigit.compiler.ops import Conv2D, Dense, Eltwise, make_graph
 
 RELU = Eltwise(Activation("relu"))
 

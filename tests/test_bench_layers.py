@@ -12,9 +12,9 @@ from fastdigit import _core
 from fastdigit.bench import layers
 from fastdigit.bench.layers import Layer, Limit, describe, limit, profile, skip_zeros
 from fastdigit.bench.roofline import FMA, INT8, MEMORY, Roofline
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import InputError
 
 NETWORKS = {"seed": networks.seed_network(), **networks.small_networks()}

@@ -10,7 +10,7 @@ import pytest
 import reference
 from compiler_cases import OnnxNet, engine
 from fastdigit.compiler import compile_model, unpack
-from fastdigit.compiler.ir import Softmax
+from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.verify import check, compare, make_samples
 from fastdigit.errors import (
     InputError,

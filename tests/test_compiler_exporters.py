@@ -14,7 +14,7 @@ import pytest
 import fastdigit
 from compiler_cases import run_onnx
 from fastdigit import cli
-from fastdigit.compiler.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
 from test_compiler_keras import functional, sequential, squeeze_excite
 

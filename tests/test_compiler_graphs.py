@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import reference
 from compiler_cases import OnnxNet, run_onnx
 from fastdigit import Model
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
-from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 
 pytest.importorskip("onnx")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import reference
 from fastdigit import Model
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
-from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 from test_compiler_keras import randomize
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import reference
 from compiler_cases import OnnxNet, engine, run_onnx
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import ModelFormatError, UnsupportedError
 
 onnx = pytest.importorskip("onnx")

@@ -20,27 +20,26 @@ from compiler_cases import (
     images,
     max_pool,
 )
-from fastdigit.compiler.ir import (
-    Activation,
+from fastdigit.compiler.backends.fdm.pack import pack, panels
+from fastdigit.compiler.backends.fdm.unpack import listing, unpack
+from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit.compiler.ir import Activation, Node
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
     LayerNorm,
-    Node,
     Pad,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.pack import pack, panels
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.unpack import listing, unpack
-from fastdigit.compiler.xxhash64 import xxhash64
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from test_compiler_passes import networks
 

@@ -18,27 +18,25 @@ from compiler_cases import (
     images,
     max_pool,
 )
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.axes import unit_permutation
+from fastdigit.compiler.ir import Activation, Affine, Node, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
     LayerNorm,
-    Node,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.absorb_padding import absorb_padding
-from fastdigit.compiler.passes.cancel_transposes import cancel_transposes, unit_permutation
+from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
 from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fit_ranks import fit_ranks

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import reference
 from fastdigit import Model, _core
-from fastdigit.compiler.ir import Activation, Dense, Graph, Pool, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Dense, Softmax
 from networks import affine, chain, conv, dense, packed, seed_network, small_networks
 
 USABLE = [name for name, usable in _core.isas() if usable]

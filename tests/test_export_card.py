@@ -17,7 +17,7 @@ import fastdigit
 import networks
 from export import calibration, card, figures
 from export.card import over_seeds, wilson_interval, write_card
-from fastdigit.compiler.ir import Dense, Softmax
+from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 

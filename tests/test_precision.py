@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import reference
 from fastdigit import Model, _core, _testing
 from fastdigit.compiler import unpack
-from fastdigit.compiler.ir import Activation, Dense, Graph, Node, Softmax
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ir import Activation, Graph, Node
+from fastdigit.compiler.ops import Dense, Softmax, make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from networks import RELU, chain, conv, dense, packed, seed_network, small_networks

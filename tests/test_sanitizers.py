@@ -16,7 +16,8 @@ import pytest
 import c_networks
 from c_build import NATIVE, Toolchain, driver, run, run_checked
 from fastdigit import _core
-from fastdigit.compiler.ir import Activation, Eltwise, Graph, Pool, Pool2D, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
 from networks import affine, chain, conv, dense, moves, packed, residual
 
 pytestmark = pytest.mark.slow

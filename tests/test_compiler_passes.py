@@ -842,7 +842,7 @@ def test_folding_after_rounding_is_found():
     """Weights that a pass computed are not those that the precision has."""
     graph = quantize_weights(chain((3,), dense(rng, 3, 40), affine(rng, 0, 40)), "int8")
     with pytest.raises(UnsupportedError, match="weights of int8 are not integers"):
-        fold_batchnorm(graph)
+        verify(fold_batchnorm(graph), graph)
 
 
 # ---- all of them -------------------------------------------------------------------------------

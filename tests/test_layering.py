@@ -22,9 +22,6 @@ import numpy as np
 import pytest
 
 import fastdigit
-import networks
-import reference
-import test_kernels
 from fastdigit import _core, _testing
 from fastdigit.compiler import limits, ops
 from fastdigit.compiler.activations import ACTIVATIONS, evaluate
@@ -37,9 +34,9 @@ from fastdigit.compiler.backends.fdm.unpack import (
     _POOLS,
     unpack,
 )
-from test_compiler_pack import everything
+from tests.support import ROOT, cases, networks, reference
+from tests.support.compiler_cases import everything
 
-ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "fastdigit"
 
@@ -452,13 +449,13 @@ def test_every_operator_has_a_reference_and_cases() -> None:
     run_op = next(
         node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run_op"
     )
-    cases = {
+    covered = {
         case.pattern.value.value
         for case in ast.walk(run_op)
         if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchValue)
         if isinstance(case.pattern.value, ast.Constant)
     }
-    assert cases == {kind.__name__ for kind in ops.OPS}
+    assert covered == {kind.__name__ for kind in ops.OPS}
 
     program = unpack(pack.pack(everything(), {})).records
     assert {record.opcode for record in program} == set(opcodes_of_the_format()), (
@@ -471,12 +468,12 @@ def test_every_operator_has_a_reference_and_cases() -> None:
 
 def test_activations_are_the_same_words() -> None:
     names = words(enumerators("FD_ACT_"))
-    assert names == tuple(ACTIVATIONS) == _ACTIVATIONS == test_kernels.ACTIVATIONS
+    assert names == tuple(ACTIVATIONS) == _ACTIVATIONS == cases.ACTIVATIONS
     assert numbered(r"\| activation \| (.*) \|$") == names
-    cases = re.findall(
+    found = re.findall(
         r"case FD_ACT_(\w+):", function_body("csrc/kernels/math.inl.h", r"FD_FN\(activate\)")
     )
-    assert tuple(name.lower() for name in cases) == tuple(
+    assert tuple(name.lower() for name in found) == tuple(
         name for name in names if name != "linear"
     )
     for name in names:
@@ -487,7 +484,7 @@ def test_activations_are_the_same_words() -> None:
 
 def test_axes_are_the_same_words() -> None:
     names = words(enumerators("FD_AXIS_"))
-    assert names == _AXES == ("none", *test_kernels.AXES[1:])
+    assert names == _AXES == ("none", *cases.AXES[1:])
     assert numbered(r"\| affine_axis \| (.*) \|$") == names
     assert tuple(names.index(a) for a in ("height", "width", "channel")) == (
         pack.HEIGHT,
@@ -498,7 +495,7 @@ def test_axes_are_the_same_words() -> None:
 
 def test_pool_modes_are_the_same_words() -> None:
     names = words(enumerators("FD_POOL_"))
-    assert names == _POOLS == ("none", *test_kernels.POOLS[1:]) == ("none", *pack.POOL_MODES)
+    assert names == _POOLS == ("none", *cases.POOLS[1:]) == ("none", *pack.POOL_MODES)
     assert list(pack.POOL_MODES.values()) == list(range(1, len(names)))
     row = re.search(r"\| pool_mode \| (.*) \|$", text_of("csrc/FORMAT.md"), re.MULTILINE)
     assert row and re.findall(r"\d (\w+)", row[1]) == list(names)
@@ -506,12 +503,12 @@ def test_pool_modes_are_the_same_words() -> None:
 
 def test_binaries_are_the_same_words() -> None:
     names = words(enumerators("FD_BINARY_"))
-    assert names == _BINARIES == ("none", *ops.BINARIES) == ("none", *test_kernels.BINARIES)
+    assert names == _BINARIES == ("none", *ops.BINARIES) == ("none", *cases.BINARIES)
     assert numbered(r"\| binary \| (.*); otherwise 0 \|$") == names[1:]
-    cases = re.findall(
+    found = re.findall(
         r"FD_BINARY_(\w+)", function_body("csrc/kernels/binary.inl.h", r"FD_FN\(combine\)")
     )
-    assert tuple(name.lower() for name in cases) == ops.BINARIES
+    assert tuple(name.lower() for name in found) == ops.BINARIES
     for name in ops.BINARIES:
         assert reference.binary(1.0, 2.0, name).shape == ()
 
@@ -519,7 +516,7 @@ def test_binaries_are_the_same_words() -> None:
 def test_limits_and_layouts_are_the_same_numbers() -> None:
     value = defines()
     assert (value["PANEL"], value["PANEL_ALIGN"]) == (pack.PANEL, pack.PANEL_ALIGN)
-    assert (value["PANEL"], value["FILE_ALIGN"]) == (test_kernels.PANEL, pack.ALIGN)
+    assert (value["PANEL"], value["FILE_ALIGN"]) == (cases.PANEL, pack.ALIGN)
     assert (value["FILE_VERSION_MAJOR"], value["FILE_VERSION_MINOR"]) == pack.VERSION
     assert value["FILE_NONE"] == pack.NONE
     assert value["FILE_MAX_META"] == limits.MAX_META
@@ -533,7 +530,7 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert {name: int(size) for name, size in sizes} == {
         name: struct.size for name, struct in structs.items()
     }
-    assert value["NARROW"] == test_kernels.NARROW == limits.NARROW
+    assert value["NARROW"] == cases.NARROW == limits.NARROW
     assert value["DYNAMIC_MAX_DEPTH"] == limits.MAX_DYNAMIC_INPUTS
     assert enumerators("FD_QUANTIZATION_") == {
         "WEIGHTS": 0,
@@ -605,6 +602,26 @@ def test_the_default_model_is_shipped() -> None:
         assert (PACKAGE / "models" / f"{fastdigit.config()['model']}{suffix}").is_file()
 
 
+# ---- The tests ----
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def test_tests_are_found() -> None:
+    rooms = {"bench", "compiler", "csrc", "engine", "export", "serve", "support"}
+    assert {path.parts[-2] for path in TESTS if path.name == "__init__.py"} == {*rooms, "tests"}
+    assert "tests.support" in imported(Path(__file__))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=module_name)
+def test_no_test_imports_another(path: Path) -> None:
+    """What several tests need is in tests/support, which imports no test either."""
+    for name in imported(path):
+        assert name.split(".")[0] != "tests" or name.split(".")[:2] == ["tests", "support"], (
+            f"{module_name(path)} imports {name}; what tests share belongs into tests/support"
+        )
+
+
 # ---- What the repository holds ----
 
 
@@ -660,3 +677,15 @@ def test_links_of_the_documents_lead_somewhere() -> None:
                 assert (file.parent / target).exists(), (
                     f"{file.relative_to(ROOT)} links to {target}"
                 )
+
+
+def test_files_of_the_tests_are_called_by_their_names() -> None:
+    """Comments and documents that name a file of tests/ name one that is there."""
+    checked = 0
+    for file in repository_files():
+        if file.suffix not in (".md", ".py", ".c", ".h", ".toml") or file.name == "CHANGELOG.md":
+            continue
+        for name in re.findall(r"\btests/[\w./-]+\.(?:py|c|h|txt)\b", file.read_text("utf-8")):
+            checked += 1
+            assert (ROOT / name).is_file(), f"{file.relative_to(ROOT)} names {name}"
+    assert checked > 20

@@ -24,10 +24,17 @@ import pytest
 
 import fastdigit
 from fastdigit import _core, _testing
-from fastdigit.compiler import ops, pack, spec
-from fastdigit.compiler.ir import Activation
-from fastdigit.compiler.passes.remove_dead_units import _activated
-from fastdigit.compiler.unpack import _ACTIVATIONS, _AXES, _BINARIES, _OPCODES, _POOLS, unpack
+from fastdigit.compiler import limits, ops
+from fastdigit.compiler.activations import ACTIVATIONS, evaluate
+from fastdigit.compiler.backends.fdm import pack
+from fastdigit.compiler.backends.fdm.unpack import (
+    _ACTIVATIONS,
+    _AXES,
+    _BINARIES,
+    _OPCODES,
+    _POOLS,
+    unpack,
+)
 from tests.support import ROOT, cases, networks, reference
 from tests.support.compiler_cases import everything
 
@@ -186,8 +193,8 @@ BEHIND_AN_EXTRA: dict[str, set[str]] = {
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
 COMPILER_ROOMS = (
-    *("ir", "ops", "describe", "spec", "xxhash64", "passes", "frontends"),
-    *("pack", "unpack", "emit_c", "verify", "driver", "compiler"),
+    *("limits", "ir", "activations", "axes", "ops", "describe", "spec"),
+    *("passes", "frontends", "backends", "verify", "driver", "compiler"),
 )
 
 
@@ -276,10 +283,10 @@ def test_the_compiler_imports_nothing_to_its_right(module: str) -> None:
 def test_reader_and_writer_of_the_format_share_no_code() -> None:
     ours = {
         name
-        for name in imported(MODULES["fastdigit.compiler.unpack"])
+        for name in imported(MODULES["fastdigit.compiler.backends.fdm.unpack"])
         if "fastdigit.compiler" in name
     }
-    assert ours == {f"fastdigit.compiler.{name}" for name in ("ir", "ops", "xxhash64")}
+    assert ours == {f"fastdigit.compiler.{name}" for name in ("ir", "ops", "backends.fdm.xxhash64")}
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -310,6 +317,20 @@ def test_extras_are_imported_where_they_are_needed(module: str) -> None:
         assert name not in BEHIND_AN_EXTRA or module in BEHIND_AN_EXTRA, (
             f"{module} imports {name}, which needs an extra, when imported"
         )
+
+
+def test_modules_do_not_import_one_another_in_circles() -> None:
+    """What importing them executes; a function may import what imports its module."""
+    waiting = {
+        name: imported(path, at_import(ast.parse(path.read_text(encoding="utf-8")).body))
+        & set(MODULES) - {name}
+        for name, path in MODULES.items()
+    }
+    assert "fastdigit.serve.errors" in waiting["fastdigit.serve.authentication"]
+    while free := {name for name, needed in waiting.items() if not needed & set(waiting)}:
+        waiting = {name: needed for name, needed in waiting.items() if name not in free}
+    circle = {name: sorted(needed & set(waiting)) for name, needed in waiting.items()}
+    assert not circle
 
 
 def test_import_needs_numpy_alone() -> None:
@@ -473,7 +494,7 @@ def test_every_operator_has_a_reference_and_cases() -> None:
 
 def test_activations_are_the_same_words() -> None:
     names = words(enumerators("FD_ACT_"))
-    assert names == ops.ACTIVATIONS == _ACTIVATIONS == cases.ACTIVATIONS
+    assert names == tuple(ACTIVATIONS) == _ACTIVATIONS == cases.ACTIVATIONS
     assert numbered(r"\| activation \| (.*) \|$") == names
     found = re.findall(
         r"case FD_ACT_(\w+):", function_body("csrc/kernels/math.inl.h", r"FD_FN\(activate\)")
@@ -484,7 +505,7 @@ def test_activations_are_the_same_words() -> None:
     for name in names:
         x = np.linspace(-3, 3, 7)
         want = reference.activate(x, name, 0.5)
-        np.testing.assert_allclose(_activated(x, Activation(name, 0.5)), want, atol=1e-14)
+        np.testing.assert_allclose(evaluate(name, 0.5, x), want, atol=1e-14)
 
 
 def test_axes_are_the_same_words() -> None:
@@ -524,10 +545,10 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert (value["PANEL"], value["FILE_ALIGN"]) == (cases.PANEL, pack.ALIGN)
     assert (value["FILE_VERSION_MAJOR"], value["FILE_VERSION_MINOR"]) == pack.VERSION
     assert value["FILE_NONE"] == pack.NONE
-    assert value["FILE_MAX_META"] == pack.MAX_META
-    assert value["FILE_MAX_RECORDS"] == pack.MAX_RECORDS == spec.MAX_RECORDS
-    assert value["FILE_MAX_DIM"] == spec.MAX_ELEMENTS
-    assert value["FILE_MAX_SMALL"] == spec.MAX_SMALL
+    assert value["FILE_MAX_META"] == limits.MAX_META
+    assert value["FILE_MAX_RECORDS"] == limits.MAX_RECORDS
+    assert value["FILE_MAX_DIM"] == limits.MAX_ELEMENTS
+    assert value["FILE_MAX_SMALL"] == limits.MAX_SMALL
     sizes = re.findall(
         r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/format/format.h")
     )
@@ -535,8 +556,8 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert {name: int(size) for name, size in sizes} == {
         name: struct.size for name, struct in structs.items()
     }
-    assert value["NARROW"] == cases.NARROW == spec.NARROW
-    assert value["DYNAMIC_MAX_DEPTH"] == spec.MAX_DYNAMIC_INPUTS
+    assert value["NARROW"] == cases.NARROW == limits.NARROW
+    assert value["DYNAMIC_MAX_DEPTH"] == limits.MAX_DYNAMIC_INPUTS
     assert enumerators("FD_QUANTIZATION_") == {
         "WEIGHTS": 0,
         **{name.split("-")[1].upper(): value for name, value in pack.QUANTIZATIONS.items()},

@@ -656,22 +656,6 @@ def test_no_paths_of_one_machine_and_no_markers() -> None:
     assert checked > 50
 
 
-def test_links_of_the_documents_lead_somewhere() -> None:
-    documents = [
-        ROOT / name
-        for name in (
-            *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-            *("csrc/FORMAT.md", "examples/c/README.md", "deploy/README.md"),
-        )
-    ]
-    for file in [*documents, *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
-            if not re.match(r"[a-z]+:", target):
-                assert (file.parent / target).exists(), (
-                    f"{file.relative_to(ROOT)} links to {target}"
-                )
-
-
 def test_files_of_the_tests_are_called_by_their_names() -> None:
     """Comments and documents that name a file of tests/ name one that is there."""
     checked = 0

@@ -143,8 +143,8 @@ def test_the_extra_asks_for_the_versions_that_were_tested() -> None:
     ("version", "tested"),
     [
         ("0.34.0", False),
-        ("0.50.2", False),
-        ("0.51.0", True),
+        ("0.52.4", False),
+        ("0.53.0", True),
         ("0.54.0", True),
         ("0.54.9.dev1", True),
         ("0.55.0", False),

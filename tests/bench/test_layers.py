@@ -9,9 +9,9 @@ from fastdigit import _core
 from fastdigit.bench import layers
 from fastdigit.bench.layers import Layer, Limit, describe, limit, profile, skip_zeros
 from fastdigit.bench.roofline import FMA, INT8, MEMORY, Roofline
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import InputError
 from tests.support import networks, reference
 from tests.support.bench_fakes import FakeProbe

@@ -11,10 +11,12 @@ import pytest
 
 import fastdigit
 from benchmarks import zoo
-from fastdigit.bench.nchw import to_onnx, write_nchw
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.backends.onnx import to_onnx, write_nchw
+from fastdigit.compiler.ir import Activation, Affine
+from fastdigit.compiler.ops import (
+    BINARIES,
     Binary,
     Concat,
     Dense,
@@ -24,8 +26,6 @@ from fastdigit.compiler.ir import (
     Reshape,
     Softmax,
 )
-from fastdigit.compiler.ops import ACTIVATIONS, BINARIES
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import UnsupportedError
 from tests.support import networks, reference
 

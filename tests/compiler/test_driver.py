@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastdigit.compiler import compile_model, unpack
-from fastdigit.compiler.ir import Softmax
+from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.verify import check, compare, make_samples
 from fastdigit.errors import (
     InputError,

@@ -13,21 +13,11 @@ import pytest
 
 import fastdigit
 from fastdigit import cli
-from fastdigit.compiler.emit_c import emit_c, plan_scratch
-from fastdigit.compiler.ir import (
-    Activation,
-    Conv2D,
-    Eltwise,
-    Graph,
-    LayerNorm,
-    Pad,
-    Pool,
-    Reshape,
-    Softmax,
-    Transpose,
-)
+from fastdigit.compiler.backends.c import emit_c, plan_scratch
+from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Conv2D, Eltwise, LayerNorm, Pad, Reshape, Softmax, Transpose
 from fastdigit.compiler.passes import optimize
-from fastdigit.compiler.unpack import unpack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
 from tests.support.networks import affine, chain, conv, dense, packed, small_networks
@@ -269,7 +259,7 @@ def test_names_must_be_identifiers(name: str) -> None:
 
 
 def test_class_names_are_quoted(tmp_path: Path) -> None:
-    from fastdigit.compiler.pack import pack
+    from fastdigit.compiler.backends.fdm.pack import pack
 
     names = ['"', "a\\b", "??/", "é", "\n*/"]
     graph = chain((5,), [Eltwise(Activation("relu"))])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.passes import optimize
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support.compiler_cases import engine
 from tests.support.keras_models import functional, randomize, sequential, squeeze_excite

@@ -13,7 +13,7 @@ import pytest
 
 import fastdigit
 from fastdigit import cli
-from fastdigit.compiler.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
 from tests.support.compiler_cases import run_onnx
 from tests.support.keras_models import functional, sequential, squeeze_excite

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastdigit import Model
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
-from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 from tests.support import reference
 from tests.support.keras_models import randomize

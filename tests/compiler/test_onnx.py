@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
-from fastdigit.compiler.unpack import unpack
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support import compiler_cases, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from fastdigit import Model
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.frontends.onnx import MIN_OPSET, SUPPORTED_OPERATORS
-from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
 

@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdigit.compiler.ir import (
-    Conv2D,
-    Dense,
-)
-from fastdigit.compiler.pack import pack, panels
+from fastdigit.compiler.backends.fdm.pack import pack, panels
+from fastdigit.compiler.backends.fdm.unpack import listing, unpack
+from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit.compiler.ops import Conv2D, Dense
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.unpack import listing, unpack
-from fastdigit.compiler.xxhash64 import xxhash64
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support import reference
 from tests.support.compiler_cases import (

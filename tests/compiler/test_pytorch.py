@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdigit
-from fastdigit.compiler.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

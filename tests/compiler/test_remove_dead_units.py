@@ -9,20 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.ir import Activation, Affine, Graph
+from fastdigit.compiler.ops import (
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     Pad,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.passes.remove_dead_units import remove_dead_units

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdigit
-from fastdigit.compiler.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import UnsupportedError
 
 pytest.importorskip("onnxruntime")

@@ -5,24 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    infer,
 )
-from fastdigit.compiler.ops import infer
 from fastdigit.compiler.spec import GraphError, verify, verify_program
 from fastdigit.errors import UnsupportedError
 from tests.support.compiler_cases import RELU, chain, conv, dense, max_pool
@@ -120,7 +116,7 @@ def test_integers_times_float32_scales_are_int8():
 )
 def test_rules_refuse(shape, op, message):
     with pytest.raises(UnsupportedError, match=f"n0: .*{message}"):
-        chain(shape, op)
+        verify(chain(shape, op))
 
 
 def broken(**changes):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdigit.compiler.xxhash64 import xxhash64
+from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
 
 xxhash = pytest.importorskip("xxhash")
 

@@ -58,7 +58,7 @@ def test_x86_64_without_avx(tmp_path: Path) -> None:
     """A Nehalem has neither AVX nor FMA: generic is chosen unasked, and nothing else can be had."""
     command = emulated("x86_64", NATIVE, "-cpu", "Nehalem")
     check(command, tmp_path, 6, "generic")
-    for isa in ("avx2", "avx512", "avx512vnni"):
+    for isa in ("avx2", "avxvnni", "avx512", "avx512vnni"):
         done = run([*command, "1", tmp_path / "0"], FASTDIGIT_ISA=isa)
         assert done.returncode == 1, done.stderr
         message = f"FD_ERR_ISA: FASTDIGIT_ISA is '{isa}', which this CPU does not have"

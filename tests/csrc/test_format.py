@@ -15,14 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdigit import Model, _testing
-from fastdigit.compiler.ir import (
-    Activation,
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
-    Graph,
     LayerNorm,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fastdigit import _core
-from fastdigit.compiler.ir import Activation, Eltwise, Graph, Pool, Pool2D, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
 from tests.support import c_networks
 from tests.support.c_build import NATIVE, driver, run_checked
 from tests.support.networks import affine, chain, conv, dense, moves, packed, residual

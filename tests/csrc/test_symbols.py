@@ -41,12 +41,17 @@ def instructions(paths: tuple[Path, ...]) -> tuple[set[str], str]:
     return mnemonics, "\n".join(operands)
 
 
-def test_an_isa_exports_its_table_and_nothing_else(built: dict[str, tuple[Path, ...]]) -> None:
+#: ISAs that have kernels on bytes alone; those on floats are another's.
+BYTES_ALONE = {"avxvnni", "avx512vnni"}
+
+
+def test_an_isa_exports_its_tables_and_nothing_else(built: dict[str, tuple[Path, ...]]) -> None:
     isas = set(built) - {"core"}
     assert "generic" in isas
     for isa in isas:
         (path,) = built[isa]
-        assert exported(path) == {f"fd_kernels_{isa}"}
+        floats = set() if isa in BYTES_ALONE else {f"fd_float_kernels_{isa}"}
+        assert exported(path) == floats | {f"fd_byte_kernels_{isa}"}
 
 
 def test_the_core_exports_only_names_of_ours(built: dict[str, tuple[Path, ...]]) -> None:
@@ -68,4 +73,9 @@ def test_only_an_isa_uses_its_instructions(built: dict[str, tuple[Path, ...]]) -
     assert "%ymm" in operands and "%zmm" not in operands
     mnemonics, operands = instructions(built["avx512"])
     assert "%zmm" in operands and not any(name.startswith("vpdp") for name in mnemonics)
-    assert "vpdpbusd" in instructions(built["avx512vnni"])[0]
+    mnemonics, operands = instructions(built["avx512vnni"])
+    assert "vpdpbusd" in mnemonics and "%zmm" in operands
+    # With a VEX prefix: sixteen registers, no masks, nothing of AVX-512.
+    mnemonics, operands = instructions(built["avxvnni"])
+    assert "vpdpbusd" in mnemonics and "%ymm" in operands
+    assert not re.search(r"%zmm|%[xy]mm(1[6-9]|[23]\d)|%k\d", operands)

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdigit import Model, _core
-from fastdigit.compiler.ir import Activation, Dense, Graph, Pool, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Dense, Softmax
 from tests.support import reference
 from tests.support.networks import affine, chain, conv, dense, packed, seed_network, small_networks
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fastdigit
 from fastdigit import Model
-from fastdigit.compiler.pack import pack
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, ModelFormatError, UnsupportedError
 from tests.support import reference

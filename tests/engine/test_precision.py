@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fastdigit import Model, _core, _testing
 from fastdigit.compiler import unpack
-from fastdigit.compiler.ir import Activation, Dense, Graph, Node, Softmax
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ir import Activation, Graph, Node
+from fastdigit.compiler.ops import Dense, Softmax, make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support import reference

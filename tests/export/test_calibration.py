@@ -22,7 +22,7 @@ from export.calibration import (
     softmax,
 )
 from fastdigit.compiler import compile_model, unpack
-from fastdigit.compiler.ir import Dense, Softmax
+from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
 from fastdigit.model import Model

@@ -16,7 +16,7 @@ import pytest
 import fastdigit
 from export import calibration, card, figures
 from export.card import over_seeds, wilson_interval, write_card
-from fastdigit.compiler.ir import Dense, Softmax
+from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 from tests.support import networks

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastdigit
-from fastdigit.compiler.pack import pack
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve import Settings, create_app
 from fastdigit.serve.errors import RequestError

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdigit.compiler.ir import Activation, Graph, Pool, Softmax
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.limits import NARROW
+from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.spec import NARROW
 from tests.support import reference
 from tests.support.c_build import run_checked
 from tests.support.cases import CONVS, DENSES, Conv, Dense

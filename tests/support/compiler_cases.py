@@ -7,27 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
-    Op,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.unpack import unpack
 from tests.support import reference
 
 RELU = Eltwise(Activation("relu"))

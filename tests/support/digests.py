@@ -26,28 +26,22 @@ from pathlib import Path
 import numpy as np
 
 from fastdigit import Model, _core, datasets
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
-    Op,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
-    Shape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.pack import pack
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 
 __all__ = ["Digests", "computed", "computed_by_driver", "networks", "recorded"]

@@ -7,27 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
-    Op,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.pack import pack
 
 RELU = Activation("relu")
 HALVE = Pool("max", (2, 2), (2, 2))

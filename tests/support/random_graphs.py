@@ -7,18 +7,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
-    Eltwise,
-    Graph,
-    Op,
-    Pad,
-    Pool2D,
-    Reshape,
-    Softmax,
-    Transpose,
-)
+from fastdigit.compiler.ir import Activation, Affine, Graph, Op
+from fastdigit.compiler.ops import Eltwise, Pad, Pool2D, Reshape, Softmax, Transpose
 from tests.support.compiler_cases import affine, average_pool, chain, conv, dense, max_pool
 
 TO_NHWC, TO_NCHW = Transpose((1, 2, 0)), Transpose((2, 0, 1))

@@ -13,34 +13,27 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
-from fastdigit.bench.runtimes import require
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
-    Array,
+from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Pool, Shape
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
-    Shape,
     Softmax,
     Transpose,
+    infer,
 )
-from fastdigit.compiler.ops import infer
-from fastdigit.compiler.unpack import unpack
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import MissingExtraError, UnsupportedError
 
 __all__ = ["to_onnx", "write_nchw"]
 
@@ -78,7 +71,7 @@ TO_NCHW, TO_NHWC = (2, 0, 1), (1, 2, 0)
 
 def write_nchw(model: Path, target: Path) -> None:
     """Write the network of a ``.fdm`` file as ONNX; `MissingExtraError` without onnx."""
-    onnx = require("onnx", "bench")
+    onnx = _onnx()
     made = to_onnx(unpack(model.read_bytes()).graph)
     onnx.checker.check_model(made)
     target.write_bytes(made.SerializeToString(deterministic=True))
@@ -95,11 +88,21 @@ def to_onnx(graph: Graph) -> Any:
     return _Writer(graph).model()
 
 
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "writing ONNX needs onnx: pip install 'fastdigit[bench]'"
+        ) from error
+    return onnx
+
+
 class _Writer:
     """Appends nodes and weights to a graph, one operator after the other."""
 
     def __init__(self, graph: Graph) -> None:
-        self._onnx = require("onnx", "bench")
+        self._onnx = _onnx()
         self._graph = graph
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
@@ -162,7 +165,9 @@ class _Writer:
             case Reshape(target):
                 self._reshape(shape, target)
             case other:
-                assert_never(other)
+                raise UnsupportedError(
+                    f"{node.name}: a {type(other).__name__} can't be written as ONNX yet"
+                )
 
     # ---- Nodes ----
 

@@ -17,21 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from fastdigit.compiler.axes import inverse, is_identity
 from fastdigit.compiler.frontends.common import GraphBuilder
-from fastdigit.compiler.ir import (
-    Array,
-    Binary,
-    Conv2D,
-    Dense,
-    LayerNorm,
-    Op,
-    Pool,
-    Pool2D,
-    Reshape,
-    Shape,
-    Transpose,
-)
-from fastdigit.compiler.spec import MAX_SMALL
+from fastdigit.compiler.ir import Array, Op, Pool, Shape
+from fastdigit.compiler.limits import MAX_SMALL
+from fastdigit.compiler.ops import Binary, Conv2D, Dense, LayerNorm, Pool2D, Reshape, Transpose
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["Moments", "combined", "mean_of", "normalized", "placed", "reduction"]
@@ -70,7 +60,7 @@ def reduction(kind: str, shape: Shape, axes: Sequence[int]) -> list[Op]:
         ops = [Reshape((size,)), Dense(factors)]
     else:
         ops = [Reshape((lead, 1, size)), Conv2D(factors[np.newaxis, np.newaxis])]
-    return [*_transpose(move), *ops, Reshape(result), *_transpose(_inverse(move))]
+    return [*_transpose(move), *ops, Reshape(result), *_transpose(inverse(move))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +122,7 @@ class Moments:
         dims = (1,) * (rank + 1 - constant.ndim) + constant.shape
         if len(dims) != rank + 1 or dims[0] != 1:
             return None
-        there: Array = constant.reshape(dims[1:]).transpose(_inverse(self.perm))
+        there: Array = constant.reshape(dims[1:]).transpose(inverse(self.perm))
         if any(size not in (1, own) for size, own in zip(there.shape, self.shape, strict=True)):
             return None
         return there.astype(np.float64)
@@ -272,7 +262,7 @@ def _place_norm(moments: Moments, append: Any, scaled: Any) -> str:
     flat = (math.prod(moved[: len(kept)]), 1, size) if kept else (size,)
     several = len(axes) > 1 or len(shape) not in (1, 3)
     ops = [Reshape(flat), norm, Reshape(moved)] if several else [norm]
-    value: str = append(moments.source, *_transpose(move), *ops, *_transpose(_inverse(move)))
+    value: str = append(moments.source, *_transpose(move), *ops, *_transpose(inverse(move)))
     if gamma is None:
         value = scaled(value, "mul", moments.factor, 1.0)
     return str(scaled(value, "add", moments.shift, 0.0) if late else value)
@@ -446,9 +436,5 @@ def _number(number: float, rank: int) -> Array:
     return np.full((1,) * rank, number)
 
 
-def _inverse(perm: Axes) -> Axes:
-    return tuple(perm.index(axis) for axis in range(len(perm)))
-
-
 def _transpose(perm: Axes) -> list[Op]:
-    return [Transpose(perm)] if perm != tuple(range(len(perm))) else []
+    return [Transpose(perm)] if not is_identity(perm) else []

@@ -1,8 +1,8 @@
-/* Vector vocabulary: AVX-512 (F, CD, BW, DQ, VL) with VNNI. See simd_generic.h for what each word means. */
-#ifndef FD_SIMD_H
-#define FD_SIMD_H
+/* Dot products of bytes: AVX-512 VNNI. See simd_generic.h for what each word means. */
+#ifndef FD_SIMD_DOT_H
+#define FD_SIMD_DOT_H
 
-#include "simd/avx512_shared.h"
+#include "simd/simd_avx512.h"
 
 #define FD_DOT_MIN 0
 

@@ -17,47 +17,26 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.backends.fdm.unpack import Program
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Pool
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
     Softmax,
     Transpose,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.unpack import Program
 from fastdigit.errors import InputError, UnsupportedError
 
 __all__ = ["Emitted", "emit_c"]
-
-#: Each a function of x; `a` is the activation's parameter.
-_ACTIVATIONS = {
-    "relu": "x > 0.0f ? x : 0.0f",
-    "leaky_relu": "x > 0.0f ? x : {a} * x",
-    "elu": "x > 0.0f ? x : {a} * expm1f(x)",
-    "selu": "1.05070098f * (x > 0.0f ? x : 1.67326324f * expm1f(x))",
-    "sigmoid": "1.0f / (1.0f + expf(-x))",
-    "tanh": "tanhf(x)",
-    "clipped_relu": "x > 0.0f ? (x < {a} ? x : {a}) : 0.0f",
-    "hard_sigmoid": "fminf(fmaxf({a} * x + 0.5f, 0.0f), 1.0f)",
-    "hard_swish": "x * fminf(fmaxf(x / 6.0f + 0.5f, 0.0f), 1.0f)",
-    "silu": "x / (1.0f + expf(-x))",
-    "softplus": "fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)))",
-    "gelu": "0.5f * x * (1.0f + erff(x * 0.707106781f))",
-    "gelu_tanh": "0.5f * x * (1.0f + tanhf(0.797884561f * (x + 0.044715f * x * x * x)))",
-    "erf": "erff(x)",
-}
 
 #: Of the first operand a and the second b.
 _BINARIES = {
@@ -94,7 +73,7 @@ def emit_c(program: Program, name: str) -> Emitted:
     Parameters
     ----------
     program
-        As :func:`fastdigit.compiler.unpack.unpack` returns it.
+        As :func:`fastdigit.compiler.backends.fdm.unpack.unpack` returns it.
     name
         Prefix of all names, and of the two files.
 
@@ -546,8 +525,6 @@ class _Emitter:
 
     def _activation(self, activation: Activation) -> str:
         if activation not in self.activations:
-            if activation.name not in _ACTIVATIONS:
-                raise UnsupportedError(f"activation {activation.name} can't be written as C yet")
             number = sum(known.name == activation.name for known in self.activations)
             suffix = f"_{number + 1}" if number else ""
             self.activations[activation] = f"{self.name}_{activation.name}{suffix}"
@@ -555,7 +532,7 @@ class _Emitter:
 
     def _activation_functions(self) -> Iterator[str]:
         for activation, function in self.activations.items():
-            body = _ACTIVATIONS[activation.name].format(a=_number(activation.alpha))
+            body = ACTIVATIONS[activation.name].c.format(a=_number(activation.alpha))
             yield f"static float {function}(float x)"
             yield "{"
             yield f"    return {body};"

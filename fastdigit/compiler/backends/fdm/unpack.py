@@ -15,28 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
+from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
-    Op,
     Pad,
-    Pool,
     Pool2D,
     Reshape,
-    Shape,
     Softmax,
     Transpose,
+    check_values,
+    make_graph,
 )
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.xxhash64 import xxhash64
 from fastdigit.errors import FastDigitError, ModelFormatError
 
 __all__ = ["Program", "Record", "listing", "unpack"]
@@ -270,6 +265,8 @@ class _Reader:
             nodes,
             f"t{self.ops[-1]['output']}",
         )
+        for node in nodes:
+            check_values(node.name, node.op)
         for value, shape in graph.shapes.items():
             if self._shape(int(value[1:])) != shape:
                 raise ModelFormatError(f"tensor {value[1:]} has another shape than {shape}")

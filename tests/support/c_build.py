@@ -116,7 +116,7 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     def compile_one(job: tuple[str, str, tuple[str, ...]]) -> tuple[str, Path]:
         name, source, flags = job
         target = f"{name}-{Path(source).stem}.o"
-        return name, _compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
+        return name, compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -125,7 +125,7 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     return parts
 
 
-def _compiled(
+def compiled(
     name: str,
     toolchain: Toolchain,
     source: Path,
@@ -148,7 +148,7 @@ def _compiled(
 def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
     """A program of one file of the repository, linked with the core and options `link`."""
     core = [path for paths in objects(toolchain).values() for path in paths]
-    return _compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
+    return compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
 
 
 def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:

@@ -319,6 +319,20 @@ def test_extras_are_imported_where_they_are_needed(module: str) -> None:
         )
 
 
+def test_modules_do_not_import_one_another_in_circles() -> None:
+    """What importing them executes; a function may import what imports its module."""
+    waiting = {
+        name: imported(path, at_import(ast.parse(path.read_text(encoding="utf-8")).body))
+        & set(MODULES) - {name}
+        for name, path in MODULES.items()
+    }
+    assert "fastdigit.serve.errors" in waiting["fastdigit.serve.authentication"]
+    while free := {name for name, needed in waiting.items() if not needed & set(waiting)}:
+        waiting = {name: needed for name, needed in waiting.items() if name not in free}
+    circle = {name: sorted(needed & set(waiting)) for name, needed in waiting.items()}
+    assert not circle
+
+
 def test_import_needs_numpy_alone() -> None:
     code = (
         "import sys; before = set(sys.modules); import fastdigit;"

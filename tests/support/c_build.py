@@ -11,7 +11,6 @@ import os
 import runpy
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,11 +20,9 @@ from unittest import mock
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, build
 
 TIMEOUT = 300
-
-_scratch = tempfile.TemporaryDirectory(prefix="fastdigit-c-")
 
 
 @functools.cache
@@ -115,13 +112,11 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     jobs = [(isa.name, f"csrc/isa/isa_{isa.name}.c", isa.flags) for isa in reversed(isas)]
     macros = tuple(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)
     jobs += [("core", source, macros) for source in setup_py()["CORE_SOURCES"]]
-    folder = Path(tempfile.mkdtemp(dir=_scratch.name))
 
     def compile_one(job: tuple[str, str, tuple[str, ...]]) -> tuple[str, Path]:
         name, source, flags = job
-        target = folder / f"{name}-{Path(source).stem}.o"
-        _compile(toolchain, [*flags, "-c", ROOT / source, "-o", target])
-        return name, target
+        target = f"{name}-{Path(source).stem}.o"
+        return name, _compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -130,19 +125,30 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     return parts
 
 
-def _compile(toolchain: Toolchain, words: Sequence[str | Path]) -> None:
+def _compiled(
+    name: str,
+    toolchain: Toolchain,
+    source: Path,
+    options: Sequence[str],
+    link: Sequence[str | Path],
+) -> Path:
+    """What a compiler makes of one file of the repository, and of what it is linked with."""
+    flags = (*setup_py()["CFLAGS"], *toolchain.flags, *options)
     include = ("-I", ROOT / "csrc", "-I", ROOT / "csrc/include")
-    flags = (*setup_py()["CFLAGS"], *toolchain.flags)
-    run_checked([toolchain.compiler, *flags, *include, *words])
+
+    def make(target: Path) -> None:
+        words = (*flags, *include, source, *link, "-o", target)
+        run_checked([toolchain.compiler, *words])
+
+    made_of = [build.compiler_version(toolchain.compiler), *flags, *build.sources(source), *link]
+    return build.once(name, made_of, make)
 
 
 @functools.cache
 def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
     """A program of one file of the repository, linked with the core and options `link`."""
-    target = Path(tempfile.mkdtemp(dir=_scratch.name)) / Path(source).stem
     core = [path for paths in objects(toolchain).values() for path in paths]
-    _compile(toolchain, [ROOT / source, *core, *link, "-o", target])
-    return target
+    return _compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
 
 
 def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:

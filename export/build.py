@@ -4,7 +4,7 @@ Trains the recipe and the networks it starts from and learns from, or goes on wh
 build stopped; converts the result to ONNX, as it is and compacted; compiles it; holds the compiled
 model against ONNX Runtime on all test digits; writes the model card. Models go where the package
 has them, what was exported to the tests, the card to the documents. What is shipped is the network
-of the recipe's own seed: more seeds (``--seeds``) tell how far seeds differ, none of them is chosen.
+of the recipe's own seed: more seeds (``--seeds``) tell how far seeds differ, none is chosen.
 """
 
 from __future__ import annotations

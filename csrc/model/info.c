@@ -7,7 +7,7 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
     const fd_file_op *const last = &f->ops[f->op_count - 1];
     const fd_file_tensor *const in = &f->tensors[f->ops[0].output], *const out = &f->tensors[last->output];
     *info = (fd_model_info){
-        .isa = model->kernels->isa,
+        .isa = model->isa->name,
         .input_rank = in->rank,
         .input_dims = {in->dims[0], in->dims[1], in->dims[2]},
         .input_elements = model->input.elements,

@@ -3,8 +3,8 @@
 #define FD_MODEL_MODEL_H
 
 #include "base/status.h"
+#include "cpu/cpu.h"
 #include "format/file.h"
-#include "kernels/kernels.h"
 #include "ops/input.h"
 #include "ops/planner.h"
 
@@ -17,7 +17,7 @@ struct fd_model {
     fd_file file;
 
     /* The plan. */
-    const fd_kernels *kernels;
+    const fd_isa *isa;
     fd_input input;
     fd_planned *planned;     /* by op index */
     void *memory;            /* of all steps, and of what is derived from weights */

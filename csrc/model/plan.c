@@ -1,6 +1,5 @@
 /* From a validated program to steps: walks the operators, twice, and enforces the limits in between. */
 #include "base/memory.h"
-#include "cpu/cpu.h"
 #include "model/model.h"
 #include "model/place.h"
 #include "ops/ops.h"
@@ -110,11 +109,11 @@ static void finish(fd_model *m, const fd_value *values) {
 
 fd_status fd_plan_model(fd_model *m, fd_error *error) {
     const fd_file *const f = &m->file;
-    fd_status status = fd_cpu_select(&m->kernels, error);
+    fd_status status = fd_isa_select(&m->isa, error);
     if (status) return status;
     fd_value *const values = fd_alloc(f->tensor_count * sizeof *values);
     m->planned = fd_alloc(f->op_count * sizeof *m->planned);
-    fd_plan plan = {.file = f, .kernels = m->kernels, .values = values, .input = &m->input};
+    fd_plan plan = {.file = f, .isa = m->isa, .values = values, .input = &m->input};
     fd_placement placement;
     if (!values || !m->planned)
         status = fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");

@@ -93,9 +93,9 @@ static fd_conv_plan choose(const fd_plan *p, const fd_file_op *op) {
         plan.shape.rows = pooled_extent(out->rows, op, 0, rows);
         plan.shape.cols = pooled_extent(out->cols, op, 1, cols);
     }
-    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, p->kernels->vector_floats);
+    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, p->isa->floats->vector_floats);
     if (plan.algorithm == FD_DIRECT) {
-        plan.abreast = choose_abreast(op, &plan.shape, p->kernels->vector_floats);
+        plan.abreast = choose_abreast(op, &plan.shape, p->isa->floats->vector_floats);
         return plan;
     }
     const fd_winograd_sizes w = fd_algorithm_sizes(plan.algorithm);
@@ -247,7 +247,7 @@ static fd_conv_input plan_input(fd_plan *p, const fd_file_op *op, const fd_conv_
         .in = place,
         .floats = fd_plan_image(p, rows, cols, channels),
         .origin = op->pad[0] * row + op->pad[1] * channels,
-        .kernel = p->kernels->copy,
+        .kernel = p->isa->floats->copy,
     };
     if (plan->repeat == 1) {
         s.rows = 1;
@@ -295,7 +295,7 @@ static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *
         .step = {.run = run_winograd},
         .in = in->first,
         .out = fd_place_of(out),
-        .kernel = four ? p->kernels->winograd_4x4_3x3 : p->kernels->winograd_2x2_2x2,
+        .kernel = four ? p->isa->floats->winograd_4x4_3x3 : p->isa->floats->winograd_2x2_2x2,
         .args =
             {
                 .weights = weights,
@@ -330,7 +330,7 @@ static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_conv_input
         .step = {.run = run_depthwise},
         .in = in->first,
         .out = fd_place_of(out),
-        .kernel = p->kernels->depthwise,
+        .kernel = p->isa->floats->depthwise,
         .args =
             {
                 .weights = fd_file_values(p->file, op->weights),
@@ -406,7 +406,7 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     direct_step s = {.step = {.run = run_direct},
                      .in = in->first,
                      .out = fd_place_of(out),
-                     .kernel = p->kernels->conv2d,
+                     .kernel = p->isa->floats->conv2d,
                      .args = direct_args(p, op, plan, in)};
     fd_conv2d_args *const a = &s.args;
     size_t ring = 0;
@@ -445,7 +445,7 @@ static void plan_grouped(fd_plan *p, const fd_file_op *op, const fd_conv_plan *p
         .out_step = each,
         .weights_step = plan->shape.in_channels * op->kernel[0] * op->kernel[1] * padded,
         .bias_step = padded,
-        .kernel = p->kernels->conv2d,
+        .kernel = p->isa->floats->conv2d,
         .args = direct_args(p, op, plan, in),
     };
     float *const weights = fd_plan_take(p, s.groups, s.weights_step * sizeof *weights);

@@ -81,7 +81,7 @@ static void plan_dynamic(fd_plan *p, dense_step *s) {
     if (weights && sums) fd_prepack_dynamic(a->weights, a->depth, a->channels, weights, sums);
     a->weights = weights;
     a->sums = sums;
-    s->kernel = p->kernels->dense_dynamic;
+    s->kernel = p->isa->bytes->dense_dynamic;
     s->scratch = fd_plan_scratch(p, FD_DYNAMIC_SCRATCH(p->chunk, a->depth));
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "dense_dynamic";
@@ -100,7 +100,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .in = fd_place_of(in),
         .out = fd_place_of(out),
         .column_bytes = in->elements * fd_dtype_size(dtype),
-        .kernel = narrow ? p->kernels->dense_narrow : p->kernels->dense,
+        .kernel = narrow ? p->isa->floats->dense_narrow : p->isa->floats->dense,
         .args =
             {
                 .weights = fd_file_values(p->file, op->weights),

@@ -93,7 +93,7 @@ static void plan_binary(fd_plan *p, const fd_file_op *op) {
         .step = {.run = run_with_value},
         .a = fd_place_of(in),
         .out = fd_place_of(out),
-        .kernel = p->kernels->binary,
+        .kernel = p->isa->floats->binary,
         .args =
             {
                 .a_row = in->row,

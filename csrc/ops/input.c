@@ -39,8 +39,8 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .lo = finite(op->range_lo),
         .hi = finite(op->range_hi),
         .u8_divisor = op->u8_divisor,
-        .find_outside = p->kernels->find_outside,
-        .from_u8 = p->kernels->from_u8,
+        .find_outside = p->isa->floats->find_outside,
+        .from_u8 = p->isa->floats->from_u8,
     };
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "check input");

@@ -55,7 +55,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .line = in->cols * in->channels,
         .in_row = in->row,
         .out_row = out->row,
-        .kernel = p->kernels->layernorm,
+        .kernel = p->isa->floats->layernorm,
         .args =
             {
                 .n = in->channels,

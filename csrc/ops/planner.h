@@ -6,6 +6,7 @@
 #ifndef FD_OPS_PLANNER_H
 #define FD_OPS_PLANNER_H
 
+#include "cpu/cpu.h"
 #include "format/file.h"
 #include "format/panels.h"
 #include "kernels/kernels.h"
@@ -48,7 +49,7 @@ typedef struct fd_planned {
 
 typedef struct fd_plan {
     const fd_file *file;
-    const fd_kernels *kernels;
+    const fd_isa *isa;
     const fd_value *values; /* by tensor index; unused for weights */
     size_t chunk;           /* images in a chunk */
     size_t scratch_at;      /* offset in the arena, of what a step needs while it runs */

@@ -37,7 +37,7 @@ static void run(const fd_step *step, const fd_work *work, const fd_share *share)
 
 static void plan(fd_plan *p, const fd_file_op *op) {
     const fd_value *const in = fd_plan_value(p, op->input), *const out = fd_plan_value(p, op->output);
-    pool2d_step s = {{.run = run}, fd_place_of(in), fd_place_of(out), p->kernels->pool2d, fd_pool_of(op, out)};
+    pool2d_step s = {{.run = run}, fd_place_of(in), fd_place_of(out), p->isa->floats->pool2d, fd_pool_of(op, out)};
     s.args.in_row = in->row;
     s.args.in_ring = in->rows;
     s.args.rows = in->rows;

@@ -73,7 +73,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .in_row = in->row,
         .out_row = out->row,
         .temperature = op->alpha,
-        .kernel = p->kernels->softmax,
+        .kernel = p->isa->floats->softmax,
     };
     fd_plan_step(p, &s.step, sizeof s);
     fd_op_facts *const facts = fd_plan_facts(p);

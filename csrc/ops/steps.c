@@ -22,7 +22,7 @@ static void run_copy(const fd_step *step, const fd_work *work, const fd_share *s
 }
 
 void fd_steps_copy(fd_plan *plan, fd_place in, fd_place out, const fd_copy_args *args) {
-    const copy_step s = {{.run = run_copy}, in, out, plan->kernels->copy, *args};
+    const copy_step s = {{.run = run_copy}, in, out, plan->isa->floats->copy, *args};
     fd_plan_step(plan, &s.step, sizeof s);
 }
 
@@ -54,7 +54,7 @@ static void run_eltwise(const fd_step *step, const fd_work *work, const fd_share
 }
 
 void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args) {
-    const eltwise_step s = {{.run = run_eltwise}, in, out, plan->kernels->eltwise, *args};
+    const eltwise_step s = {{.run = run_eltwise}, in, out, plan->isa->floats->eltwise, *args};
     fd_plan_step(plan, &s.step, sizeof s);
 }
 

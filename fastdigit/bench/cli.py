@@ -20,7 +20,6 @@ from fastdigit import __version__
 from fastdigit.bench import layers, machine, report, scenarios, tables
 from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
-from fastdigit.bench.nchw import write_nchw
 from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
 from fastdigit.bench.results import EIGHT_BIT as EIGHT_BIT_TOLERANCE
 from fastdigit.bench.results import QUICK, SUBJECT, Settings
@@ -33,6 +32,7 @@ from fastdigit.bench.runtimes import (
     require,
     shipped_files,
 )
+from fastdigit.compiler.backends.onnx import write_nchw
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError, UnsupportedError
 from fastdigit.model import DEFAULT_MODEL, SHIPPED_MODELS, load
 

@@ -29,13 +29,12 @@ const fd_isa *fd_isa_at(size_t i) { return i < ISAS ? &isas[i] : NULL; }
 
 int fd_isa_usable(const fd_isa *isa, uint32_t features) { return (isa->features & ~features) == 0; }
 
-fd_status fd_isa_choose(uint32_t features, const char *wanted, const fd_isa **isa, fd_error *error) {
+fd_status fd_isa_choose(uint32_t features, const char *wanted, const char *who, const fd_isa **isa, fd_error *error) {
     char names[96] = "";
     for (size_t i = 0; i < ISAS; i++) {
         const char *const name = isas[i].name;
         const int usable = fd_isa_usable(&isas[i], features), named = wanted && strcmp(wanted, name) == 0;
-        if (named && !usable)
-            return fd_fail(error, FD_ERR_ISA, "FASTDIGIT_ISA is '%s', which this CPU does not have", name);
+        if (named && !usable) return fd_fail(error, FD_ERR_ISA, "%s is '%s', which this CPU does not have", who, name);
         if (named || (!wanted && usable)) {
             *isa = &isas[i];
             return FD_OK;
@@ -43,11 +42,11 @@ fd_status fd_isa_choose(uint32_t features, const char *wanted, const fd_isa **is
         const size_t used = strlen(names);
         snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
     }
-    return fd_fail(error, FD_ERR_ISA, "FASTDIGIT_ISA is '%.40s', which is unknown; this build has: %s", wanted, names);
+    return fd_fail(error, FD_ERR_ISA, "%s is '%.40s', which is unknown; this build has: %s", who, wanted, names);
 }
 
 fd_status fd_isa_select(const fd_isa **isa, fd_error *error) {
-    return fd_isa_choose(fd_cpu_features(), getenv("FASTDIGIT_ISA"), isa, error);
+    return fd_isa_choose(fd_cpu_features(), getenv("FASTDIGIT_ISA"), "FASTDIGIT_ISA", isa, error);
 }
 
 const char *fd_isa_name(size_t i, int *usable) {

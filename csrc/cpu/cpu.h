@@ -21,8 +21,8 @@ const fd_isa *fd_isa_at(size_t i);
 int fd_isa_usable(const fd_isa *isa, uint32_t features);
 
 /* The best ISA for a CPU with these features, or the one that is `wanted` by name: FD_ERR_ISA if it is unknown or not
- * usable. */
-fd_status fd_isa_choose(uint32_t features, const char *wanted, const fd_isa **isa, fd_error *error);
+ * usable, and `who` is what the error says is wrong. */
+fd_status fd_isa_choose(uint32_t features, const char *wanted, const char *who, const fd_isa **isa, fd_error *error);
 
 /* The best ISA for this CPU, or the one that FASTDIGIT_ISA names. */
 fd_status fd_isa_select(const fd_isa **isa, fd_error *error);

@@ -1,4 +1,4 @@
-/* What a core can do at best, for fastdigit-bench to measure layers against. The engine does not call these. */
+/* What a core can do at best, by fd_probe, for benchmarks to hold layers against. No network calls these. */
 
 /* As many chains as leave registers for two constants and a temporary, which hides the latency of a multiply-add. */
 #define FD_PROBE_CHAINS (FD_VREGS - 4)

@@ -21,6 +21,7 @@ from fastdigit.bench.roofline import (
     state,
     working_sets,
 )
+from fastdigit.errors import IsaError
 from fastdigit.threads import usable_cpus
 
 KB, MB = 1 << 10, 1 << 20
@@ -155,9 +156,9 @@ def test_rates_are_work_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample["L2"] == pytest.approx(2 * 8 * KB / 1e6)
     assert sample["L3"] == pytest.approx(2 * 32 * KB / 1e6)
     assert sample[MEMORY] == pytest.approx(2 * 512 * KB / 1e6)
-    multiply_adds, _ = probe._kernels.probe_fma(2)
+    multiply_adds = _core.probe("generic", _core.PROBE_FMA, 2)
     assert sample[FMA] == pytest.approx(2 * multiply_adds / 1e6)
-    multiply_adds, _ = probe._kernels.probe_dot(2)
+    multiply_adds = _core.probe("generic", _core.PROBE_DOT, 2)
     assert sample[INT8] == pytest.approx(2 * multiply_adds / 1e6)
 
 
@@ -192,6 +193,15 @@ def test_measures_this_machine(isa: str) -> None:
     assert names[2:] == [*cache_sizes(before[0])[0], MEMORY]
     for ceiling in roof.ceilings:
         assert 0 < ceiling.lower <= ceiling.median <= ceiling.best
+
+
+def test_what_cannot_be_probed_is_an_error() -> None:
+    with pytest.raises(IsaError, match="isa is 'mmx', which is unknown; this build has"):
+        _core.probe("mmx", _core.PROBE_FMA, 1)
+    with pytest.raises(ValueError, match="kind is 7"):
+        _core.probe("generic", 7, 1)
+    with pytest.raises(ValueError, match="memory is NULL"):
+        _core.probe("generic", _core.PROBE_READ, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin")

@@ -671,8 +671,7 @@ def test_version_is_the_same_everywhere() -> None:
 
 
 def test_the_default_model_is_shipped() -> None:
-    for suffix in (".fdm", ".onnx"):
-        assert (PACKAGE / "models" / f"{fastdigit.config()['model']}{suffix}").is_file()
+    assert (PACKAGE / "models" / f"{fastdigit.config()['model']}.fdm").is_file()
 
 
 # ---- The tests ----

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdigit import Model, _testing
+from fastdigit import Model
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import (
     Binary,
@@ -27,6 +27,7 @@ from fastdigit.compiler.ops import (
     Transpose,
 )
 from fastdigit.errors import ModelFormatError, UnsupportedError
+from tests.support import native
 from tests.support.networks import Net, affine, chain, conv, dense, packed
 
 NONE = 0xFFFFFFFF
@@ -65,7 +66,7 @@ def sealed(data: bytes | bytearray) -> bytes:
     """The same with the right checksum and file size, so that the other checks are reached."""
     out = bytearray(data)
     struct.pack_into("<Q", out, 16, len(out))
-    struct.pack_into("<Q", out, 24, _testing.xxhash64(bytes(out[64:])))
+    struct.pack_into("<Q", out, 24, native.xxhash64(bytes(out[64:])))
     return bytes(out)
 
 

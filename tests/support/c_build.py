@@ -131,16 +131,22 @@ def compiled(
     source: Path,
     options: Sequence[str],
     link: Sequence[str | Path],
+    before: Path | None = None,
 ) -> Path:
-    """What a compiler makes of one file of the repository, and of what it is linked with."""
+    """What a compiler makes of one file of the repository, and of what it is linked with.
+
+    `before` is a header for it to read first.
+    """
     flags = (*setup_py()["CFLAGS"], *toolchain.flags, *options)
     include = ("-I", ROOT / "csrc", "-I", ROOT / "csrc/include")
+    include += ("-include", before) if before else ()
+    files = {*build.sources(source), *(build.sources(before) if before else ())}
 
     def make(target: Path) -> None:
         words = (*flags, *include, source, *link, "-o", target)
         run_checked([toolchain.compiler, *words])
 
-    made_of = [build.compiler_version(toolchain.compiler), *flags, *build.sources(source), *link]
+    made_of = [build.compiler_version(toolchain.compiler), *flags, *sorted(files), *link]
     return build.once(name, made_of, make)
 
 

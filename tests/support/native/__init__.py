@@ -5,19 +5,17 @@ ctypes; arguments are what the headers say (:mod:`declarations`).
 
 Every ISA's kernels can be called on every machine. Those that this CPU lacks are compiled from the
 ISA's own file, with its own tile sizes and its own width, but in the generic vocabulary. So all
-loops are tested everywhere; what a machine can't test is the ISA's vocabulary, a page of intrinsics.
+loops are tested everywhere; what a machine can't test is an ISA's vocabulary, a page of intrinsics.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,9 @@ from tests.support.native import declarations
 
 __all__ = [
     "ALGORITHMS",
+    "BYTE_ISAS",
     "FEATURES",
+    "FLOAT_ISAS",
     "ISAS",
     "USABLE",
     "Kernels",
@@ -45,13 +45,20 @@ __all__ = [
 HERE = Path(__file__).parent
 CSRC = ROOT / "csrc"
 
+#: Names, whose kernels on floats and whose on bytes: isas.def.
+ROWS: list[tuple[str, str, str]] = re.findall(
+    r"^FD_ISA_ROW\((\w+), (\w+), (\w+),",
+    (CSRC / "isa/isas.def").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+#: All ISAs, best first, whatever the machine; those with kernels of their own on floats, on bytes.
+ISAS = tuple(name for name, _, _ in ROWS)
+FLOAT_ISAS = tuple(name for name, floats, _ in ROWS if floats == name)
+BYTE_ISAS = tuple(name for name, _, bytes_ in ROWS if bytes_ == name)
+
 #: ISAs that tests are to take this CPU to lack: so are other machines' tests run on this one.
 WITHOUT = os.environ.get("FASTDIGIT_TEST_WITHOUT", "").replace(",", " ").split()
 
-#: All ISAs, whatever the machine, and those that run on it.
-ISAS: tuple[str, ...] = tuple(
-    row["name"] for row in json.loads((CSRC / "build.json").read_text(encoding="utf-8"))["isas"]
-)
 #: The bits of FD_CPU_*.
 FEATURES: dict[str, int] = {
     name: 1 << int(bit)
@@ -59,42 +66,25 @@ FEATURES: dict[str, int] = {
         r"FD_CPU_(\w+) = 1 << (\d+)", (CSRC / "cpu/features.h").read_text(encoding="utf-8")
     )
 }
+#: ISAs that run here.
 USABLE = tuple(name for name, usable in _core.isas() if usable and name not in WITHOUT)
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What the vocabulary of an ISA defines: sizes that its loops follow, and whose kernels on floats it has."""
-
-    owners: tuple[str, ...]
-    floats: int
-    registers: int
-    dot_min: int
-
-    @property
-    def generic(self) -> tuple[str, ...]:
-        """Options for the compiler to say the same in the generic vocabulary."""
-        return (
-            *(f"-DFD_VL={self.floats}", f"-DFD_VREGS={self.registers}"),
-            f"-DFD_DOT_MIN=({self.dot_min})",
-            # All vocabularies have one include guard: those that the ISA's file names come too late.
-            *("-include", str(HERE / "dot_plain.h")),
-            # Vectors that the CPU lacks are many small ones; unrolled, they take minutes to compile.
-            *("-O1", "-DFD_UNROLL=", "-Wno-psabi"),
-        )
-
-
-def vocabulary(isa: str) -> Vocabulary:
-    """That of an ISA, from its headers."""
-    text = (CSRC / f"isa/isa_{isa}.c").read_text(encoding="utf-8")
-    owner = re.findall(r"^#define FD_FLOATS (\w+)$", text, re.MULTILINE)[0]
-    for name in (f"dot_{isa}", f"simd_{owner}"):
-        text += (CSRC / f"simd/{name}.h").read_text(encoding="utf-8")
+def generic_options(isa: str) -> tuple[str, ...]:
+    """Options for the compiler to say what an ISA's vocabulary says in the generic one."""
+    _, floats, bytes_ = next(row for row in ROWS if row[0] == isa)
+    text = (CSRC / f"simd/simd_{floats}.h").read_text(encoding="utf-8")
+    text += (CSRC / f"simd/dot_{bytes_}.h").read_text(encoding="utf-8")
 
     def constant(name: str) -> int:
-        return int(re.findall(rf"^#define {name} \(?(-?\d+)\)?$", text, re.MULTILINE)[0])
+        return int(re.findall(rf"^ *#define {name} \(?(-?\d+)\)?$", text, re.MULTILINE)[0])
 
-    return Vocabulary((isa, owner), *map(constant, ("FD_VL", "FD_VREGS", "FD_DOT_MIN")))
+    sizes = {name: constant(name) for name in ("FD_VL", "FD_VREGS", "FD_DOT_MIN")}
+    return (
+        *(f"-D{name}=({value})" for name, value in sizes.items()),
+        # Vectors that the CPU lacks are many small ones: unrolled, they take minutes to compile.
+        *("-O1", "-DFD_UNROLL=", "-Wno-psabi"),
+    )
 
 
 def _layout() -> Path:
@@ -130,20 +120,28 @@ def _native() -> ctypes.CDLL:
 
 @functools.cache
 def _generic() -> ctypes.CDLL:
-    """The core with the ISAs that can't run here, and those that they build on, by the generic vocabulary."""
-    isas = {isa for isa in ISAS if isa not in USABLE}
-    isas |= {owner for isa in isas for owner in vocabulary(isa).owners} - {"generic"}
+    """The core with the ISAs that can't run here, in the generic vocabulary."""
+    isas = {owner for row in ROWS if row[0] not in USABLE for owner in row} - {"generic"}
     native = c_build.objects(c_build.NATIVE)
     objects = [path for path in native["core"] if path.name != "core-cpu.o"]
     objects += native["generic"]
 
-    def add(name: str, source: str, options: Sequence[str]) -> None:
-        path = CSRC / source
-        objects.append(c_build.compiled(name, c_build.NATIVE, path, ("-c", *options), []))
-
-    add("cpu.o", "cpu/cpu.c", [f"-DFD_HAVE_{isa.upper()}" for isa in sorted(isas)])
+    macros = [f"-DFD_HAVE_{isa.upper()}" for isa in sorted(isas)]
+    objects.append(
+        c_build.compiled("cpu.o", c_build.NATIVE, CSRC / "cpu/cpu.c", ("-c", *macros), [])
+    )
     for isa in sorted(isas):
-        add(f"generic-{isa}.o", f"isa/isa_{isa}.c", vocabulary(isa).generic)
+        # All vocabularies have the same include guards: those that the file names come too late.
+        objects.append(
+            c_build.compiled(
+                f"{isa}.o",
+                c_build.NATIVE,
+                CSRC / f"isa/isa_{isa}.c",
+                ("-c", *generic_options(isa)),
+                [],
+                before=HERE / "dot_plain.h",
+            )
+        )
     return _library(objects)
 
 
@@ -216,7 +214,7 @@ def prepack_dynamic(
 
 
 def choose_isa(features: Iterable[str], wanted: str | None = None) -> str:
-    """The ISA for a CPU with features, names of FD_CPU_*; a ValueError with the engine's words if it has none."""
+    """The ISA for a CPU with features, named as FD_CPU_*; ValueError, as the engine words it."""
     error = declarations.struct("fd_error")()
     mask = sum(FEATURES[name] for name in features)
     name = _native().native_choose(

@@ -3,8 +3,8 @@
 
 #include "base/xxhash64.h"
 #include "cpu/cpu.h"
-#include "model/algorithm.h"
-#include "model/prepack.h"
+#include "ops/algorithm.h"
+#include "ops/prepack.h"
 
 #define SHOWN __attribute__((visibility("default")))
 

@@ -44,7 +44,7 @@ class Declaration:
     pointers: int = 0
     counts: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def type(self) -> Any:
         """Its ctypes type; pointers are addresses."""
         if self.pointers:
@@ -110,6 +110,7 @@ def _headers() -> str:
     return re.sub(r"/\*.*?\*/", " ", "\n".join(texts), flags=re.DOTALL)
 
 
+@functools.cache
 def scalar(name: str) -> Any:
     """A number, or an enum; None for a struct."""
     is_enum = re.search(rf"\btypedef enum {name}\b", _headers())

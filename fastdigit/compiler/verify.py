@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends import Imported, SavedModel
-from fastdigit.errors import InputError, MissingExtraError, VerificationError
+from fastdigit.errors import InputError, MissingExtraError, VerificationError, pip_install
 
 __all__ = [
     "TOLERANCES",
@@ -128,7 +128,7 @@ def _onnx_runner(data: bytes, output: str | None = None) -> tuple[str, Runner]:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError(
-            "verifying a model needs ONNX Runtime: pip install fastdigit[export]"
+            f"verifying a model needs ONNX Runtime: {pip_install('compile')}"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -111,4 +111,4 @@ def test_missing_matplotlib_names_the_extra(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (tmp_path / "figures.json").write_text(json.dumps(of_layers()))
     assert main([str(tmp_path / "figures.json"), str(tmp_path / "picture.svg")]) == 2
-    assert "pip install 'fastdigit[bench-peers]'" in capsys.readouterr().err
+    assert 'pip install "fastdigit[bench-peers]"' in capsys.readouterr().err

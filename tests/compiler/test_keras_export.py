@@ -333,7 +333,7 @@ def test_without_the_converter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastdigit\[export\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[export\]"'):
         fastdigit.compile(tmp_path, None)
 
 

@@ -95,4 +95,4 @@ def test_a_missing_extra_is_named(
         importlib.util, "find_spec", lambda name, *_: None if name == "uvicorn" else real(name)
     )
     assert main(["serve"]) == 2
-    assert "pip install 'fastdigit[serve]'" in capsys.readouterr().err
+    assert 'pip install "fastdigit[serve]"' in capsys.readouterr().err

@@ -21,7 +21,7 @@ from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 from tests.support import networks
 
-pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+pytest.importorskip("matplotlib", reason="the extra export is not installed")
 
 SEED_FDM = Path(fastdigit.__file__).parent / "models" / "seed.fdm"
 

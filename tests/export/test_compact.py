@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 for module in ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx"):
-    pytest.importorskip(module, reason="needs fastdigit[export]")
+    pytest.importorskip(module, reason="the extra export is not installed")
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 LEFT = (16, 32, 40, 256)

@@ -91,8 +91,8 @@ def test_files_that_are_missing(
 
 @pytest.fixture(scope="module")
 def keras_module() -> Any:
-    pytest.importorskip("tensorflow", reason="needs fastdigit[export]")
-    return pytest.importorskip("keras", reason="needs fastdigit[export]")
+    pytest.importorskip("tensorflow", reason="the extra export is not installed")
+    return pytest.importorskip("keras", reason="the extra export is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +333,7 @@ class TestTraining:
 
 
 def test_predictions_have_titles(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    pytest.importorskip("matplotlib", reason="the extra export is not installed")
     images, labels = load_mnist_test()
     probabilities = np.eye(10, dtype=np.float32)[(labels[:50] + 1) % 10]
     figures.draw_predictions(images, labels, probabilities, tmp_path / "predictions.svg")
@@ -344,7 +344,7 @@ def test_predictions_have_titles(tmp_path: Path) -> None:
 
 
 def test_curves_repeat(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    pytest.importorskip("matplotlib", reason="the extra export is not installed")
     history = [
         {"loss": 1 / n, "accuracy": 1 - 0.1 / n, "val_loss": 2 / n, "val_accuracy": 1 - 0.2 / n}
         for n in (1, 2, 3)
@@ -357,7 +357,7 @@ def test_curves_repeat(tmp_path: Path) -> None:
 
 
 def test_curves_without_validation(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    pytest.importorskip("matplotlib", reason="the extra export is not installed")
     figures.draw_curves([{"loss": 0.5, "accuracy": 0.9}] * 2, tmp_path / "all.svg")
     texts = "".join(ElementTree.parse(tmp_path / "all.svg").getroot().itertext())
     assert "training" in texts and "validation" not in texts
@@ -369,7 +369,7 @@ def test_curves_without_validation(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def onnx_modules(keras_module: Any) -> None:
     for module in ("onnx", "onnxruntime", "tf2onnx"):
-        pytest.importorskip(module, reason="needs fastdigit[export]")
+        pytest.importorskip(module, reason="the extra export is not installed")
 
 
 @pytest.fixture(scope="module")

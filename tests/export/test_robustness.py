@@ -14,8 +14,8 @@ from export import robustness
 from export.robustness import PERTURBATIONS, draw, evaluate, load_optdigits, load_pieces, table
 from fastdigit.datasets import load_mnist_test
 
-pytest.importorskip("scipy", reason="needs fastdigit[export]")
-pytest.importorskip("sklearn", reason="needs fastdigit[export]")
+pytest.importorskip("scipy", reason="the extra export is not installed")
+pytest.importorskip("sklearn", reason="the extra export is not installed")
 
 BY_NAME = {perturbation.name: perturbation for perturbation in PERTURBATIONS}
 SEED_FDM = Path(fastdigit.__file__).parent / "models" / "seed.fdm"
@@ -210,7 +210,7 @@ def test_evaluation_is_what_the_model_says(monkeypatch: pytest.MonkeyPatch) -> N
 def test_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    pytest.importorskip("matplotlib", reason="the extra export is not installed")
     images, labels = load_mnist_test()
     monkeypatch.setattr(robustness, "load_mnist_test", lambda: (images[:100], labels[:100]))
     monkeypatch.setattr(robustness, "NOISE", 50)

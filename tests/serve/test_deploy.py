@@ -30,7 +30,7 @@ def tool(name: str) -> str:
     """A program of an installed distribution, or skip."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed: pip install 'fastdigit[test]'")
+        pytest.skip(f"{name} is not installed")
     return found
 
 

@@ -33,7 +33,7 @@ from fastdigit.compiler.ops import (
     Transpose,
     infer,
 )
-from fastdigit.errors import MissingExtraError, UnsupportedError
+from fastdigit.errors import MissingExtraError, UnsupportedError, pip_install
 
 __all__ = ["to_onnx", "write_nchw"]
 
@@ -92,9 +92,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError(
-            "writing ONNX needs onnx: pip install 'fastdigit[bench]'"
-        ) from error
+        raise MissingExtraError(f"writing ONNX needs onnx: {pip_install('compile')}") from error
     return onnx
 
 

@@ -30,7 +30,7 @@ from fastdigit.compiler.ops import (
     Softmax,
     Transpose,
 )
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["SUPPORTED_LAYERS", "import_keras", "load_keras"]
 
@@ -79,7 +79,7 @@ def _import_keras() -> Any:
         import keras
     except ImportError as error:
         raise MissingExtraError(
-            "reading a Keras model needs Keras: pip install fastdigit[export]"
+            f"reading a Keras model needs Keras: {pip_install('export')}"
         ) from error
     return keras
 

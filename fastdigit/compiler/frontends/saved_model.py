@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.onnx import import_onnx
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["SavedModel", "import_saved_model", "load_saved_model"]
 
@@ -67,7 +67,7 @@ def load_saved_model(path: Path) -> SavedModel:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "reading a SavedModel needs TensorFlow and tf2onnx: pip install 'fastdigit[export]'"
+            f"reading a SavedModel needs TensorFlow and tf2onnx: {pip_install('export')}"
         ) from error
     try:
         loaded = tf.saved_model.load(str(path))

@@ -29,7 +29,7 @@ from fastdigit.compiler.frontends.onnx import (  # noqa: F401
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
@@ -83,7 +83,7 @@ def _import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise MissingExtraError(
-            "reading an ONNX model needs onnx: pip install fastdigit[export]"
+            f"reading an ONNX model needs onnx: {pip_install('compile')}"
         ) from error
     return onnx
 

@@ -20,7 +20,7 @@ from fastdigit.bench.results import Results
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
 from fastdigit.bench.scenarios import Images
 from fastdigit.errors import MissingExtraError
-from tests.support import ROOT, bench_fakes, networks
+from tests.support import ROOT, bench_fakes, need, networks
 from tests.support.bench_results import MACHINE, slow_and_noisy
 
 DOCUMENT = ROOT / "docs" / "benchmarking.md"
@@ -223,7 +223,7 @@ def test_8_bits_without_a_compiler_is_an_error(
 def test_onnx_readers_also_get_a_plain_form(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnx")
+    need("onnx")
     model = tmp_path / "net.fdm"
     model.write_bytes(networks.packed(networks.seed_network()))
     onnx = tmp_path / "net.onnx"

@@ -27,10 +27,10 @@ from fastdigit.compiler.ops import (
     Softmax,
 )
 from fastdigit.errors import UnsupportedError
-from tests.support import networks, reference
+from tests.support import need, networks, reference
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+onnx = need("onnx")
+ort = need("onnxruntime")
 
 NETWORKS = {"seed": networks.seed_network(), **networks.small_networks()}
 
@@ -158,8 +158,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", zoo.NETWORKS)
 def test_zoo(name: str, tmp_path: Path) -> None:
     """Each network of the benchmark: held against what tf2onnx made of it, in ONNX Runtime."""
-    for package in ("keras", "tensorflow", "tf2onnx"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
+    need("keras", "tensorflow", "tf2onnx")
     files = zoo.build(name, tmp_path)
     write_nchw(files["fdm"], tmp_path / "nchw.onnx")
     made = onnx.load(tmp_path / "nchw.onnx")

@@ -14,10 +14,11 @@ from fastdigit.bench import report
 from fastdigit.bench.layers import Layer, Profile
 from fastdigit.bench.measure import Spread
 from fastdigit.bench.plot import main
+from tests.support import need
 from tests.support.bench_fakes import FakeProbe
 from tests.support.bench_results import MACHINE, slow_and_noisy
 
-pytest.importorskip("matplotlib")
+need("matplotlib")
 
 
 def of_runtimes() -> dict[str, Any]:

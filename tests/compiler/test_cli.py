@@ -13,11 +13,12 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 
 ONNX = Path(fastdigit.__file__).parent / "models" / "seed.onnx"
 FDM = ONNX.with_suffix(".fdm")
 
-pytest.importorskip("onnxruntime")
+need("onnxruntime")
 
 
 @pytest.fixture(scope="module")

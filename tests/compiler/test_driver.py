@@ -17,11 +17,11 @@ from fastdigit.errors import (
     UnsupportedError,
     VerificationError,
 )
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnx = need("onnx")
+need("onnxruntime")
 
 
 BLANK = np.zeros((2, 8, 6), np.uint8)

@@ -15,14 +15,15 @@ import fastdigit
 from fastdigit import cli
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from tests.support import need
 from tests.support.compiler_cases import run_onnx
 from tests.support.keras_models import functional, sequential, squeeze_excite
 
 pytestmark = pytest.mark.slow
 
-keras = pytest.importorskip("keras")
-onnx = pytest.importorskip("onnx")
-tf = pytest.importorskip("tensorflow")
+keras = need("keras")
+onnx = need("onnx")
+tf = need("tensorflow")
 L = keras.layers
 
 

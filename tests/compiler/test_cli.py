@@ -13,10 +13,10 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.datasets import load_mnist_test
-from tests.support import need
+from tests.support import EXPORTED, need
 
-ONNX = Path(fastdigit.__file__).parent / "models" / "seed.onnx"
-FDM = ONNX.with_suffix(".fdm")
+ONNX = EXPORTED / "seed.onnx"
+FDM = Path(fastdigit.model.shipped_file("seed"))
 
 need("onnxruntime")
 

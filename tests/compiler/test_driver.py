@@ -258,7 +258,7 @@ def test_a_missing_package_is_named(path, monkeypatch, package):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[export\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[compile\]"'):
         compile_model(path, None, engine=engine)
 
 

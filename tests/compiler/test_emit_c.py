@@ -20,7 +20,7 @@ from fastdigit.compiler.ops import Conv2D, Eltwise, LayerNorm, Pad, Reshape, Sof
 from fastdigit.compiler.passes import optimize
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
-from tests.support import need
+from tests.support import EXPORTED, need
 from tests.support.networks import affine, chain, conv, dense, packed, small_networks
 
 MODELS = Path(fastdigit.__file__).parent / "models"
@@ -230,7 +230,7 @@ def test_dynamic_quantisation_is_refused() -> None:
 
 def test_the_command_writes_both_files(tmp_path: Path) -> None:
     need("onnxruntime")
-    source = MODELS / "seed.onnx"
+    source = EXPORTED / "seed.onnx"
     assert cli.main(["compile", str(source), "--emit", "c", "-o", str(tmp_path / "net.c")]) == 0
     text = (tmp_path / "net.c").read_text()
     assert "net_op1_weights[3][3][1][32]" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastdigit import _core
-from tests.support import c_networks
+from tests.support import c_networks, digests
 from tests.support.c_build import AARCH64, CLANG, MACHINE, NATIVE, Toolchain, driver, qemu, run
 
 pytestmark = pytest.mark.slow
@@ -63,3 +63,23 @@ def test_x86_64_without_avx(tmp_path: Path) -> None:
         assert done.returncode == 1, done.stderr
         message = f"FD_ERR_ISA: FASTDIGIT_ISA is '{isa}', which this CPU does not have"
         assert message in done.stderr
+
+
+def same_bits(command: list[str | Path], folder: Path, isa: str) -> bool:
+    """Whether the random networks' results have the bits that tests/engine/digests.json records."""
+    found = digests.computed_by_driver(command, folder, isa)
+    recorded = digests.recorded()[isa]
+    return found == {name: recorded[name] for name in found}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_clang_makes_the_same_bits(isa: str, tmp_path: Path) -> None:
+    CLANG.require()
+    assert same_bits([driver("run_model", CLANG)], tmp_path, isa)
+
+
+@pytest.mark.skipif(MACHINE == "aarch64", reason="on an AArch64 CPU test_digests does this")
+@pytest.mark.parametrize("isa", ["neon", "generic"])
+def test_aarch64_makes_the_same_bits(isa: str, tmp_path: Path) -> None:
+    """What generic computes is the same on every machine."""
+    assert same_bits(emulated("aarch64", AARCH64), tmp_path, isa)

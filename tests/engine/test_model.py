@@ -19,7 +19,7 @@ from fastdigit import Model
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, ModelFormatError, UnsupportedError
-from tests.support import reference
+from tests.support import EXPORTED, reference
 from tests.support.networks import chain, conv, dense, packed, small_networks
 
 MODELS = Path(fastdigit.__file__).parent / "models"
@@ -66,7 +66,7 @@ def test_parity_with_onnx_runtime(file: str, digits: np.ndarray) -> None:
     """The first promise: 1e-5 on probabilities, and every label."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(MODELS / file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(EXPORTED / file, providers=["CPUExecutionProvider"])
     x = (digits.astype(np.float32) / np.float32(255))[..., None]
     want = np.concatenate([session.run(None, {"input": part})[0] for part in np.split(x, 20)])
     got = fastdigit.load(file.partition(".")[0].removesuffix("-compact")).predict_proba(digits)

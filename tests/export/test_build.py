@@ -107,7 +107,8 @@ def test_command(
         if RECIPES[name].teachers:
             changes = {**short, "teachers": ("sharp-2", "deep-1"), "learning_rate": 1e-3}
         monkeypatch.setitem(RECIPES, name, dataclasses.replace(RECIPES[name], **changes))
-    options = ["--runs", str(tmp_path), "--models", str(tmp_path), "--docs", str(tmp_path)]
+    places = ("--runs", "--models", "--exported", "--docs")
+    options = [word for place in places for word in (place, str(tmp_path))]
     assert build.main(["digits", "--seeds", "2", *options]) == 0
 
     printed = capsys.readouterr().out

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-__all__ = ["ROOT", "need"]
+__all__ = ["EXPORTED", "ROOT", "need"]
 
 #: The root of the repository.
 ROOT = Path(__file__).resolve().parents[2]
+
+#: The shipped models as tf2onnx exported them, `digits` also compacted: what they were compiled
+#: from is what they are held against.
+EXPORTED = Path(__file__).with_name("exported")
 
 #: Packages that do not install on these and later Pythons yet.
 NOT_YET = {"kserve": (3, 14)}

@@ -336,7 +336,7 @@ def computed_by_driver(command: Sequence[str | Path], folder: Path, isa: str) ->
             x.tofile(stem.with_suffix(".in"))
             stems.append(stem)
     environment = {**os.environ, "FASTDIGIT_ISA": isa}
-    subprocess.run([*command, "1", *stems], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "1", *stems], env=environment, check=True, capture_output=True)
     found = {}
     for stem in stems:
         values = np.fromfile(stem.with_suffix(".out"), np.float32)

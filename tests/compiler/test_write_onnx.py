@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ import pytest
 import fastdigit
 from benchmarks import zoo
 from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.backends.onnx import to_onnx, write_nchw
-from fastdigit.compiler.ir import Activation, Affine
+from fastdigit.compiler.backends.onnx import to_onnx, write
+from fastdigit.compiler.frontends import import_model
+from fastdigit.compiler.ir import Activation, Affine, Op
 from fastdigit.compiler.ops import (
     BINARIES,
     Binary,
     Concat,
+    Conv2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -26,8 +30,9 @@ from fastdigit.compiler.ops import (
     Reshape,
     Softmax,
 )
+from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
-from tests.support import need, networks, reference
+from tests.support import EXPORTED, need, networks, reference
 
 onnx = need("onnx")
 ort = need("onnxruntime")
@@ -120,14 +125,69 @@ def test_scales_of_one_and_shifts_of_zero_are_left_out() -> None:
     assert [node.op_type for node in to_onnx(networks.chain((4,), ops)).graph.node] == ["Relu"]
 
 
-def test_files_are_the_same_every_time(tmp_path: Path) -> None:
-    model = tmp_path / "model.fdm"
-    model.write_bytes(networks.packed(NETWORKS["lenet"]))
-    for name in ("a.onnx", "b.onnx"):
-        write_nchw(model, tmp_path / name)
-    first = (tmp_path / "a.onnx").read_bytes()
-    assert first == (tmp_path / "b.onnx").read_bytes()
+def test_files_are_the_same_every_time() -> None:
+    model = networks.packed(NETWORKS["lenet"])
+    first = write(model)
+    assert first == write(model)
     onnx.load_from_string(first)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_last(name: str) -> None:
+    """Images as Keras has them; the same results."""
+    model = networks.packed(NETWORKS[name])
+    graph = unpack(model).graph
+    images = np.random.default_rng(0).random((3, *graph.shapes[graph.input]), np.float32)
+    session = ort.InferenceSession(
+        write(model, channels_last=True), providers=["CPUExecutionProvider"]
+    )
+    shapes = [given.shape for given in (*session.get_inputs(), *session.get_outputs())]
+    assert shapes == [["N", *graph.shapes[value]] for value in (graph.input, graph.output)]
+    (got,) = session.run(None, {"input": images})
+    np.testing.assert_array_equal(got, run(write(model), images))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", fastdigit.model.SHIPPED_MODELS)
+def test_shipped_models_keep_every_bit(name: str, channels_last: bool) -> None:
+    """Compiled again, what is written gives the same tensors, program and weights."""
+    program = unpack(Path(fastdigit.model.shipped_file(name)).read_bytes())
+    *layers, last = program.graph.nodes
+    # The compiler would divide the weights of the layer before by another temperature than 1.
+    nodes = (*layers, replace(last, op=Softmax()))
+    graph = replace(program.graph, nodes=nodes)
+    model = pack(graph, program.meta)
+    written = onnx.load_from_string(write(model, channels_last=channels_last))
+    assert written.graph.name == name
+    assert pack(optimize(import_model(written).graph), program.meta) == model
+
+
+@pytest.mark.parametrize(("name", "exported"), [("seed", "seed"), ("digits", "digits-compact")])
+def test_shipped_models_have_the_weights_of_their_exports(name: str, exported: str) -> None:
+    """Bit for bit, in convolutions and dense layers: what tf2onnx wrote needs not be shipped."""
+    theirs = {
+        onnx.numpy_helper.to_array(tensor).tobytes()
+        for tensor in onnx.load(EXPORTED / f"{exported}.onnx").graph.initializer
+    }
+    layers = [
+        node.op
+        for node in unpack(Path(fastdigit.model.shipped_file(name)).read_bytes()).graph.nodes
+        if isinstance(node.op, Conv2D | Dense)
+    ]
+    for op in layers:
+        weights = op.weights.transpose(3, 2, 0, 1) if isinstance(op, Conv2D) else op.weights
+        assert weights.tobytes() in theirs
+    assert len(layers) == 5
+
+
+def test_an_operator_that_cannot_be_written_is_named() -> None:
+    @dataclass(frozen=True)
+    class Unheard(Op):
+        def infer(self, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+            return shapes[0]
+
+    with pytest.raises(UnsupportedError, match="op0: a Unheard can't be written as ONNX yet"):
+        to_onnx(networks.chain((4,), [Unheard()]))
 
 
 def test_values_that_no_file_has_are_refused() -> None:
@@ -160,8 +220,7 @@ def test_zoo(name: str, tmp_path: Path) -> None:
     """Each network of the benchmark: held against what tf2onnx made of it, in ONNX Runtime."""
     need("keras", "tensorflow", "tf2onnx")
     files = zoo.build(name, tmp_path)
-    write_nchw(files["fdm"], tmp_path / "nchw.onnx")
-    made = onnx.load(tmp_path / "nchw.onnx")
+    made = onnx.load_from_string(write(Path(files["fdm"]).read_bytes()))
     onnx.checker.check_model(made, full_check=True)
     session = ort.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()

@@ -6,21 +6,12 @@ then not even imported, for it imports what only `make test-all` installs.
 
 from __future__ import annotations
 
-import ast
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.support import build
-
-
-def wholly_slow(file: Path) -> bool:
-    """Whether a file's `pytestmark` has ``slow``."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
-            return "pytest.mark.slow" in ast.unparse(node.value)
-    return False
+from tests.support import build, wholly_slow
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

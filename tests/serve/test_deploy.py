@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import fastdigit
-from tests.support import ROOT, need
+from tests.support import ROOT, missing, need
 
 PORT, USER = 8080, 65532
 READY, LIVE = "/v2/health/ready", "/v2/health/live"
@@ -30,7 +30,7 @@ def tool(name: str) -> str:
     """A program of an installed distribution, or skip."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed")
+        missing(name)
     return found
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-__all__ = ["EXPORTED", "ROOT", "need"]
+__all__ = ["EXPORTED", "ROOT", "missing", "need", "wholly_slow"]
 
 #: The root of the repository.
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +36,22 @@ def need(*modules: str) -> Any:
         except ImportError as error:
             if error.name and error.name.split(".")[0] != name.split(".")[0]:
                 raise  # it is installed, and broken
-            there = NOT_YET.get(name, sys.version_info) >= sys.version_info
-            if os.environ.get("FASTDIGIT_TEST_COMPLETE") and there:
-                pytest.fail(f"{name} is not installed, and this test is not marked slow")
-            pytest.skip(f"{name} is not installed", allow_module_level=True)
+            if sys.version_info >= NOT_YET.get(name, (4,)):
+                pytest.skip(f"{name} does not install on this Python", allow_module_level=True)
+            missing(name)
     return sys.modules[modules[0]]
+
+
+def missing(package: str) -> NoReturn:
+    """Skip the test, or file, for want of a package; or fail it where nothing may be missing."""
+    if os.environ.get("FASTDIGIT_TEST_COMPLETE"):
+        pytest.fail(f"{package} is not installed; do only tests marked slow have it?")
+    pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+def wholly_slow(file: Path) -> bool:
+    """Whether a file's `pytestmark` has ``slow``."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            return "pytest.mark.slow" in ast.unparse(node.value)
+    return False

@@ -83,6 +83,7 @@ def examples(walk: Walk) -> set[str]:
 def test_the_common_changes_are_there() -> None:
     assert list(walks()) == [
         "Adding an ISA",
+        "Adding a front end",
         "Adding a figure to the benchmark's report",
         "Mending the server's protocol",
     ]

@@ -55,7 +55,7 @@ static void walk(fd_plan *p, fd_planned *planned, size_t zeros) {
         p->tail = &p->planned->steps;
         *p->planned = (fd_planned){
             .parts = 1,
-            .facts = {.kernel = "", .algorithm = "", .arithmetic = "float", .precision = ""},
+            .facts = {.kernel = "", .arithmetic = "float", .precision = ""},
         };
         fd_steps_zero_margins(p, fd_plan_value(p, op->output));
         fd_operator_of(op->opcode)->plan(p, op);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,26 @@ def test_names_in_backticks_are_those_of_the_code(document: str) -> None:
     code = [file.read_bytes() for file in repository_files() if file.suffix != ".md"]
     words = set(re.findall(rb"\w+", b" ".join(code)))
     assert not {name for name in names if name.encode() not in words}
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    """It is what its script draws; what its boxes name is there, and no room is missing."""
+    script = ROOT / "docs/images/architecture.py"
+    drawing = runpy.run_path(str(script))
+    picture = drawing["draw"]()
+    assert script.with_suffix(".svg").read_text("utf-8") == picture.svg(drawing["TITLE"]), (
+        f"run python {script.relative_to(ROOT)}"
+    )
+    assert len(picture.paths) > 30
+    assert not [path for path in picture.paths if not (ROOT / path).exists()]
+    files = [file.relative_to(ROOT) for file in repository_files()]
+    rooms = {
+        "/".join(file.parts[: depth + 1])
+        for file in files
+        for top, depth in (("csrc", 1), ("fastdigit", 1), ("fastdigit/compiler", 2))
+        if file.as_posix().startswith(f"{top}/") and len(file.parts) > depth + 1
+    }
+    inside = {"fastdigit/compiler", "fastdigit/data", "fastdigit/models"}  # one side, and no code
+    named = {*picture.paths, *(path.rpartition("/")[0] for path in picture.paths)}
+    assert {"csrc/kernels", "fastdigit/serve", "fastdigit/compiler/passes"} <= rooms
+    assert rooms - inside - {"csrc/cmake"} <= named

@@ -11,6 +11,7 @@ from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.errors import pip_install
 
 __all__ = ["add_arguments", "run"]
 
@@ -80,7 +81,7 @@ def _sources() -> str:
     for known in FRONT_ENDS:
         lines += [
             f"  {known.title}: {known.summary}",
-            f"    held against {known.verified_by}; needs: pip install 'fastdigit[{known.extra}]'",
+            f"    held against {known.verified_by}; needs: {pip_install(known.extra)}",
         ]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from fastdigit import cli
 from fastdigit.compiler.frontends import FRONT_ENDS, FrontEnd, front_end_of, open_source
 from fastdigit.compiler.frontends.keras import SUPPORTED_LAYERS
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import UnsupportedError, pip_install
 from tests.support import ROOT
 
 
@@ -48,7 +48,7 @@ def test_help_has_every_front_end(capsys: pytest.CaptureFixture[str]) -> None:
         assert (
             f"{front_end.title}: {front_end.summary} held against {front_end.verified_by}" in text
         )
-        assert f"'fastdigit[{front_end.extra}]'" in text
+        assert pip_install(front_end.extra) in text
 
 
 def test_errors_have_every_front_end(tmp_path: Path) -> None:

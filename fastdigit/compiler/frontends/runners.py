@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.errors import MissingExtraError
+from fastdigit.errors import MissingExtraError, pip_install
 
 __all__ = ["Runner", "batched", "onnx_runtime"]
 
@@ -44,7 +44,7 @@ def onnx_runtime(data: bytes, output: str | None = None) -> tuple[str, Runner]:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError(
-            "verifying a model needs ONNX Runtime: pip install 'fastdigit[export]'"
+            f"verifying a model needs ONNX Runtime: {pip_install('compile')}"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

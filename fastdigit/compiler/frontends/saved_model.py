@@ -18,7 +18,7 @@ from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.onnx import import_onnx
 from fastdigit.compiler.frontends.runners import Runner, batched
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["FRONT_END", "SavedModel", "import_saved_model", "load_saved_model"]
 
@@ -69,7 +69,7 @@ def load_saved_model(path: Path) -> SavedModel:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "reading a SavedModel needs TensorFlow and tf2onnx: pip install 'fastdigit[export]'"
+            f"reading a SavedModel needs TensorFlow and tf2onnx: {pip_install('export')}"
         ) from error
     try:
         loaded = tf.saved_model.load(str(path))

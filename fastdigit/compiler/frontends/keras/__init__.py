@@ -29,7 +29,7 @@ from fastdigit.compiler.frontends.keras.layers import describe, qualified_class
 from fastdigit.compiler.frontends.keras.registry import CONVERTERS, JOINS, supported_layers
 from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
 from fastdigit.compiler.ir import Shape
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["FRONT_END", "SUPPORTED_LAYERS", "import_keras", "load_keras"]
 
@@ -79,7 +79,7 @@ def _import_keras() -> Any:
         import keras
     except ImportError as error:
         raise MissingExtraError(
-            "reading a Keras model needs Keras: pip install 'fastdigit[export]'"
+            f"reading a Keras model needs Keras: {pip_install('export')}"
         ) from error
     return keras
 

@@ -31,7 +31,7 @@ from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
 from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["FRONT_END", "MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
@@ -85,7 +85,7 @@ def _import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise MissingExtraError(
-            "reading an ONNX model needs onnx: pip install 'fastdigit[export]'"
+            f"reading an ONNX model needs onnx: {pip_install('compile')}"
         ) from error
     return onnx
 
@@ -135,7 +135,7 @@ FRONT_END = FrontEnd(
     model="an ONNX ModelProto",
     suffixes=(".onnx",),
     marker=None,
-    extra="export",
+    extra="compile",
     verified_by="ONNX Runtime",
     summary="opset 13 and newer, of tf2onnx, Keras, PyTorch or skl2onnx, NHWC or NCHW",
     read=load_onnx,

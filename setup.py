@@ -220,7 +220,7 @@ setup(
                 include_dirs=["csrc", "csrc/include"],
                 extra_link_args=["-pthread"],
             )
-            for name in ("_core", "_testing")
+            for name in ("_core",)
         ],
         build_dir="build/cython",
         compiler_directives={

@@ -144,7 +144,7 @@ def test_a_plan_describes_itself(name: str, isa: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FASTDIGIT_ISA", isa)
     data = networks.packed(NETWORKS[name])
     model, program = fastdigit.Model(data), unpack(data)
-    vector = native.Kernels(isa).vector_floats
+    vector = native.sizes(isa)["FD_VL"]
     plan = model.plan()
     for op, record, size in zip(plan, program.records, program.weight_bytes, strict=True):
         assert op["op"] == record.opcode

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support import ROOT, build
 
-TIMEOUT = 300
+TIMEOUT = 900
 
 
 @functools.cache
@@ -140,7 +140,9 @@ def compiled(
     flags = (*setup_py()["CFLAGS"], *toolchain.flags, *options)
     include = ("-I", ROOT / "csrc", "-I", ROOT / "csrc/include")
     include += ("-include", before) if before else ()
-    files = {*build.sources(source), *(build.sources(before) if before else ())}
+    texts = [source, *[before] * (before is not None)]
+    texts += [path for path in link if isinstance(path, Path) and path.suffix == ".c"]
+    files = {file for path in texts for file in build.sources(path)}
 
     def make(target: Path) -> None:
         words = (*flags, *include, source, *link, "-o", target)

@@ -1,7 +1,7 @@
 """The C core, kernel by kernel and function by function: what tests call and no API offers.
 
-It is compiled from csrc, with one more file that shows what the library hides, and loaded by
-ctypes; arguments are what the headers say (:mod:`declarations`).
+It is compiled from csrc, with files that show what the library hides, and loaded by ctypes;
+arguments are what the headers say (:mod:`declarations`).
 
 Every ISA's kernels can be called on every machine. Those that this CPU lacks are compiled from the
 ISA's own file, with its own tile sizes and its own width, but in the generic vocabulary. So all
@@ -37,6 +37,7 @@ __all__ = [
     "choose_isa",
     "kernels",
     "prepack_dynamic",
+    "sizes",
     "winograd_sizes",
     "winograd_transform",
     "xxhash64",
@@ -70,8 +71,8 @@ FEATURES: dict[str, int] = {
 USABLE = tuple(name for name, usable in _core.isas() if usable and name not in WITHOUT)
 
 
-def generic_options(isa: str) -> tuple[str, ...]:
-    """Options for the compiler to say what an ISA's vocabulary says in the generic one."""
+def sizes(isa: str) -> dict[str, int]:
+    """What an ISA's vocabulary defines: FD_VL (floats in a vector), FD_VREGS, FD_DOT_MIN."""
     _, floats, bytes_ = next(row for row in ROWS if row[0] == isa)
     text = (CSRC / f"simd/simd_{floats}.h").read_text(encoding="utf-8")
     text += (CSRC / f"simd/dot_{bytes_}.h").read_text(encoding="utf-8")
@@ -79,9 +80,13 @@ def generic_options(isa: str) -> tuple[str, ...]:
     def constant(name: str) -> int:
         return int(re.findall(rf"^ *#define {name} \(?(-?\d+)\)?$", text, re.MULTILINE)[0])
 
-    sizes = {name: constant(name) for name in ("FD_VL", "FD_VREGS", "FD_DOT_MIN")}
+    return {name: constant(name) for name in ("FD_VL", "FD_VREGS", "FD_DOT_MIN")}
+
+
+def generic_options(isa: str) -> tuple[str, ...]:
+    """Options for the compiler to say what an ISA's vocabulary says in the generic one."""
     return (
-        *(f"-D{name}=({value})" for name, value in sizes.items()),
+        *(f"-D{name}=({value})" for name, value in sizes(isa).items()),
         # Vectors that the CPU lacks are many small ones: unrolled, they take minutes to compile.
         *("-O1", "-DFD_UNROLL=", "-Wno-psabi"),
     )
@@ -96,26 +101,35 @@ def _layout() -> Path:
     return build.once("layout.c", [text], make)
 
 
-def _library(objects: Sequence[Path]) -> ctypes.CDLL:
-    """Objects of the core, with core.c."""
+def _library(source: str, link: Sequence[Path]) -> ctypes.CDLL:
+    """A file of this folder, linked with others and loaded."""
     options = ("-shared", *["-Wl,-Bsymbolic"] * (sys.platform == "linux"))
-    layout = _layout()
-    path = c_build.compiled(
-        "native.so", c_build.NATIVE, HERE / "core.c", options, [layout, *objects]
-    )
+    name = f"{Path(source).stem}.so"
+    path = c_build.compiled(name, c_build.NATIVE, HERE / source, options, [_layout(), *link])
     library = ctypes.CDLL(str(path))
-    library.native_vector_floats.restype = ctypes.c_size_t
-    library.native_kernel.restype = ctypes.c_void_p
-    library.native_function.restype = ctypes.c_void_p
-    library.native_choose.restype = ctypes.c_char_p
+    for function, result in (
+        ("native_vector_floats", ctypes.c_size_t),
+        ("native_kernel", ctypes.c_void_p),
+        ("native_function", ctypes.c_void_p),
+        ("native_choose", ctypes.c_char_p),
+    ):
+        if hasattr(library, function):
+            getattr(library, function).restype = result
     return library
+
+
+@functools.cache
+def _functions() -> ctypes.CDLL:
+    """What of the core knows nothing of kernels, and so is compiled in no time."""
+    names = ("base/xxhash64.c", "ops/algorithm.c", "ops/prepack.c")
+    return _library("functions.c", [CSRC / name for name in names])
 
 
 @functools.cache
 def _native() -> ctypes.CDLL:
     """The core as it is."""
     objects = c_build.objects(c_build.NATIVE)
-    return _library([path for part in objects.values() for path in part])
+    return _library("kernels.c", [path for part in objects.values() for path in part])
 
 
 @functools.cache
@@ -142,7 +156,7 @@ def _generic() -> ctypes.CDLL:
                 before=HERE / "dot_plain.h",
             )
         )
-    return _library(objects)
+    return _library("kernels.c", objects)
 
 
 def kernels() -> list[str]:
@@ -196,8 +210,8 @@ def _in_order(parameters: Sequence[declarations.Declaration], values: dict[str, 
 
 @functools.cache
 def _function(name: str) -> Callable[..., Any]:
-    address = _native().native_function(name.encode())
-    assert address, f"core.c does not show {name}"
+    address = _functions().native_function(name.encode())
+    assert address, f"functions.c does not show {name}"
     return declarations.signature(name).bind(address)
 
 

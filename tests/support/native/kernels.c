@@ -1,10 +1,7 @@
-/* What tests call of the core: each ISA's kernels by name, and functions that the library keeps to itself. */
+/* Each ISA's kernels by name, for tests. */
 #include <string.h>
 
-#include "base/xxhash64.h"
 #include "cpu/cpu.h"
-#include "ops/algorithm.h"
-#include "ops/prepack.h"
 
 #define SHOWN __attribute__((visibility("default")))
 
@@ -27,19 +24,6 @@ SHOWN function native_kernel(const char *isa, const char *name) {
 #define FD_BYTE_KERNEL(kernel, type, params) \
     if (strcmp(name, #kernel) == 0) return (function)found->bytes->kernel;
 #include "kernels/kernels.def"
-    return NULL;
-}
-
-/* A function of the core, or NULL. */
-SHOWN function native_function(const char *name) {
-#define SHOW(shown) \
-    if (strcmp(name, #shown) == 0) return (function)shown;
-    SHOW(fd_xxhash64)
-    SHOW(fd_prepack_dynamic)
-    SHOW(fd_algorithm_cost)
-    SHOW(fd_algorithm_choose)
-    SHOW(fd_algorithm_sizes)
-    SHOW(fd_algorithm_transform)
     return NULL;
 }
 

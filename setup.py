@@ -196,7 +196,8 @@ class BuildExtension(build_ext):
         ]
         jobs = self.parallel if isinstance(self.parallel, int) else 0
         with ThreadPoolExecutor(jobs or cpus()) as pool:
-            isas = [isa for isa, able in zip(ISAS, pool.map(compiler.can_build, ISAS)) if able]
+            able = pool.map(compiler.can_build, ISAS)
+            isas = [isa for isa, yes in zip(ISAS, able, strict=True) if yes]
             print(f"fastdigit for {MACHINE}: {compiler.version}, {pool._max_workers} at a time")
             compiled = {}
             # The longest first.

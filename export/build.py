@@ -3,8 +3,8 @@
 Trains the recipe and the networks it starts from and learns from, or goes on where an interrupted
 build stopped; converts the result to ONNX, as it is and compacted; compiles it; holds the compiled
 model against ONNX Runtime on all test digits; writes the model card. Models go where the package
-has them, the card to the documents. What is shipped is the network of the recipe's own seed: more
-seeds (``--seeds``) tell how far seeds differ, none of them is chosen.
+has them, what was exported to the tests, the card to the documents. What is shipped is the network
+of the recipe's own seed: more seeds (``--seeds``) tell how far seeds differ, none is chosen.
 """
 
 from __future__ import annotations
@@ -110,17 +110,21 @@ def check_parity(compiled: Path, onnx: Path) -> float:
 
 
 def build_models(
-    recipe: Recipe, keras_file: Path, models: Path, provenance: Mapping[str, Any] | None = None
+    recipe: Recipe,
+    keras_file: Path,
+    models: Path,
+    exported: Path,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Path:
     """Convert and compile a trained `keras_file` of `recipe`.
 
-    `models` gets ``NAME.fdm``, ``NAME.onnx`` and, if the recipe prunes, ``NAME-compact.onnx``.
-    Returns the first.
+    `models` gets ``NAME.fdm``; `exported` gets ``NAME.onnx`` and, if the recipe prunes,
+    ``NAME-compact.onnx``. Returns the first.
     """
     compiled = models / f"{recipe.name}.fdm"
-    forms: dict[Path, list[str]] = {models / f"{recipe.name}.onnx": []}
+    forms: dict[Path, list[str]] = {exported / f"{recipe.name}.onnx": []}
     if recipe.widths != SEED_WIDTHS:
-        forms[models / f"{recipe.name}-compact.onnx"] = ["--compact"]
+        forms[exported / f"{recipe.name}-compact.onnx"] = ["--compact"]
     temperature = ["--temperature", str(recipe.temperature)]
     for onnx, options in forms.items():
         if to_onnx.main([str(keras_file), str(onnx), *options, *temperature]):
@@ -159,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--seeds", type=int, default=1, help="networks to train; the first is built; default: 1")
     add("--runs", type=Path, default=Path("runs"), help="of the trainings; default: runs")
     add("--models", type=Path, default=Path("fastdigit/models"), help="default: the package's")
+    exported = Path("tests/support/exported")
+    add("--exported", type=Path, default=exported, help="for the ONNX; default: the tests' own")
     add("--docs", type=Path, default=Path("docs"), help="for the card; default: docs")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
@@ -180,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
             recipe,
             runs[0] / f"{recipe.name}.keras",
             options.models,
+            options.exported,
             provenance(results[0], commit),
         )
         images, labels = load_mnist_test()

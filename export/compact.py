@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-    from fastdigit.compiler.ir import Conv2D, Dense
+    from fastdigit.compiler.ops import Conv2D, Dense
 
 __all__ = ["compact_model", "fold_temperature", "main", "verify"]
 
@@ -57,7 +57,8 @@ def compact_model(model: keras.Model) -> keras.Model:
     import keras
 
     from fastdigit.compiler.frontends import import_model
-    from fastdigit.compiler.ir import Conv2D, Dense, Graph
+    from fastdigit.compiler.ir import Graph
+    from fastdigit.compiler.ops import Conv2D, Dense
     from fastdigit.compiler.passes.remove_dead_units import live_units, remove_dead_units
 
     graph: Graph = import_model(model).graph

@@ -6,8 +6,8 @@ Two graphs of the same network, both opset 18, with a dynamic batch and the tens
 ``nhwc``
     what tf2onnx makes of the Keras model; takes (N, 28, 28, 1);
 ``nchw``
-    built here, operator by operator, in the layout ONNX is defined in, without a Transpose around
-    each convolution; takes (N, 1, 28, 28).
+    what fastdigit's compiler makes of it, in the layout ONNX is defined in, without a Transpose
+    around each convolution; takes (N, 1, 28, 28).
 
 ``--compact`` leaves units that make no difference out of either (see :mod:`export.compact`),
 ``--temperature`` divides what goes into the final softmax (see :mod:`export.calibration`).
@@ -21,9 +21,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from export.calibration import set_temperature, softmax
 from export.compact import compact_model
 from export.parity import compare
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
+from fastdigit.errors import FastDigitError, VerificationError
 
 if TYPE_CHECKING:
     import keras
@@ -72,175 +71,19 @@ def convert_nhwc(model: keras.Model) -> onnx.ModelProto:
 
 
 def convert_nchw(model: keras.Model) -> onnx.ModelProto:
-    """Write the Keras `model`, a plain chain of layers, as an NCHW graph.
-
-    Batch normalization along the rows is a Mul and an Add with (rows, 1) constants, computed in
-    float64: ONNX's BatchNormalization knows the channel axis only. A ZeroPadding2D becomes the
-    padding of the convolution after it. The Dense after Flatten has its weights permuted from
-    (rows, columns, channels) to (channels, rows, columns).
+    """Write the Keras `model` as a plain NCHW graph: what the compiler makes of it.
 
     Raises
     ------
     UnsupportedError
-        A layer that has no rule here; the message names it.
+        The compiler does not know a layer; the message names it.
     """
-    return _NchwBuilder(model).build()
+    from fastdigit.compiler.backends.onnx import to_onnx
+    from fastdigit.compiler.frontends import import_model
+    from fastdigit.compiler.passes import optimize
 
-
-class _NchwBuilder:
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.tensor = INPUT
-        self.padding = (0, 0, 0, 0)  # top, left, bottom, right; not yet emitted
-        self.flattened: tuple[int, int, int] | None = None  # NHWC shape before Flatten
-
-    def build(self) -> onnx.ModelProto:
-        from onnx import TensorProto, helper
-
-        rules: dict[str, Callable[[keras.Layer], None]] = {
-            "Conv2D": self.conv,
-            "MaxPooling2D": self.max_pool,
-            "ZeroPadding2D": self.zero_padding,
-            "BatchNormalization": self.batch_normalization,
-            "Dropout": lambda layer: None,
-            "Flatten": self.flatten,
-            "Dense": self.dense,
-        }
-        if type(self.model).__name__ != "Sequential":
-            raise UnsupportedError(
-                f"model {self.model.name!r} is a {type(self.model).__name__}; "
-                f"the NCHW export takes a Sequential"
-            )
-        for layer in self.model.layers:
-            kind = type(layer).__name__
-            if kind not in rules:
-                raise UnsupportedError(
-                    f"layer {layer.name!r} is a {kind}; the NCHW export knows {', '.join(rules)}"
-                )
-            if any(self.padding) and kind != "Conv2D":
-                raise UnsupportedError(
-                    f"layer {layer.name!r} is a {kind} after a ZeroPadding2D; "
-                    f"the NCHW export pads convolutions only"
-                )
-            if layer.get_config().get("data_format") == "channels_first":
-                raise UnsupportedError(f"layer {layer.name!r} has its channels first already")
-            rules[kind](layer)
-        self.nodes[-1].output[0] = OUTPUT
-
-        rows, columns, channels = self.model.input_shape[1:]
-        classes = self.model.output_shape[-1]
-        float32 = TensorProto.FLOAT
-        graph = helper.make_graph(
-            self.nodes,
-            self.model.name,
-            [helper.make_tensor_value_info(INPUT, float32, ["N", channels, rows, columns])],
-            [helper.make_tensor_value_info(OUTPUT, float32, ["N", classes])],
-            self.constants,
-        )
-        opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(
-            graph,
-            opset_imports=[opset],
-            ir_version=helper.find_min_ir_version_for([opset]),
-            producer_name="fastdigit export",
-        )
-
-    def emit(self, operator: str, name: str, *constants: FloatArray, **attributes: Any) -> None:
-        """Append a node that maps the current tensor, and `constants`, to the next."""
-        from onnx import helper, numpy_helper
-
-        inputs = [self.tensor]
-        for number, value in enumerate(constants):
-            key = f"{name}.{number}"
-            value = np.ascontiguousarray(value, np.float32)
-            self.constants.append(numpy_helper.from_array(value, key))
-            inputs.append(key)
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        self.tensor = name
-
-    def activation(self, layer: keras.Layer) -> None:
-        operators = {"relu": "Relu", "selu": "Selu", "softmax": "Softmax", "linear": None}
-        activation = layer.get_config()["activation"]
-        if activation not in operators:
-            raise UnsupportedError(
-                f"layer {layer.name!r} has activation {activation!r}; "
-                f"the NCHW export knows {', '.join(operators)}"
-            )
-        if activation == "softmax" and type(layer).__name__ != "Dense":
-            raise UnsupportedError(f"layer {layer.name!r} is a softmax over channels of an image")
-        operator = operators[activation]
-        if operator:
-            self.emit(operator, f"{layer.name}.{activation}")
-
-    def conv(self, layer: keras.Layer) -> None:
-        config = layer.get_config()
-        if config["groups"] != 1:
-            raise UnsupportedError(f"layer {layer.name!r} is a grouped convolution")
-        if config["padding"] == "same" and any(self.padding):
-            raise UnsupportedError(f"layer {layer.name!r} has padding 'same' after ZeroPadding2D")
-        kernel = layer.kernel.numpy().transpose(3, 2, 0, 1)  # HWIO -> OIHW
-        bias = layer.bias.numpy() if layer.use_bias else np.zeros(len(kernel), np.float32)
-        attributes: dict[str, Any] = {"auto_pad": "SAME_UPPER"}
-        if config["padding"] == "valid":
-            attributes = {"pads": self.padding}
-        self.emit(
-            "Conv",
-            layer.name,
-            kernel,
-            bias,
-            kernel_shape=config["kernel_size"],
-            strides=config["strides"],
-            dilations=config["dilation_rate"],
-            **attributes,
-        )
-        self.padding = (0, 0, 0, 0)
-        self.activation(layer)
-
-    def zero_padding(self, layer: keras.Layer) -> None:
-        (top, bottom), (left, right) = layer.get_config()["padding"]
-        self.padding = (top, left, bottom, right)
-
-    def max_pool(self, layer: keras.Layer) -> None:
-        config = layer.get_config()
-        if config["padding"] != "valid":
-            raise UnsupportedError(f"layer {layer.name!r} is a max pooling with padding")
-        self.emit(
-            "MaxPool", layer.name, kernel_shape=config["pool_size"], strides=config["strides"]
-        )
-
-    def batch_normalization(self, layer: keras.Layer) -> None:
-        config = layer.get_config()
-        rank = len(layer.input.shape)
-        axis = config["axis"] % rank
-        if not config["scale"] or not config["center"]:
-            raise UnsupportedError(f"layer {layer.name!r} is without scale or centre")
-        gamma, beta, mean, variance = (weight.numpy().astype(np.float64) for weight in (
-            layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance
-        ))  # fmt: skip
-        scale = gamma / np.sqrt(variance + config["epsilon"])
-        shift = beta - mean * scale
-        # Axes of NHWC, less the batch, that broadcast as (C, H, W).
-        shape = {1: (1, -1, 1), 2: (1, 1, -1), 3: (-1, 1, 1)}[axis] if rank == 4 else (-1,)
-        self.emit("Mul", f"{layer.name}.scale", scale.reshape(shape))
-        self.emit("Add", f"{layer.name}.shift", shift.reshape(shape))
-
-    def flatten(self, layer: keras.Layer) -> None:
-        self.flattened = layer.input.shape[1:] if len(layer.input.shape) == 4 else None
-        self.emit("Flatten", layer.name, axis=1)
-
-    def dense(self, layer: keras.Layer) -> None:
-        if len(layer.input.shape) != 2:
-            raise UnsupportedError(f"layer {layer.name!r} is a Dense without a Flatten before it")
-        kernel = layer.kernel.numpy()
-        if self.flattened:
-            kernel = kernel.reshape(*self.flattened, -1).transpose(2, 0, 1, 3)
-            kernel = kernel.reshape(-1, kernel.shape[-1])
-            self.flattened = None
-        bias = layer.bias.numpy() if layer.use_bias else np.zeros(kernel.shape[1], np.float32)
-        self.emit("Gemm", layer.name, kernel, bias)
-        self.activation(layer)
+    graph = optimize(import_model(model).graph, compact=False)
+    return to_onnx(graph, name=model.name)
 
 
 def verify(converted: onnx.ModelProto, model: keras.Model, images: npt.NDArray[np.uint8]) -> float:

@@ -64,6 +64,11 @@ cdef extern from "fastdigit.h":
         size_t output_rank
         size_t output_dims[3]
 
+    ctypedef enum fd_probe_kind:
+        FD_PROBE_FMA
+        FD_PROBE_DOT
+        FD_PROBE_READ
+
     ctypedef struct fd_outputs:
         float *values
         float *logits
@@ -72,6 +77,8 @@ cdef extern from "fastdigit.h":
     const char *fd_version()
     const char *fd_isa_name(size_t i, int *usable)
     fd_status fd_isa_selected(const char **name, fd_error *error)
+    fd_status fd_probe(const char *isa, fd_probe_kind kind, const float *memory, size_t size, size_t rounds,
+                       uint64_t *work, fd_error *error) nogil
     fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) nogil
     fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) nogil
     void fd_model_close(fd_model *model)
@@ -147,6 +154,35 @@ def selected_isa():
     cdef const char *name
     check(fd_isa_selected(&name, &error), &error)
     return name.decode()
+
+
+# What `probe` does.
+PROBE_FMA, PROBE_DOT, PROBE_READ = FD_PROBE_FMA, FD_PROBE_DOT, FD_PROBE_READ
+
+
+def probe(str isa, int kind, size_t rounds, memory=None):
+    """What a core can do at best with an ISA: does `rounds` rounds, and returns how many multiply-adds or bytes.
+
+    PROBE_READ reads `memory`, a C-contiguous buffer of float32, once a round.
+    """
+    cdef fd_error error
+    cdef fd_status status
+    cdef Py_buffer view
+    cdef uint64_t work = 0
+    cdef const float *data = NULL
+    cdef size_t size = 0
+    name = isa.encode()
+    cdef const char *c_name = name
+    if memory is not None:
+        PyObject_GetBuffer(memory, &view, PyBUF_C_CONTIGUOUS)
+        data = <const float *>view.buf
+        size = <size_t>view.len // sizeof(float)
+    with nogil:
+        status = fd_probe(c_name, <fd_probe_kind>kind, data, size, rounds, &work, &error)
+    if memory is not None:
+        PyBuffer_Release(&view)
+    check(status, &error)
+    return work
 
 
 cdef class _Context:

@@ -111,8 +111,7 @@ cdef extern from "kernels/kernels.h":
         fd_epilogue epilogue
         float *scratch
 
-    ctypedef struct fd_kernels:
-        const char *isa
+    ctypedef struct fd_float_kernels:
         size_t vector_floats
         size_t (*find_outside)(const float *x, size_t n, float lo, float hi) noexcept nogil
         void (*from_u8)(const uint8_t *x, float *y, size_t n, float divisor) noexcept nogil
@@ -122,7 +121,6 @@ cdef extern from "kernels/kernels.h":
         void (*winograd_2x2_2x2)(const fd_winograd_args *a) noexcept nogil
         void (*dense)(const fd_dense_args *a) noexcept nogil
         void (*dense_narrow)(const fd_dense_args *a) noexcept nogil
-        void (*dense_dynamic)(const fd_dense_args *a) noexcept nogil
         void (*eltwise)(const fd_eltwise_args *a) noexcept nogil
         void (*binary)(const fd_binary_args *a) noexcept nogil
         void (*copy)(const fd_copy_args *a) noexcept nogil
@@ -130,26 +128,35 @@ cdef extern from "kernels/kernels.h":
         void (*layernorm)(const fd_layernorm_args *a) noexcept nogil
         void (*softmax)(const float *x, float *y, size_t n) noexcept nogil
         size_t (*probe_fma)(size_t rounds, float *sum) noexcept nogil
-        size_t (*probe_dot)(size_t rounds, int32_t *sum) noexcept nogil
         float (*probe_read)(const float *x, size_t n, size_t passes) noexcept nogil
+
+    ctypedef struct fd_byte_kernels:
+        void (*dense_dynamic)(const fd_dense_args *a) noexcept nogil
+        size_t (*probe_dot)(size_t rounds, int32_t *sum) noexcept nogil
 
 
 cdef extern from *:
     """
     #include "kernels/kernels.h"
-    #define FD_KERNEL(name, type, params) #name,
+    #define FD_FLOAT_KERNEL(name, type, params) #name,
+    #define FD_BYTE_KERNEL(name, type, params) #name,
     static const char *const kernel_names[] = {
     #include "kernels/kernels.def"
     };
-    #undef FD_KERNEL
     """
     const char *kernel_names[]
     const int KERNEL_COUNT "(int)(sizeof kernel_names / sizeof kernel_names[0])"
 
 
 cdef extern from "cpu/cpu.h":
-    const fd_kernels *fd_cpu_kernels(size_t i)
-    int fd_cpu_usable(size_t i)
+    ctypedef struct fd_isa:
+        const char *name
+        const fd_float_kernels *floats
+        const fd_byte_kernels *bytes
+
+    const fd_isa *fd_isa_at(size_t i)
+    int fd_isa_usable(const fd_isa *isa, uint32_t features)
+    uint32_t fd_cpu_features()
 
 
 cdef extern from "format/format.h":
@@ -263,31 +270,33 @@ cdef fd_epilogue epilogue_of(dict e):
 cdef class Kernels:
     """The kernels of one ISA. All arrays are flat float32 unless said otherwise; the caller keeps them alive."""
 
-    cdef const fd_kernels *table
+    cdef const fd_float_kernels *floats
+    cdef const fd_byte_kernels *bytes
 
     def __cinit__(self, str isa):
         cdef size_t i = 0
-        while fd_cpu_kernels(i) != NULL:
-            if fd_cpu_kernels(i).isa.decode() == isa:
-                if not fd_cpu_usable(i):
+        while fd_isa_at(i) != NULL:
+            if fd_isa_at(i).name.decode() == isa:
+                if not fd_isa_usable(fd_isa_at(i), fd_cpu_features()):
                     raise RuntimeError(f"this CPU does not have {isa}")
-                self.table = fd_cpu_kernels(i)
+                self.floats = fd_isa_at(i).floats
+                self.bytes = fd_isa_at(i).bytes
                 return
             i += 1
         raise ValueError(f"this build does not have {isa}")
 
     @property
     def vector_floats(self):
-        return self.table.vector_floats
+        return self.floats.vector_floats
 
     def find_outside(self, const float[::1] x, float lo, float hi):
-        return self.table.find_outside(pointer(x), <size_t>x.shape[0], lo, hi)
+        return self.floats.find_outside(pointer(x), <size_t>x.shape[0], lo, hi)
 
     def from_u8(self, const uint8_t[::1] x, float[::1] y, float divisor):
-        self.table.from_u8(&x[0], &y[0], <size_t>x.shape[0], divisor)
+        self.floats.from_u8(&x[0], &y[0], <size_t>x.shape[0], divisor)
 
     def softmax(self, const float[::1] x, float[::1] y):
-        self.table.softmax(&x[0], &y[0], <size_t>x.shape[0])
+        self.floats.softmax(&x[0], &y[0], <size_t>x.shape[0])
 
     def eltwise(self, const float[::1] x, float[::1] y, size_t in_row, size_t out_row, size_t rows, size_t cols,
                 size_t channels, size_t row_index, dict epilogue):
@@ -298,7 +307,7 @@ cdef class Kernels:
         a.rows, a.cols, a.channels = rows, cols, channels
         a.row_index = row_index
         a.epilogue = epilogue_of(epilogue)
-        self.table.eltwise(&a)
+        self.floats.eltwise(&a)
 
     def depthwise(self, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                   const uint32_t[::1] taps, size_t in_row_step, size_t in_col_step, sizes, size_t out_row,
@@ -315,7 +324,7 @@ cdef class Kernels:
         a.rows, a.cols, a.channels = sizes
         a.out_row = out_row
         a.epilogue = epilogue_of(epilogue)
-        self.table.depthwise(&a)
+        self.floats.depthwise(&a)
 
     def binary(self, const float[::1] x, const float[::1] other, float[::1] y, uint32_t op, sizes, rows, other_col,
                bint one, dict epilogue):
@@ -330,7 +339,7 @@ cdef class Kernels:
         a.rows, a.cols, a.channels = sizes
         a.op = op
         a.epilogue = epilogue_of(epilogue)
-        self.table.binary(&a)
+        self.floats.binary(&a)
 
     def copy(self, const float[::1] x, float[::1] y, size, in_stride, out_stride):
         cdef fd_copy_args a
@@ -338,7 +347,7 @@ cdef class Kernels:
         a.out = &y[0]
         for d in range(3):
             a.size[d], a.in_stride[d], a.out_stride[d] = size[d], in_stride[d], out_stride[d]
-        self.table.copy(&a)
+        self.floats.copy(&a)
 
     def layernorm(self, const float[::1] x, float[::1] y, float epsilon, const float[::1] scale,
                   const float[::1] shift):
@@ -350,13 +359,13 @@ cdef class Kernels:
         a.epsilon = epsilon
         a.scale = pointer(scale)
         a.shift = pointer(shift)
-        self.table.layernorm(&a)
+        self.floats.layernorm(&a)
 
     def pool2d(self, const float[::1] x, float[::1] y, dict pool):
         cdef fd_pool2d_args a = pool_of(pool)
         a.in_ = pointer(x)
         a.out = &y[0]
-        self.table.pool2d(&a)
+        self.floats.pool2d(&a)
 
     def conv2d(self, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                const uint32_t[::1] taps, size_t in_row_step, size_t in_col_step, size_t rows, size_t cols,
@@ -378,7 +387,7 @@ cdef class Kernels:
         a.pool = pool_of(pool)
         a.pool_mode = a.pool.mode
         a.ring = <float *>pointer(ring)
-        self.table.conv2d(&a)
+        self.floats.conv2d(&a)
 
     def winograd(self, str name, const float[::1] x, float[::1] y, const float[::1] weights, const float[::1] bias,
                  size_t in_row, sizes, size_t out_row, dict epilogue, bint pooled, patches, float[::1] v,
@@ -398,9 +407,9 @@ cdef class Kernels:
         a.products = &products[0]
         a.v_step, a.products_step = steps
         if name == "winograd_4x4_3x3":
-            self.table.winograd_4x4_3x3(&a)
+            self.floats.winograd_4x4_3x3(&a)
         elif name == "winograd_2x2_2x2":
-            self.table.winograd_2x2_2x2(&a)
+            self.floats.winograd_2x2_2x2(&a)
         else:
             raise ValueError(name)
 
@@ -421,11 +430,11 @@ cdef class Kernels:
         a.epilogue = epilogue_of(epilogue)
         a.scratch = &scratch[0]
         if name == "dense":
-            self.table.dense(&a)
+            self.floats.dense(&a)
         elif name == "dense_narrow":
-            self.table.dense_narrow(&a)
+            self.floats.dense_narrow(&a)
         elif name == "dense_dynamic":
-            self.table.dense_dynamic(&a)
+            self.bytes.dense_dynamic(&a)
         else:
             raise ValueError(name)
 
@@ -433,18 +442,18 @@ cdef class Kernels:
     def probe_fma(self, size_t rounds):
         """How many multiply-adds were done, and the sum of their results."""
         cdef float sum
-        done = self.table.probe_fma(rounds, &sum)
+        done = self.floats.probe_fma(rounds, &sum)
         return done, sum
 
     def probe_dot(self, size_t rounds):
         """How many multiply-adds of bytes were done, and the sum of their results."""
         cdef int32_t sum
-        done = self.table.probe_dot(rounds, &sum)
+        done = self.bytes.probe_dot(rounds, &sum)
         return done, sum
 
     def probe_read(self, const float[::1] x, size_t passes):
         """The sum of x, so many times."""
-        return self.table.probe_read(pointer(x), <size_t>x.shape[0], passes)
+        return self.floats.probe_read(pointer(x), <size_t>x.shape[0], passes)
 
 
 cdef fd_pool2d_args pool_of(dict p):

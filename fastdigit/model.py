@@ -64,9 +64,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None 
     return Model(os.fspath(path), threads=threads)
 
 
-def shipped_file(name: str, suffix: str = ".fdm") -> str:
-    """Path of a file of a shipped model: its ``.fdm``, ``.onnx`` or ``-compact.onnx``."""
-    return os.path.join(_MODELS, name + suffix)
+def shipped_file(name: str) -> str:
+    """Path of a shipped model."""
+    return os.path.join(_MODELS, f"{name}.fdm")
 
 
 class Model:

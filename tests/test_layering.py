@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,21 @@ import numpy as np
 import pytest
 
 import fastdigit
-import networks
-import reference
-import test_kernels
 from fastdigit import _core, _testing
-from fastdigit.compiler import ops, pack, spec
-from fastdigit.compiler.ir import Activation
-from fastdigit.compiler.passes.remove_dead_units import _activated
-from fastdigit.compiler.unpack import _ACTIVATIONS, _AXES, _BINARIES, _OPCODES, _POOLS, unpack
-from test_compiler_pack import everything
+from fastdigit.compiler import limits, ops
+from fastdigit.compiler.activations import ACTIVATIONS, evaluate
+from fastdigit.compiler.backends.fdm import pack
+from fastdigit.compiler.backends.fdm.unpack import (
+    _ACTIVATIONS,
+    _AXES,
+    _BINARIES,
+    _OPCODES,
+    _POOLS,
+    unpack,
+)
+from tests.support import ROOT, cases, networks, reference
+from tests.support.compiler_cases import everything
 
-ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "fastdigit"
 
@@ -120,23 +125,34 @@ def test_the_public_header_stands_alone() -> None:
     assert includes("include/fastdigit.h") == ((), ("stddef.h", "stdint.h"))
 
 
+#: What instantiates kernels: the loops on floats, and those on bytes.
+C_INSTANCES = ("kernels/floats.inl.h", "kernels/bytes.inl.h")
+
+
 def test_only_isa_files_instantiate_kernels() -> None:
     """A kernel's source is compiled with one ISA's flags and vocabulary, or not at all."""
     for file in C_FILES:
         ours, _ = includes(file)
         if any(name.endswith(".inl.h") for name in ours):
-            assert file.startswith("isa/") or file == "kernels/all.inl.h", (
+            assert file.startswith("isa/") or file in (*C_INSTANCES, "kernels/common.inl.h"), (
                 f"{file} includes a kernel's source"
             )
         if any(name.startswith("simd/") for name in ours):
             assert file.startswith(("isa/", "simd/")), f"{file} includes a vector vocabulary"
-    for name in isa_names():
-        assert includes(f"isa/isa_{name}.c")[0] == (f"simd/simd_{name}.h", "kernels/all.inl.h")
+    for isa in isa_rows():
+        floats, bytes_ = C_INSTANCES
+        expected = {f"simd/simd_{isa.name}.h": floats, f"simd/dot_{isa.name}.h": bytes_}
+        own = (isa.floats == isa.name, isa.bytes == isa.name)
+        assert any(own), f"{isa.name} has no kernels of its own"
+        vocabulary = [name for name, has in zip(expected, own, strict=True) if has]
+        instances = [name for name, has in zip(C_INSTANCES, own, strict=True) if has]
+        assert sorted(includes(f"isa/isa_{isa.name}.c")[0]) == sorted([*vocabulary, *instances])
 
 
 def test_every_kernel_source_is_instantiated() -> None:
     sources = {file for file in C_FILES if file.startswith("kernels/") and file.endswith(".inl.h")}
-    assert {*includes("kernels/all.inl.h")[0], "kernels/all.inl.h"} >= sources
+    shared = includes("kernels/common.inl.h")[0]
+    assert {*C_INSTANCES, *shared, *(n for i in C_INSTANCES for n in includes(i)[0])} >= sources
 
 
 # ---- Python: who imports whom ----
@@ -166,15 +182,19 @@ PYTHON_ROOMS: dict[str, set[str]] = {
 #: Modules that are imported by functions alone, and the extra's packages that they may import.
 BEHIND_AN_EXTRA: dict[str, set[str]] = {
     "fastdigit.serve.app": {"starlette"},
-    "fastdigit.serve.http": {"uvicorn"},
+    "fastdigit.serve.inference": set(),
     "fastdigit.serve.metrics": {"prometheus_client"},
+    "fastdigit.serve.pictures": {"starlette"},
+    "fastdigit.serve.routes": {"starlette"},
+    "fastdigit.serve.served": set(),
     "fastdigit.serve.server": {"uvicorn"},
+    "fastdigit.serve.uvicorn_internals": {"uvicorn"},
 }
 
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
 COMPILER_ROOMS = (
-    *("ir", "ops", "describe", "spec", "xxhash64", "passes", "frontends"),
-    *("pack", "unpack", "emit_c", "verify", "driver", "compiler"),
+    *("limits", "ir", "activations", "axes", "ops", "describe", "spec"),
+    *("passes", "frontends", "backends", "verify", "driver", "compiler"),
 )
 
 
@@ -263,10 +283,10 @@ def test_the_compiler_imports_nothing_to_its_right(module: str) -> None:
 def test_reader_and_writer_of_the_format_share_no_code() -> None:
     ours = {
         name
-        for name in imported(MODULES["fastdigit.compiler.unpack"])
+        for name in imported(MODULES["fastdigit.compiler.backends.fdm.unpack"])
         if "fastdigit.compiler" in name
     }
-    assert ours == {f"fastdigit.compiler.{name}" for name in ("ir", "ops", "xxhash64")}
+    assert ours == {f"fastdigit.compiler.{name}" for name in ("ir", "ops", "backends.fdm.xxhash64")}
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -297,6 +317,20 @@ def test_extras_are_imported_where_they_are_needed(module: str) -> None:
         assert name not in BEHIND_AN_EXTRA or module in BEHIND_AN_EXTRA, (
             f"{module} imports {name}, which needs an extra, when imported"
         )
+
+
+def test_modules_do_not_import_one_another_in_circles() -> None:
+    """What importing them executes; a function may import what imports its module."""
+    waiting = {
+        name: imported(path, at_import(ast.parse(path.read_text(encoding="utf-8")).body))
+        & set(MODULES) - {name}
+        for name, path in MODULES.items()
+    }
+    assert "fastdigit.serve.errors" in waiting["fastdigit.serve.authentication"]
+    while free := {name for name, needed in waiting.items() if not needed & set(waiting)}:
+        waiting = {name: needed for name, needed in waiting.items() if name not in free}
+    circle = {name: sorted(needed & set(waiting)) for name, needed in waiting.items()}
+    assert not circle
 
 
 def test_import_needs_numpy_alone() -> None:
@@ -441,13 +475,13 @@ def test_every_operator_has_a_reference_and_cases() -> None:
     run_op = next(
         node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run_op"
     )
-    cases = {
+    covered = {
         case.pattern.value.value
         for case in ast.walk(run_op)
         if isinstance(case, ast.match_case) and isinstance(case.pattern, ast.MatchValue)
         if isinstance(case.pattern.value, ast.Constant)
     }
-    assert cases == {kind.__name__ for kind in ops.OPS}
+    assert covered == {kind.__name__ for kind in ops.OPS}
 
     program = unpack(pack.pack(everything(), {})).records
     assert {record.opcode for record in program} == set(opcodes_of_the_format()), (
@@ -460,23 +494,23 @@ def test_every_operator_has_a_reference_and_cases() -> None:
 
 def test_activations_are_the_same_words() -> None:
     names = words(enumerators("FD_ACT_"))
-    assert names == ops.ACTIVATIONS == _ACTIVATIONS == test_kernels.ACTIVATIONS
+    assert names == tuple(ACTIVATIONS) == _ACTIVATIONS == cases.ACTIVATIONS
     assert numbered(r"\| activation \| (.*) \|$") == names
-    cases = re.findall(
+    found = re.findall(
         r"case FD_ACT_(\w+):", function_body("csrc/kernels/math.inl.h", r"FD_FN\(activate\)")
     )
-    assert tuple(name.lower() for name in cases) == tuple(
+    assert tuple(name.lower() for name in found) == tuple(
         name for name in names if name != "linear"
     )
     for name in names:
         x = np.linspace(-3, 3, 7)
         want = reference.activate(x, name, 0.5)
-        np.testing.assert_allclose(_activated(x, Activation(name, 0.5)), want, atol=1e-14)
+        np.testing.assert_allclose(evaluate(name, 0.5, x), want, atol=1e-14)
 
 
 def test_axes_are_the_same_words() -> None:
     names = words(enumerators("FD_AXIS_"))
-    assert names == _AXES == ("none", *test_kernels.AXES[1:])
+    assert names == _AXES == ("none", *cases.AXES[1:])
     assert numbered(r"\| affine_axis \| (.*) \|$") == names
     assert tuple(names.index(a) for a in ("height", "width", "channel")) == (
         pack.HEIGHT,
@@ -487,7 +521,7 @@ def test_axes_are_the_same_words() -> None:
 
 def test_pool_modes_are_the_same_words() -> None:
     names = words(enumerators("FD_POOL_"))
-    assert names == _POOLS == ("none", *test_kernels.POOLS[1:]) == ("none", *pack.POOL_MODES)
+    assert names == _POOLS == ("none", *cases.POOLS[1:]) == ("none", *pack.POOL_MODES)
     assert list(pack.POOL_MODES.values()) == list(range(1, len(names)))
     row = re.search(r"\| pool_mode \| (.*) \|$", text_of("csrc/FORMAT.md"), re.MULTILINE)
     assert row and re.findall(r"\d (\w+)", row[1]) == list(names)
@@ -495,12 +529,12 @@ def test_pool_modes_are_the_same_words() -> None:
 
 def test_binaries_are_the_same_words() -> None:
     names = words(enumerators("FD_BINARY_"))
-    assert names == _BINARIES == ("none", *ops.BINARIES) == ("none", *test_kernels.BINARIES)
+    assert names == _BINARIES == ("none", *ops.BINARIES) == ("none", *cases.BINARIES)
     assert numbered(r"\| binary \| (.*); otherwise 0 \|$") == names[1:]
-    cases = re.findall(
+    found = re.findall(
         r"FD_BINARY_(\w+)", function_body("csrc/kernels/binary.inl.h", r"FD_FN\(combine\)")
     )
-    assert tuple(name.lower() for name in cases) == ops.BINARIES
+    assert tuple(name.lower() for name in found) == ops.BINARIES
     for name in ops.BINARIES:
         assert reference.binary(1.0, 2.0, name).shape == ()
 
@@ -508,13 +542,13 @@ def test_binaries_are_the_same_words() -> None:
 def test_limits_and_layouts_are_the_same_numbers() -> None:
     value = defines()
     assert (value["PANEL"], value["PANEL_ALIGN"]) == (pack.PANEL, pack.PANEL_ALIGN)
-    assert (value["PANEL"], value["FILE_ALIGN"]) == (test_kernels.PANEL, pack.ALIGN)
+    assert (value["PANEL"], value["FILE_ALIGN"]) == (cases.PANEL, pack.ALIGN)
     assert (value["FILE_VERSION_MAJOR"], value["FILE_VERSION_MINOR"]) == pack.VERSION
     assert value["FILE_NONE"] == pack.NONE
-    assert value["FILE_MAX_META"] == pack.MAX_META
-    assert value["FILE_MAX_RECORDS"] == pack.MAX_RECORDS == spec.MAX_RECORDS
-    assert value["FILE_MAX_DIM"] == spec.MAX_ELEMENTS
-    assert value["FILE_MAX_SMALL"] == spec.MAX_SMALL
+    assert value["FILE_MAX_META"] == limits.MAX_META
+    assert value["FILE_MAX_RECORDS"] == limits.MAX_RECORDS
+    assert value["FILE_MAX_DIM"] == limits.MAX_ELEMENTS
+    assert value["FILE_MAX_SMALL"] == limits.MAX_SMALL
     sizes = re.findall(
         r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/format/format.h")
     )
@@ -522,56 +556,103 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert {name: int(size) for name, size in sizes} == {
         name: struct.size for name, struct in structs.items()
     }
-    assert value["NARROW"] == test_kernels.NARROW == spec.NARROW
-    assert value["DYNAMIC_MAX_DEPTH"] == spec.MAX_DYNAMIC_INPUTS
+    assert value["NARROW"] == cases.NARROW == limits.NARROW
+    assert value["DYNAMIC_MAX_DEPTH"] == limits.MAX_DYNAMIC_INPUTS
     assert enumerators("FD_QUANTIZATION_") == {
         "WEIGHTS": 0,
         **{name.split("-")[1].upper(): value for name, value in pack.QUANTIZATIONS.items()},
     }
 
 
+def kernel_rows(kind: str) -> list[str]:
+    """The kernels of kernels.def on `kind`: FLOAT or BYTE."""
+    text = text_of("csrc/kernels/kernels.def")
+    return re.findall(rf"^FD_{kind}_KERNEL\((\w+),", text, re.MULTILINE)
+
+
 def test_the_tests_can_call_every_kernel() -> None:
-    rows = re.findall(r"^FD_KERNEL\((\w+),", text_of("csrc/kernels/kernels.def"), re.MULTILINE)
-    assert rows == _testing.kernels()
+    rows = {kind: kernel_rows(kind) for kind in ("FLOAT", "BYTE")}
+    every = [*rows["FLOAT"], *rows["BYTE"]]
+    assert rows["BYTE"] and every == _testing.kernels()
     binding = text_of("fastdigit/_testing.pyx")
-    members = re.search(r"ctypedef struct fd_kernels:\n(.*?)\n\n", binding, re.DOTALL)
-    assert members and re.findall(r"\(\*(\w+)\)", members[1]) == rows, "members of fd_kernels"
-    assert set(re.findall(r"self\.table\.(\w+)\(", binding)) == set(rows), "calls of Kernels"
+    for kind, names in rows.items():
+        struct = f"fd_{kind.lower()}_kernels"
+        members = re.search(rf"ctypedef struct {struct}:\n(.*?)\n\n", binding, re.DOTALL)
+        assert members and re.findall(r"\(\*(\w+)\)", members[1]) == names, f"members of {struct}"
+        calls = re.findall(rf"self\.{kind.lower()}s\.(\w+)\(", binding)
+        assert set(calls) == set(names), "calls of Kernels"
     methods = {
         name for name, value in vars(_testing.Kernels).items() if callable(value) and name[0] != "_"
     }
     several = {"dense_narrow", "dense_dynamic", "winograd_4x4_3x3", "winograd_2x2_2x2"}
-    assert methods == set(rows) - several | {"winograd"}, "dense and winograd call several kernels"
+    assert methods == set(every) - several | {"winograd"}, "dense and winograd call several kernels"
 
 
-def isa_names() -> list[str]:
-    return sorted(
-        file.removeprefix("isa/isa_").removesuffix(".c")
-        for file in C_FILES
-        if file.startswith("isa/")
-    )
+@dataclass(frozen=True)
+class IsaRow:
+    """A row of csrc/isa/isas.def, and the macros without which it is left out."""
+
+    conditions: tuple[str, ...]
+    name: str
+    floats: str
+    bytes: str
+    features: frozenset[str]
+
+
+def isa_rows() -> list[IsaRow]:
+    """The table of ISAs, best first."""
+    rows = []
+    text = re.sub(r"/\*.*?\*/", "", text_of("csrc/isa/isas.def"), flags=re.DOTALL)
+    pattern = r"(?:^#if (.*)\n)?FD_ISA_ROW\((\w+), (\w+), (\w+),([^)]*)\)\n(#endif)?"
+    for condition, *names, features, end in re.findall(pattern, text, re.MULTILINE):
+        assert bool(condition) == bool(end)
+        macros = re.findall(r"defined\((\w+)\)", condition)
+        found = frozenset(re.findall(r"FD_CPU_(\w+)", features))
+        rows.append(IsaRow(tuple(macros), *names, features=found))
+    assert len(rows) == len(re.findall("FD_ISA_ROW", text))
+    return rows
 
 
 def build() -> dict[str, Any]:
     return json.loads(text_of("csrc/build.json"))
 
 
+#: What a compiler's flag lets it use, as build.json writes it and as FD_CPU_* names it.
+CPU_FLAG = re.compile(r"-m(avx2|fma|f16c|avxvnni|avx512\w+)$")
+
+
 def test_isas_are_the_same_everywhere() -> None:
-    names = isa_names()
-    vocabularies = [
-        file.removeprefix("simd/simd_").removesuffix(".h")
-        for file in C_FILES
-        if file.startswith("simd/simd_")
-    ]
-    assert sorted(vocabularies) == names
-    assert sorted(isa["name"] for isa in build()["isas"]) == names
-    dispatch = text_of("csrc/cpu/cpu.c")
-    conditional = re.findall(r"defined\(FD_HAVE_(\w+)\)", dispatch)
-    assert sorted(["generic", *(name.lower() for name in conditional)]) == names
-    assert sorted(re.findall(r"\{&fd_kernels_(\w+),", dispatch)) == names
-    for name in names:
-        assert f"#define FD_ISA {name}\n" in text_of(f"csrc/isa/isa_{name}.c")
-    assert {name for name, _ in _core.isas()} <= set(names)
+    rows = {row.name: row for row in isa_rows()}
+    isas = {isa["name"]: isa for isa in build()["isas"]}
+    files = {file for file in C_FILES if file.startswith("isa/") and file.endswith(".c")}
+    assert {f"isa/isa_{name}.c" for name in rows} == files
+    assert list(isas) == list(reversed(rows)), "isas.def has the best first, build.json last"
+    vocabularies = {f"simd/simd_{row.floats}.h" for row in rows.values()}
+    vocabularies |= {f"simd/dot_{row.bytes}.h" for row in rows.values()}
+    assert vocabularies == {f for f in C_FILES if re.match(r"simd/(simd|dot)_", f)}
+    assert {name for name, _ in _core.isas()} <= set(rows)
+
+    features = re.findall(r"^    FD_CPU_(\w+) = 1 << \d+", text_of("csrc/cpu/features.h"), re.M)
+    assert set(features) == set().union(*(row.features for row in rows.values()))
+    detected = re.findall(r"\{FD_CPU_(\w+), ", text_of("csrc/cpu/features.c"))
+    assert sorted([*detected, "NEON"]) == sorted(features)
+    for name, row in rows.items():
+        text = text_of(f"csrc/isa/isa_{name}.c")
+        assert f"#define FD_ISA {name}\n" in text
+        assert f"#define FD_FLOATS {row.floats}\n" in text
+        # Whoever takes another's kernels requires what they do, and is built with what it requires.
+        needed = {name, row.floats, row.bytes} - {"generic"}
+        assert set(row.conditions) == {f"FD_HAVE_{other.upper()}" for other in needed}
+        for other in (row.floats, row.bytes):
+            assert rows[other].features <= row.features
+        words = isas[name]["flags"]
+        allowed = {m[1].upper() for word in words if (m := CPU_FLAG.match(word))}
+        tuning = {word for word in words if word.startswith("-mprefer-vector-width=")}
+        assert len(words) == len(allowed) + len(tuning), "a flag that isas.def does not know"
+        assert allowed == row.features - {"NEON"}
+        assert isas[name]["machines"] == (
+            ["aarch64"] if "NEON" in row.features else ["x86_64"] if row.features else []
+        )
 
 
 def test_every_source_of_the_core_is_built() -> None:
@@ -596,8 +677,27 @@ def test_version_is_the_same_everywhere() -> None:
 
 
 def test_the_default_model_is_shipped() -> None:
-    for suffix in (".fdm", ".onnx"):
-        assert (PACKAGE / "models" / f"{fastdigit.config()['model']}{suffix}").is_file()
+    assert (PACKAGE / "models" / f"{fastdigit.config()['model']}.fdm").is_file()
+
+
+# ---- The tests ----
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def test_tests_are_found() -> None:
+    rooms = {"bench", "compiler", "csrc", "engine", "export", "serve", "support"}
+    assert {path.parts[-2] for path in TESTS if path.name == "__init__.py"} == {*rooms, "tests"}
+    assert "tests.support" in imported(Path(__file__))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=module_name)
+def test_no_test_imports_another(path: Path) -> None:
+    """What several tests need is in tests/support, which imports no test either."""
+    for name in imported(path):
+        assert name.split(".")[0] != "tests" or name.split(".")[:2] == ["tests", "support"], (
+            f"{module_name(path)} imports {name}; what tests share belongs into tests/support"
+        )
 
 
 # ---- What the repository holds ----
@@ -641,17 +741,13 @@ def test_no_paths_of_one_machine_and_no_markers() -> None:
     assert checked > 50
 
 
-def test_links_of_the_documents_lead_somewhere() -> None:
-    documents = [
-        ROOT / name
-        for name in (
-            *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-            *("csrc/FORMAT.md", "examples/c/README.md", "deploy/README.md"),
-        )
-    ]
-    for file in [*documents, *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
-            if not re.match(r"[a-z]+:", target):
-                assert (file.parent / target).exists(), (
-                    f"{file.relative_to(ROOT)} links to {target}"
-                )
+def test_files_of_the_tests_are_called_by_their_names() -> None:
+    """Comments and documents that name a file of tests/ name one that is there."""
+    checked = 0
+    for file in repository_files():
+        if file.suffix not in (".md", ".py", ".c", ".h", ".toml") or file.name == "CHANGELOG.md":
+            continue
+        for name in re.findall(r"\btests/[\w./-]+\.(?:py|c|h|txt)\b", file.read_text("utf-8")):
+            checked += 1
+            assert (ROOT / name).is_file(), f"{file.relative_to(ROOT)} names {name}"
+    assert checked > 20

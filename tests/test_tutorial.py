@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import fastdigit
-from serving import WAIT, Server, wait_until_it_listens
+from tests.support import ROOT
+from tests.support.serving import WAIT, Server, wait_until_it_listens
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 DEFAULT_URL = "http://127.0.0.1:8000"
 

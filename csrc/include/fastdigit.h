@@ -46,7 +46,7 @@ typedef enum fd_status {
     FD_ERR_FORMAT = 4,      /* not a .fdm file, or a damaged or malformed one */
     FD_ERR_VERSION = 5,     /* a .fdm file of another version of the format */
     FD_ERR_UNSUPPORTED = 6, /* well formed, but beyond a limit of this engine */
-    FD_ERR_ISA = 7,         /* FASTDIGIT_ISA names an ISA that is unknown or that this CPU lacks */
+    FD_ERR_ISA = 7,         /* an ISA was asked for, mostly by FASTDIGIT_ISA, that is unknown or that this CPU lacks */
     FD_ERR_INPUT = 8        /* an input value is NaN, infinite or out of the model's range */
 } fd_status;
 
@@ -108,6 +108,20 @@ FD_API const char *fd_isa_name(size_t i, int *usable);
 /* The ISA a model opened now would use: the best usable one, or the one that the environment's FASTDIGIT_ISA names.
  * FD_ERR_ISA, FD_ERR_ARGUMENT. Reads the environment: not beside a setenv. */
 FD_API fd_status fd_isa_selected(const char **name, fd_error *error);
+
+/* What `fd_probe` measures. The numbers are part of the ABI, as those of fd_status. */
+typedef enum fd_probe_kind {
+    FD_PROBE_FMA = 0, /* multiply-adds of floats in registers */
+    FD_PROBE_DOT = 1, /* multiply-adds of bytes in registers, into 32-bit sums */
+    FD_PROBE_READ = 2 /* reading memory */
+} fd_probe_kind;
+
+/* What a core can do at best with an ISA of this library, for benchmarks: time this call. Does `rounds` rounds in the
+ * calling thread, and counts in *work what was done, multiply-adds or bytes. `isa` is a name of fd_isa_name, or NULL
+ * for the one that fd_isa_selected says. FD_PROBE_READ reads `size` floats at `memory` once a round; for the others
+ * they are NULL and 0. FD_ERR_ISA, FD_ERR_ARGUMENT. */
+FD_API fd_status fd_probe(const char *isa, fd_probe_kind kind, const float *memory, size_t size, size_t rounds,
+                          uint64_t *work, fd_error *error);
 
 /* ---- Models ---- */
 

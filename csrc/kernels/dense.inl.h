@@ -1,25 +1,8 @@
 /* Dense layers: many rows at once, one row that skips its zeros, and few outputs. */
 
-/* The epilogue of a dense layer. It leaves no -0, whatever the activation. */
-FD_INLINE fd_v FD_FN(dense_finish)(fd_v x, const fd_epilogue *e) {
-    if (e->activation == FD_ACT_LINEAR || !FD_FN(is_simple)(e)) return x + v_set1(0.0f);
-    FD_FN(activate_tile)(&x, 1, e);
-    return x;
-}
-
 /* What a sum starts from. */
 FD_INLINE fd_v FD_FN(dense_start)(const fd_dense_args *a, size_t channel) {
     return a->scale ? v_set1(0.0f) : v_load(a->bias + channel);
-}
-
-FD_INLINE void FD_FN(dense_put)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
-    float *const p = a->out + row * a->out_row + channel;
-    const size_t n = a->channels - channel;
-    x = FD_FN(dense_finish)(x, &a->epilogue);
-    if (n >= FD_VL)
-        v_store(p, x);
-    else
-        v_store_n(p, x, n);
 }
 
 FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t channel, fd_v x) {
@@ -184,19 +167,6 @@ FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
         FD_FN(dense_row_panels)(a, &x, 0, dtype);
     else
         FD_FN(dense_row_panels)(a, &x, 1, dtype);
-}
-
-/* Activations that do not fit the tile, in a second pass over the finished rows. */
-FD_INLINE void FD_FN(dense_activate)(const fd_dense_args *a) {
-    if (FD_FN(is_simple)(&a->epilogue)) return;
-    FD_FN(eltwise)(&(fd_eltwise_args){.in = a->out,
-                                      .out = a->out,
-                                      .in_row = a->out_row,
-                                      .out_row = a->out_row,
-                                      .rows = a->m,
-                                      .cols = 1,
-                                      .channels = a->channels,
-                                      .epilogue = a->epilogue});
 }
 
 FD_INLINE void FD_FN(dense_of)(const fd_dense_args *a, const uint32_t dtype) {

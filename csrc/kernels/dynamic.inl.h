@@ -41,7 +41,7 @@ FD_INLINE FD_FN(quantized) FD_FN(quantize)(const float *x, size_t n, unsigned ch
     float least, greatest, inverse = 0.0f;
     FD_FN(extent)(x, n, &least, &greatest);
     float scale = greatest / 255.0f - least / 255.0f; /* the difference itself might overflow */
-    if (FD_FN(find_outside)(x, n, -FLT_MAX, FLT_MAX) < n)
+    if (FD_FLOAT_TABLE.find_outside(x, n, -FLT_MAX, FLT_MAX) < n)
         scale = NAN;
     else if (scale >= FLT_MIN)
         inverse = 1.0f / scale;

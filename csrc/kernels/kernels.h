@@ -1,4 +1,4 @@
-/* The kernels: what each takes, and the table of one ISA.
+/* The kernels: what each takes, and the tables of one ISA.
  *
  * A kernel checks nothing and allocates nothing: plan.c hands it pointers and sizes that load.c has validated.
  * Strides and offsets count floats. Images are NHWC; "row" is the distance between image rows, a pixel's channels
@@ -159,12 +159,15 @@ typedef struct fd_dense_args {
 #define FD_DYNAMIC_STRIDE(depth) (((depth) + 15) / 16 * 16)
 #define FD_DYNAMIC_SCRATCH(m, depth) ((m) * (FD_DYNAMIC_STRIDE(depth) / sizeof(float) + 2))
 
-typedef struct fd_kernels {
-    const char *isa;
+typedef struct fd_float_kernels {
     size_t vector_floats;
-#define FD_KERNEL(name, type, params) type(*name) params;
+#define FD_FLOAT_KERNEL(name, type, params) type(*name) params;
 #include "kernels/kernels.def"
-#undef FD_KERNEL
-} fd_kernels;
+} fd_float_kernels;
+
+typedef struct fd_byte_kernels {
+#define FD_BYTE_KERNEL(name, type, params) type(*name) params;
+#include "kernels/kernels.def"
+} fd_byte_kernels;
 
 #endif

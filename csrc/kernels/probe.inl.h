@@ -1,4 +1,4 @@
-/* What a core can do at best, for fastdigit-bench to measure layers against. The engine does not call these. */
+/* What a core can do at best, by fd_probe, for benchmarks to hold layers against. No network calls these. */
 
 /* As many chains as leave registers for two constants and a temporary, which hides the latency of a multiply-add. */
 #define FD_PROBE_CHAINS (FD_VREGS - 4)
@@ -25,35 +25,6 @@ FD_LOCAL size_t FD_FN(probe_fma)(size_t rounds, float *sum) {
     }
     *sum = FD_FN(probe_sum)(chains);
     return rounds * FD_PROBE_CHAINS * FD_VL;
-}
-
-/* Each lane of a chain starts at its chain's number, and gains 30 and loses it again in turn, `rounds` times. */
-FD_LOCAL size_t FD_FN(probe_dot)(size_t rounds, int32_t *sum) {
-    static const int8_t four[4] = {1, 2, 3, 4};
-    int8_t weights[2][4 * FD_VL];
-    for (int i = 0; i < 4 * FD_VL; i++) {
-        weights[0][i] = four[i % 4];
-        weights[1][i] = (int8_t)-four[i % 4];
-    }
-    const fd_dot_input input = v_dot_input(four);
-    fd_vi chains[FD_DOT_ACCUMULATORS];
-    FD_UNROLL
-    for (int i = 0; i < FD_DOT_ACCUMULATORS; i++) chains[i] = v_iset1(i);
-    for (size_t r = 0; r < rounds; r++) {
-        fd_dot_weight weight = v_dot_weight(weights[r & 1]);
-        FD_UNROLL
-        for (int i = 0; i < FD_DOT_ACCUMULATORS; i++) {
-            FD_KEEP(weight); /* as if another one came each time */
-            chains[i] = v_dot(chains[i], input, weight);
-        }
-    }
-    *sum = 0;
-    FD_UNROLL
-    for (int i = 0; i < FD_DOT_ACCUMULATORS; i++) {
-        FD_UNROLL
-        for (int lane = 0; lane < FD_VL; lane++) *sum += chains[i][lane];
-    }
-    return rounds * FD_DOT_ACCUMULATORS * 4 * FD_VL;
 }
 
 /* One chain for the next vector of each of the blocks' places. */

@@ -4,16 +4,6 @@
  * weights and one broadcast input.
  */
 
-/* An empty asm that "changes" a weight keeps it in its register. Otherwise gcc folds the load into each multiply-add
- * that uses it, and the loop waits for load ports instead of multipliers. */
-#if defined(__x86_64__)
-#define FD_KEEP(v) __asm__("" : "+v"(v))
-#elif defined(__aarch64__)
-#define FD_KEEP(v) __asm__("" : "+w"(v))
-#else
-#define FD_KEEP(v) ((void)(v))
-#endif
-
 /* The vector at index i of weights of dtype, as floats. */
 FD_INLINE fd_v FD_FN(weight)(const void *weights, size_t i, const uint32_t dtype) {
     if (dtype == FD_DTYPE_F16) return v_load_f16((const uint16_t *)weights + i);

@@ -74,7 +74,7 @@ struct fd_model {
     size_t weight_bytes;
 
     /* The plan. */
-    const fd_kernels *kernels;
+    const fd_isa *isa;
     fd_value *values;       /* by tensor index; unused for weights */
     uint32_t *writers;      /* by tensor index: the op that writes it */
     fd_step *steps;         /* by op index; steps[0] is INPUT */

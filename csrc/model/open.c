@@ -77,7 +77,7 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
     const fd_file_op *const input = &model->ops[0], *const last = &model->ops[model->op_count - 1];
     const fd_file_tensor *const shape = &model->tensors[input->output], *const out = &model->tensors[last->output];
     *info = (fd_model_info){
-        .isa = model->kernels->isa,
+        .isa = model->isa->name,
         .input_rank = shape->rank,
         .input_dims = {shape->dims[0], shape->dims[1], shape->dims[2]},
         .input_elements = model->values[input->output].elements,

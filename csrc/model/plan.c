@@ -158,9 +158,9 @@ static fd_conv_plan plan_convolution(const fd_model *m, const fd_file_op *op) {
         plan.shape.rows = pooled_extent(out.rows, op, 0, rows);
         plan.shape.cols = pooled_extent(out.cols, op, 1, cols);
     }
-    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, m->kernels->vector_floats);
+    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, m->isa->floats->vector_floats);
     if (plan.algorithm == FD_DIRECT) {
-        plan.abreast = choose_abreast(op, &plan.shape, m->kernels->vector_floats);
+        plan.abreast = choose_abreast(op, &plan.shape, m->isa->floats->vector_floats);
     } else {
         const fd_winograd_sizes w = fd_algorithm_sizes(plan.algorithm);
         plan.patch_rows = (plan.shape.rows + w.m - 1) / w.m;
@@ -274,7 +274,7 @@ static void plan_winograd(fd_model *m, const fd_file_op *op, const fd_conv_plan 
     cursor->transformed += w.positions * in->channels * padded;
     fd_algorithm_transform(plan->algorithm, weight_data(m, op->weights), &plan->shape, weights);
     step->winograd =
-        plan->algorithm == FD_WINOGRAD_4X4_3X3 ? m->kernels->winograd_4x4_3x3 : m->kernels->winograd_2x2_2x2;
+        plan->algorithm == FD_WINOGRAD_4X4_3X3 ? m->isa->floats->winograd_4x4_3x3 : m->isa->floats->winograd_2x2_2x2;
     step->args.winograd = (fd_winograd_args){
         .weights = weights,
         .bias = bias_of(m, op),
@@ -478,7 +478,7 @@ static void plan_dynamic(fd_model *m, fd_step *step, fd_cursor *cursor) {
     fd_prepack_dynamic(a->weights, a->depth, a->channels, weights, sums);
     a->weights = weights;
     a->sums = sums;
-    step->dense = m->kernels->dense_dynamic;
+    step->dense = m->isa->bytes->dense_dynamic;
     need_scratch(cursor, FD_DYNAMIC_SCRATCH(m->chunk, a->depth));
 }
 
@@ -496,7 +496,7 @@ static void plan_dense(fd_model *m, const fd_file_op *op, fd_step *step, fd_curs
         .epilogue = epilogue_of(m, op),
     };
     step->column_bytes = in->elements * fd_dtype_size(step->args.dense.dtype);
-    step->dense = out->channels <= FD_NARROW ? m->kernels->dense_narrow : m->kernels->dense;
+    step->dense = out->channels <= FD_NARROW ? m->isa->floats->dense_narrow : m->isa->floats->dense;
     if (op->quantization == FD_QUANTIZATION_DYNAMIC)
         plan_dynamic(m, step, cursor);
     else
@@ -697,7 +697,7 @@ static fd_status place(fd_model *m, fd_error *error) {
 fd_status fd_plan(fd_model *m, fd_error *error) {
     fd_sizes sizes = {0};
     fd_cursor cursor = {0};
-    fd_status status = fd_cpu_select(&m->kernels, error);
+    fd_status status = fd_isa_select(&m->isa, error);
     if (status) return status;
 
     m->values = fd_alloc(m->tensor_count * sizeof *m->values);

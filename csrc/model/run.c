@@ -181,7 +181,7 @@ static const float *convolved(const fd_work *w, const fd_step *step, size_t i) {
     for (size_t r = 0; r < step->gather_rows; r++) {
         a.in = in + r * step->gather_from;
         a.out = copy + step->origin + r * step->gather_to;
-        w->model->kernels->copy(&a);
+        w->model->isa->floats->copy(&a);
     }
     return copy;
 }
@@ -189,7 +189,7 @@ static const float *convolved(const fd_work *w, const fd_step *step, size_t i) {
 static void run_groups(const fd_work *w, const fd_step *step, const fd_conv2d_args *args) {
     fd_conv2d_args a = *args;
     for (size_t g = 0; g < step->groups; g++) {
-        w->model->kernels->conv2d(&a);
+        w->model->isa->floats->conv2d(&a);
         a.in += step->group_in;
         a.out += step->group_out;
         a.weights += step->group_weights;
@@ -198,7 +198,7 @@ static void run_groups(const fd_work *w, const fd_step *step, const fd_conv2d_ar
     if (step->after.epilogue.activation == FD_ACT_LINEAR && step->after.epilogue.axis == FD_AXIS_NONE) return;
     fd_eltwise_args after = step->after;
     after.in = after.out = args->out;
-    w->model->kernels->eltwise(&after);
+    w->model->isa->floats->eltwise(&after);
 }
 
 static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
@@ -215,7 +215,7 @@ static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
         fd_depthwise_args a = step->args.depthwise;
         a.in = image;
         a.out = to;
-        w->model->kernels->depthwise(&a);
+        w->model->isa->floats->depthwise(&a);
     } else {
         fd_conv2d_args a = step->args.conv2d;
         a.in = image;
@@ -224,7 +224,7 @@ static void run_conv2d(const fd_work *w, const fd_step *step, size_t i) {
         if (step->groups)
             run_groups(w, step, &a);
         else
-            w->model->kernels->conv2d(&a);
+            w->model->isa->floats->conv2d(&a);
     }
 }
 
@@ -235,7 +235,7 @@ static float greatest_of(const float *x, size_t n) {
 }
 
 /* Out of place, or in place. */
-static void softmax_of(const fd_kernels *kernels, const float *x, float *out, size_t n, float temperature) {
+static void softmax_of(const fd_float_kernels *kernels, const float *x, float *out, size_t n, float temperature) {
     if (temperature > 0) {
         /* Differences to the greatest: they are at most 0 and stay so, where a quotient of x might overflow. */
         const float greatest = greatest_of(x, n);
@@ -250,7 +250,7 @@ static void run_copy(const fd_work *w, const fd_copy_args *args, const float *in
     fd_copy_args a = *args;
     a.in = in;
     a.out = out;
-    w->model->kernels->copy(&a);
+    w->model->isa->floats->copy(&a);
 }
 
 static void run_reshape(const fd_work *w, const fd_step *step, size_t i) {
@@ -275,7 +275,7 @@ static void run_pad(const fd_work *w, const fd_step *step, size_t i) {
 
 /* Softmax and layer normalization work on the channels of each pixel. */
 static void run_pixels(const fd_work *w, const fd_step *step, size_t i) {
-    const fd_kernels *const kernels = w->model->kernels;
+    const fd_float_kernels *const kernels = w->model->isa->floats;
     const fd_value *const in = &w->model->values[step->in], *const out = &w->model->values[step->out];
     const int is_softmax = step->opcode == FD_OP_SOFTMAX;
     fd_layernorm_args a = {0};
@@ -316,7 +316,7 @@ static size_t panels_of(const fd_step *step) { return (step->args.dense.channels
 
 /* A step that takes one image at a time, on image i of the chunk. */
 static void run_step(const fd_work *w, const fd_step *step, size_t i) {
-    const fd_kernels *const kernels = w->model->kernels;
+    const fd_float_kernels *const kernels = w->model->isa->floats;
     const float *const in = input_data(w, step, i);
     float *const out = value_data(w, step->out, i);
     zero_margins(w, step->out, i);
@@ -376,12 +376,12 @@ static int take_input(fd_call *call, const fd_work *w, size_t i, size_t slot) {
     if (call->type == FD_INPUT_U8) {
         const uint8_t *const from = (const uint8_t *)call->input + i * v->elements;
         for (size_t r = 0; r < v->rows; r++)
-            m->kernels->from_u8(from + r * row, to + r * v->row, row, (float)m->ops[0].u8_divisor);
+            m->isa->floats->from_u8(from + r * row, to + r * v->row, row, (float)m->ops[0].u8_divisor);
         return 1;
     }
     const float *const from = (const float *)call->input + i * v->elements;
-    const size_t outside = m->kernels->find_outside(from, v->elements, fd_finite_bound(m->ops[0].range_lo),
-                                                    fd_finite_bound(m->ops[0].range_hi));
+    const size_t outside = m->isa->floats->find_outside(from, v->elements, fd_finite_bound(m->ops[0].range_lo),
+                                                        fd_finite_bound(m->ops[0].range_hi));
     if (outside < v->elements) {
         const size_t index = i * v->elements + outside;
         size_t least = atomic_load(&call->bad);

@@ -4,6 +4,8 @@
  * on fd_v everywhere.
  *
  *   FD_VL, FD_VREGS      floats in a vector; vector registers that a kernel may count on
+ *   FD_KEEP(v)           the vector v, just loaded, stays in a register. Otherwise gcc folds the load into each
+ *                        multiply-add that uses it, and the loop waits for load ports instead of multipliers
  *   v_load, v_store      any alignment
  *   v_load_n, v_store_n  the first n lanes, 0 <= n < FD_VL; nothing beyond is touched; the other lanes load as 0
  *   v_load_f16           FD_VL finite binary16 values; any alignment
@@ -25,6 +27,9 @@
  *   v_iset1, v_iload     one value in all lanes; any alignment
  *   v_from_int           int32_t to the nearest float, ties to even
  *   v_store_bytes(p, x)  the low bytes of FD_VL integral floats, |x| < 2^15
+ *
+ * Dot products of bytes, exact as well, in dot_*.h: an ISA may have better ones and nothing else of its own.
+ *
  *   FD_DOT_MIN           input bytes of v_dot are FD_DOT_MIN to FD_DOT_MIN + 255: signed or unsigned
  *   v_dot_input          four input bytes, any alignment, the same in all lanes
  *   v_dot_weight         four weights for each lane, signed bytes -127 to 127, any alignment
@@ -37,15 +42,27 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The build of the engine has vectors of 16 bytes. Tests define another width, and so run the loops of every ISA on
+ * any machine. */
+#ifndef FD_VL
 #define FD_VL 4
 #define FD_VREGS 16
+#endif
+
+#if FD_VL == 4 && defined(__x86_64__)
+#define FD_KEEP(v) __asm__("" : "+v"(v))
+#elif FD_VL == 4 && defined(__aarch64__)
+#define FD_KEEP(v) __asm__("" : "+w"(v))
+#else
+#define FD_KEEP(v) ((void)(v))
+#endif
 
 #include "simd/put_nonzero.h"
 
-typedef float fd_v __attribute__((vector_size(16)));
-typedef int32_t fd_vi __attribute__((vector_size(16)));
-typedef uint16_t fd_vh __attribute__((vector_size(8)));
-typedef int8_t fd_vb __attribute__((vector_size(4)));
+typedef float fd_v __attribute__((vector_size(4 * FD_VL)));
+typedef int32_t fd_vi __attribute__((vector_size(4 * FD_VL)));
+typedef uint16_t fd_vh __attribute__((vector_size(2 * FD_VL)));
+typedef int8_t fd_vb __attribute__((vector_size(FD_VL)));
 
 static inline fd_v v_load(const float *p) {
     fd_v v;
@@ -53,7 +70,7 @@ static inline fd_v v_load(const float *p) {
     return v;
 }
 static inline void v_store(float *p, fd_v v) { memcpy(p, &v, sizeof v); }
-static inline fd_v v_set1(float x) { return (fd_v){x, x, x, x}; }
+static inline fd_v v_set1(float x) { return x - (fd_v){0}; }
 
 static inline fd_v v_load_n(const float *p, size_t n) {
     fd_v v = v_set1(0.0f);
@@ -84,7 +101,9 @@ static inline fd_v v_min(fd_v a, fd_v b) { return v_select(a < b, a, b); }
 static inline fd_v v_if_positive(fd_v x, fd_v a, fd_v b) { return v_select(x > v_set1(0.0f), a, b); }
 static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
     const fd_vi in = (x >= lo) & (x <= hi);
-    return (in[0] & in[1] & in[2] & in[3]) != 0;
+    int32_t all = -1;
+    for (int i = 0; i < FD_VL; i++) all &= in[i];
+    return all != 0;
 }
 /* Adding and subtracting 1.5 * 2^23 leaves the nearest integer: the spacing of floats there is 1. */
 static inline fd_v v_round(fd_v x) { return (x + v_set1(12582912.0f)) - v_set1(12582912.0f); }
@@ -93,7 +112,7 @@ static inline fd_v v_scale2(fd_v x, fd_v n) {
     return x * (fd_v)(exponent << 23);
 }
 
-static inline fd_vi v_iset1(int32_t x) { return (fd_vi){x, x, x, x}; }
+static inline fd_vi v_iset1(int32_t x) { return x - (fd_vi){0}; }
 static inline fd_vi v_iload(const int32_t *p) {
     fd_vi v;
     memcpy(&v, p, sizeof v);
@@ -103,33 +122,6 @@ static inline fd_v v_from_int(fd_vi x) { return __builtin_convertvector(x, fd_v)
 static inline void v_store_bytes(void *p, fd_v x) {
     const fd_vb bytes = __builtin_convertvector(__builtin_convertvector(x, fd_vi), fd_vb);
     memcpy(p, &bytes, sizeof bytes);
-}
-
-#define FD_DOT_MIN (-128)
-
-/* Bytes in pairs: products of 16 bits are what SSE2 has. */
-typedef int16_t fd_vs __attribute__((vector_size(16)));
-typedef uint16_t fd_vus __attribute__((vector_size(16)));
-typedef uint32_t fd_vu __attribute__((vector_size(16)));
-
-typedef fd_vs fd_dot_weight;
-typedef fd_vs fd_dot_input;
-
-static inline fd_dot_weight v_dot_weight(const int8_t *p) {
-    fd_vs v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-static inline fd_dot_input v_dot_input(const void *p) {
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return (fd_vs)v_iset1(four);
-}
-static inline fd_vs v_even_bytes(fd_vs x) { return (fd_vs)((fd_vus)x << 8) >> 8; }
-/* Two products make at most 2 * 128 * 127, which fits 16 bits. */
-static inline fd_vi v_dot(fd_vi acc, fd_dot_input x, fd_dot_weight w) {
-    const fd_vs pairs = v_even_bytes(x) * v_even_bytes(w) + (x >> 8) * (w >> 8);
-    return acc + ((fd_vi)((fd_vu)pairs << 16) >> 16) + ((fd_vi)pairs >> 16);
 }
 
 #endif

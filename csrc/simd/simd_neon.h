@@ -9,6 +9,7 @@
 
 #define FD_VL 4
 #define FD_VREGS 32
+#define FD_KEEP(v) __asm__("" : "+w"(v))
 
 #include "simd/put_nonzero.h"
 
@@ -61,23 +62,6 @@ static inline void v_store_bytes(void *p, fd_v x) {
     const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
     const int32_t four = vget_lane_s32(vreinterpret_s32_s8(bytes), 0);
     memcpy(p, &four, sizeof four);
-}
-
-#define FD_DOT_MIN (-128)
-
-typedef int8x16_t fd_dot_weight;
-typedef int8x16_t fd_dot_input;
-
-static inline fd_dot_weight v_dot_weight(const int8_t *p) { return vld1q_s8(p); }
-static inline fd_dot_input v_dot_input(const void *p) {
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
-/* Two products make at most 2 * 128 * 127, which fits 16 bits. */
-static inline fd_vi v_dot(fd_vi acc, fd_dot_input x, fd_dot_weight w) {
-    const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(w)), high = vmull_high_s8(x, w);
-    return vpadalq_s16(acc, vpaddq_s16(low, high));
 }
 
 #endif

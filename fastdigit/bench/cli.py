@@ -20,7 +20,6 @@ from fastdigit import __version__
 from fastdigit.bench import layers, machine, report, scenarios, tables
 from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
-from fastdigit.bench.nchw import write_nchw
 from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
 from fastdigit.bench.results import EIGHT_BIT as EIGHT_BIT_TOLERANCE
 from fastdigit.bench.results import QUICK, SUBJECT, Settings
@@ -33,8 +32,9 @@ from fastdigit.bench.runtimes import (
     require,
     shipped_files,
 )
+from fastdigit.compiler.backends.onnx import write
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError, UnsupportedError
-from fastdigit.model import DEFAULT_MODEL, SHIPPED_MODELS, load
+from fastdigit.model import DEFAULT_MODEL, SHIPPED_MODELS, load, shipped_file
 
 __all__ = ["main"]
 
@@ -172,7 +172,9 @@ def _run_layers(options: argparse.Namespace) -> int:
     """Show where fastdigit's own time goes."""
     _json_target(options)
     require("rich", "bench")
-    path = _model_files(options).fdm
+    path = Path(options.model)
+    if options.model in SHIPPED_MODELS:
+        path = Path(shipped_file(options.model))
     if not path.is_file():
         raise InputError(f"there is no model file {path}")
     data = _data(options, path)
@@ -211,7 +213,7 @@ def _add_nchw(files: ModelFiles, made: Path) -> tuple[ModelFiles, str]:
         return files, "Without onnx, no plain NCHW form of the network could be made to try."
     path = made / f"{files.fdm.stem}-nchw.onnx"
     try:
-        write_nchw(files.fdm, path)
+        path.write_bytes(write(files.fdm.read_bytes()))
     except UnsupportedError as error:
         return files, f"No plain NCHW form of the network could be made to try: {error}."
     note = f"{path.name} was made from {files.fdm.name}: plain, channels first."
@@ -285,16 +287,13 @@ def _must_be_installed(runtime: type[Runtime]) -> None:
         )
 
 
-def _model_files(options: argparse.Namespace) -> ModelFiles:
-    if options.model in SHIPPED_MODELS:
-        return shipped_files(options.model)
-    return ModelFiles(fdm=Path(options.model), onnx=())
-
-
 def _files(options: argparse.Namespace) -> ModelFiles:
-    files = _model_files(options)
     if options.onnx:
-        files = replace(files, onnx=tuple(options.onnx))
+        shipped = options.model in SHIPPED_MODELS
+        fdm = Path(shipped_file(options.model) if shipped else options.model)
+        files = ModelFiles(fdm, tuple(options.onnx))
+    else:  # of a shipped model, or the options would have been refused
+        files = shipped_files(options.model)
     files = replace(files, keras=options.keras, tflite=options.tflite)
     for path in (files.fdm, *files.onnx, files.keras, files.tflite):
         if path is not None and not path.is_file():
@@ -369,8 +368,8 @@ def _parser(
         type=Path,
         action="append",
         metavar="FILE",
-        help="the network that --model was compiled from (default: those shipped with it); several "
-        "times: other exports of it, each runtime takes its fastest",
+        help="the network that --model was compiled from (default: written from the model); "
+        "several times: other exports of it, each runtime takes its fastest",
     )
     parser.add_argument(
         "--as-exported",

@@ -18,10 +18,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastdigit.compiler.backends.onnx import write
 from fastdigit.datasets import cache_directory
 from fastdigit.errors import FastDigitError, MissingExtraError
 
-__all__ = ["keras_to_tflite", "onnx_to_mnn", "onnx_to_ncnn", "quantize"]
+__all__ = ["fdm_to_onnx", "keras_to_tflite", "onnx_to_mnn", "onnx_to_ncnn", "quantize"]
 
 TIMEOUT = 300.0  # seconds
 PROGRAM = Path(__file__).with_name("quantize.py")
@@ -40,6 +41,20 @@ model = tf.keras.models.load_model(source, compile=False)
 with open(target, "wb") as file:
     file.write(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 """
+
+
+def fdm_to_onnx(source: Path) -> Path:
+    """Write the network of a ``.fdm`` file as ONNX, images channels last; return the .onnx file."""
+    data = write(source.read_bytes(), channels_last=True)
+    # In a directory of its own, for reports show the name of the file.
+    target = cache_directory() / "converted" / _digest([data], "") / f"{source.stem}.onnx"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            unfinished = Path(scratch) / target.name
+            unfinished.write_bytes(data)
+            os.replace(unfinished, target)
+    return target
 
 
 def keras_to_tflite(source: Path) -> Path:

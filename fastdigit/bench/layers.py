@@ -14,9 +14,10 @@ from fastdigit.bench.arrays import FloatArray, whole_batches
 from fastdigit.bench.machine import choose_cpus, pinned
 from fastdigit.bench.measure import Spread, spread
 from fastdigit.bench.roofline import FMA, INT8, Probe, Roofline
-from fastdigit.compiler.ops import ACTIVATIONS, make_graph
-from fastdigit.compiler.pack import POOL_MODES, pack
-from fastdigit.compiler.unpack import Program, Record, unpack
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.backends.fdm.pack import POOL_MODES, pack
+from fastdigit.compiler.backends.fdm.unpack import Program, Record, unpack
+from fastdigit.compiler.ops import make_graph
 from fastdigit.errors import InputError
 from fastdigit.model import Model
 
@@ -246,7 +247,7 @@ def _describe(record: Record, weight_bytes: int, vector: int) -> Layer:
         record.kernel,
         record.stride,
         record.dilation,
-        activation=ACTIVATIONS.index(record.activation),
+        activation=list(ACTIVATIONS).index(record.activation),
         pool_mode=POOL_MODES.get(record.pool_mode, 0),
         pool=record.pool,
         pool_stride=record.pool_stride,

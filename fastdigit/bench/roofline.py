@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fastdigit import _testing
+from fastdigit import _core
 from fastdigit.bench.arrays import aligned
 from fastdigit.bench.machine import cache_sizes, choose_cpus, pinned
 
@@ -153,7 +153,6 @@ class Probe:
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._isa = isa
-        self._kernels = _testing.Kernels(isa)
         self._cpu = choose_cpus(1)[0] if cpu is None else cpu
         self._seconds = seconds
         self._clock = clock
@@ -208,12 +207,11 @@ class Probe:
     def _work(self, name: str, amount: int) -> int:
         """Do `amount` rounds of multiply-adds or passes; return how many operations or bytes."""
         if name == FMA:
-            return 2 * self._kernels.probe_fma(amount)[0]
+            return 2 * _core.probe(self._isa, _core.PROBE_FMA, amount)
         if name == INT8:
-            return 2 * self._kernels.probe_dot(amount)[0]
-        size = self._sets[name]
-        self._kernels.probe_read(self._memory[: size // 4], amount)
-        return size * amount
+            return 2 * _core.probe(self._isa, _core.PROBE_DOT, amount)
+        memory = self._memory[: self._sets[name] // 4]
+        return _core.probe(self._isa, _core.PROBE_READ, amount, memory)
 
 
 def working_sets(caches: Mapping[str, int]) -> dict[str, int]:

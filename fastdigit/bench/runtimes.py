@@ -83,12 +83,15 @@ class ModelFiles:
 
 
 def shipped_files(name: str = DEFAULT_MODEL) -> ModelFiles:
-    """Return the files of a model that ships with the package: its ONNX as exported comes first,
-    then the one without the units that make no difference, if the network has such."""
-    onnx = (Path(shipped_file(name, suffix)) for suffix in (".onnx", "-compact.onnx"))
-    return ModelFiles(
-        fdm=Path(shipped_file(name)), onnx=tuple(path for path in onnx if path.is_file())
-    )
+    """Return the files of a model that ships with the package; its ONNX form is written from it.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx is not installed.
+    """
+    fdm = Path(shipped_file(name))
+    return ModelFiles(fdm, onnx=(convert.fdm_to_onnx(fdm),))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import fastdigit
 from fastdigit.commands import common
-from fastdigit.compiler.emit_c import emit_c
+from fastdigit.compiler.backends.c import emit_c
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.ops import PRECISIONS
-from fastdigit.compiler.unpack import unpack
 
 __all__ = ["add_arguments", "run"]
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import fastdigit
-from fastdigit.compiler.unpack import listing, unpack
+from fastdigit.compiler.backends.fdm.unpack import listing, unpack
 
 __all__ = ["add_arguments", "run"]
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.backends.fdm.unpack import listing, unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
-from fastdigit.compiler.ir import Graph, Shape, Softmax
-from fastdigit.compiler.ops import PRECISIONS, make_graph
-from fastdigit.compiler.pack import pack
+from fastdigit.compiler.ir import Graph, Shape
+from fastdigit.compiler.limits import NARROW
+from fastdigit.compiler.ops import PRECISIONS, Softmax, make_graph
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from fastdigit.compiler.spec import NARROW
-from fastdigit.compiler.unpack import listing, unpack
 from fastdigit.compiler.verify import (
     TOLERANCES,
     Verification,

@@ -17,6 +17,11 @@ __all__ = ["Settings", "create_app"]
 
 EXTRA = ("PIL", "httptools", "prometheus_client", "starlette", "uvicorn")
 
+#: Versions of uvicorn that were tested: from the first up to, but not including, the second. Before
+#: 0.53 an answer given while the server ends does not say that the connection closes; before 0.51
+#: the supervisor of workers takes other arguments.
+UVICORN = ("0.53", "0.55")
+
 
 def require_extra() -> None:
     """Raise :class:`MissingExtraError` unless what the server needs is installed."""
@@ -26,6 +31,25 @@ def require_extra() -> None:
     if missing:
         raise MissingExtraError(
             f"the server needs {', '.join(missing)}: pip install 'fastdigit[serve]'"
+        )
+
+
+def require_uvicorn() -> None:
+    """Raise :class:`MissingExtraError` if uvicorn has a version that was not tested.
+
+    ``fastdigit serve`` relies on more of it than it documents; an application from
+    :func:`create_app`, in a server of one's own, does not.
+    """
+    from importlib.metadata import version
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(".")[:2]]
+
+    installed, (first, end) = version("uvicorn"), UVICORN
+    if not numbers(first) <= numbers(installed) < numbers(end):
+        raise MissingExtraError(
+            f"uvicorn is {installed}; the server was tested with {first} and later, below {end}: "
+            "pip install 'fastdigit[serve]'"
         )
 
 

@@ -1,8 +1,12 @@
-"""A request that is answered with an error."""
+"""Requests that are answered with an error, and what the client is told."""
 
 from __future__ import annotations
 
-__all__ = ["ClientGone", "RequestError"]
+import json
+
+from fastdigit.errors import InputError
+
+__all__ = ["ClientGone", "RequestError", "problem"]
 
 
 class RequestError(Exception):
@@ -24,3 +28,24 @@ class RequestError(Exception):
 
 class ClientGone(Exception):
     """The client closed the connection before it had sent its request."""
+
+
+def problem(error: Exception) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body that tell a client of an error.
+
+    An error that nobody foresaw tells it nothing: the server's log has it.
+    """
+    headers = [(b"content-type", b"application/json")]
+    if isinstance(error, RequestError):
+        status, message = error.status, str(error)
+        if error.close:
+            headers.append((b"connection", b"close"))
+        if status in (429, 503):
+            headers.append((b"retry-after", b"1"))
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+    elif isinstance(error, InputError):
+        status, message = 400, str(error)
+    else:
+        status, message = 500, "internal error; the server's log has it"
+    return status, headers, json.dumps({"error": message}).encode()

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -15,10 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
-from fastdigit.serve import create_app
-from fastdigit.serve.http import Protocol
+from fastdigit.serve import create_app, require_uvicorn
 from fastdigit.serve.metrics import DIRECTORY
 from fastdigit.serve.settings import Settings
 
@@ -41,22 +38,6 @@ class Factory:
 
     def __call__(self) -> App:
         return self.make_app(self.settings)
-
-
-class WorkerSocket:
-    """A listening socket that each worker opens for itself: it is made where it is unpickled.
-
-    Workers that share one socket accept connections as they come, and one may get nearly all of
-    them; with SO_REUSEPORT the kernel deals them out. The parent holds `port`, bound but not
-    listening, so that nobody else gets it.
-    """
-
-    def __init__(self, family: int, address: tuple[Any, ...]) -> None:
-        self.family = family
-        self.address = address
-
-    def __reduce__(self) -> tuple[Callable[..., socket.socket], tuple[Any, ...]]:
-        return bound_socket, (self.family, self.address)
 
 
 def bound_socket(family: int, address: tuple[Any, ...], shared: bool = True) -> socket.socket:
@@ -108,7 +89,20 @@ def run(
     -------
     int
         0, or uvicorn's status if a worker could not start.
+
+    Raises
+    ------
+    MissingExtraError
+        This version of uvicorn was not tested.
     """
+    require_uvicorn()
+    from fastdigit.serve.uvicorn_internals import (
+        Protocol,
+        WorkerSocket,
+        run_workers,
+        uncaught_sigterm,
+    )
+
     # With several workers each makes its own, but what can't be opened shall be said once.
     app = make_app(settings)
     family, _, _, _, address = socket.getaddrinfo(
@@ -117,7 +111,7 @@ def run(
     reserved = bound_socket(family, address, shared=workers > 1)
     if not is_loopback(host) and settings.token is None:
         logger.warning("listening on %s, open to whoever reaches it: set a token", host)
-    with reserved, _uncaught_sigterm():
+    with reserved, uncaught_sigterm():
         address = reserved.getsockname()
         shown = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
         config = uvicorn.Config(
@@ -140,18 +134,8 @@ def run(
             uvicorn.Server(config).run(sockets=[reserved])
             return 0
         with _metrics_directory():
-            Multiprocess(config, [WorkerSocket(family, address)]).run()  # type: ignore[list-item]
+            run_workers(config, WorkerSocket(bound_socket, family, address))
     return 0
-
-
-@contextmanager
-def _uncaught_sigterm() -> Iterator[None]:
-    """uvicorn raises SIGTERM again when it has drained: it shall not kill us then."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

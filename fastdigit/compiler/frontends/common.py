@@ -8,22 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
-    Array,
-    Binary,
-    Concat,
-    Eltwise,
-    Graph,
-    Node,
-    Op,
-    Pair,
-    Shape,
-    Sides,
-)
-from fastdigit.compiler.ops import infer
-from fastdigit.compiler.spec import MAX_ELEMENTS
+from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Op, Pair, Shape, Sides
+from fastdigit.compiler.limits import MAX_ELEMENTS
+from fastdigit.compiler.ops import Binary, Concat, Eltwise, check_values, infer
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["GraphBuilder", "Imported", "batchnorm", "clip", "same_padding", "uniform"]
@@ -76,6 +63,7 @@ class GraphBuilder:
         """Append ``op`` reading values ``sources``; return the name of the value it writes."""
         value = f"{len(self.nodes)}:{name}"
         shape = infer(name, op, *(self.shapes[source] for source in sources))
+        check_values(name, op)
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
         self.shapes[value] = shape

@@ -17,22 +17,16 @@ from fastdigit.compiler.frontends.common import (
     same_padding,
     uniform,
 )
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
-    Array,
+from fastdigit.compiler.ir import Activation, Affine, Array, Op, Pair, Pool, Shape
+from fastdigit.compiler.ops import (
     Binary,
     Conv2D,
     Dense,
     Eltwise,
     LayerNorm,
-    Op,
     Pad,
-    Pair,
-    Pool,
     Pool2D,
     Reshape,
-    Shape,
     Softmax,
     Transpose,
 )

@@ -71,7 +71,7 @@ def optimize(
     Returns
     -------
     Graph
-        One that :func:`fastdigit.compiler.pack.pack` accepts.
+        One that :func:`fastdigit.compiler.backends.fdm.pack.pack` accepts.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _simplify(
 def _run(step: Pass, graph: Graph, observe: Callable[[str, Graph], None] | None) -> Graph:
     changed = step(graph)
     if changed is not graph:
-        verify(changed)
+        verify(changed, graph)
         if observe is not None:
             observe(step.__name__, changed)
     return changed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastdigit.compiler.ir import Conv2D, Eltwise, Graph, Pad
-from fastdigit.compiler.ops import ZERO_AT_ZERO
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.ops import Conv2D, Eltwise, Pad
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["absorb_padding"]
@@ -25,7 +26,7 @@ def _rule(pair: Pair) -> Replacement | None:
         case Pad(after, 0.0):
             merged = tuple((a[0] + b[0], a[1] + b[1]) for a, b in zip(widths, after, strict=True))
             return [(first.name, Pad(merged))]
-        case Eltwise(activation, None) if activation.name in ZERO_AT_ZERO:
+        case Eltwise(activation, None) if ACTIVATIONS[activation.name].at_zero == 0:
             return [(second.name, second.op), (first.name, first.op)]
         case Conv2D(pad=(top, left, bottom, right)) if widths[2] == (0, 0):
             (above, below), (before, behind), _ = widths

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from fastdigit.compiler.ir import Dense, Eltwise, Graph, Node, Op, Pad, Reshape, Shape, Transpose
+from fastdigit.compiler.axes import inverse, is_identity, moves_only_units, unit_permutation
+from fastdigit.compiler.ir import Graph, Node, Op
+from fastdigit.compiler.ops import Dense, Eltwise, Pad, Reshape, Transpose
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, map_nodes, replace_pairs
 
-__all__ = ["cancel_transposes", "moves_only_units", "unit_permutation"]
+__all__ = ["cancel_transposes"]
 
 
 def cancel_transposes(graph: Graph) -> Graph:
@@ -19,26 +21,6 @@ def cancel_transposes(graph: Graph) -> Graph:
     a transpose.
     """
     return replace_pairs(map_nodes(graph, partial(_reshape_as_transpose, graph)), _rule)
-
-
-def unit_permutation(source: Shape, target: Shape) -> tuple[int, ...] | None:
-    """Return the permutation that a reshape performs if it only moves axes of length 1, else
-    None."""
-    if len(source) != len(target) or _squeezed(source) != _squeezed(target):
-        return None
-    long = iter([axis for axis, size in enumerate(source) if size != 1])
-    short = iter([axis for axis, size in enumerate(source) if size == 1])
-    return tuple(next(short) if size == 1 else next(long) for size in target)
-
-
-def moves_only_units(perm: tuple[int, ...], shape: Shape) -> bool:
-    """Whether a transpose of a value of ``shape`` keeps the order of its elements."""
-    order = [axis for axis in perm if shape[axis] != 1]
-    return order == sorted(order)
-
-
-def _squeezed(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
 
 
 def _reshape_as_transpose(graph: Graph, node: Node) -> Op:
@@ -58,21 +40,20 @@ def _rule(pair: Pair) -> Replacement | None:
     match second.op:
         case Transpose(after):
             merged = tuple(perm[axis] for axis in after)
-            if merged == tuple(range(len(merged))):
+            if is_identity(merged):
                 return []
             return [(first.name, Transpose(merged))]
         case Eltwise(affine=affine):
             moved_affine = affine and replace(affine, axis=perm[affine.axis])
             return [(second.name, replace(second.op, affine=moved_affine)), (first.name, first.op)]
         case Pad(widths, value):
-            back = tuple(widths[perm.index(axis)] for axis in range(len(perm)))
+            back = tuple(widths[axis] for axis in inverse(perm))
             return [(second.name, Pad(back, value)), (first.name, first.op)]
         case Reshape():
             if moves_only_units(perm, pair.shape_in):
                 return [(second.name, second.op)]
         case Dense(weights) if len(perm) == 3:
             rows = weights.reshape(*pair.shape_between, -1)
-            inverse = [perm.index(axis) for axis in range(3)]
-            back_to = rows.transpose(*inverse, 3).reshape(weights.shape)
+            back_to = rows.transpose(*inverse(perm), 3).reshape(weights.shape)
             return [(second.name, replace(second.op, weights=back_to))]
     return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastdigit.compiler.ir import Eltwise, Graph, Node, Reshape, Shape, Transpose
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.passes.cancel_transposes import moves_only_units
+from fastdigit.compiler.axes import moves_only_units
+from fastdigit.compiler.ir import Graph, Node, Shape
+from fastdigit.compiler.ops import Eltwise, Reshape, Transpose, make_graph
 
 __all__ = ["canonicalize_input"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastdigit.compiler.ir import LINEAR, Affine, Conv2D, Eltwise, Graph, Pool, Pool2D, Shape
-from fastdigit.compiler.ops import MONOTONE
-from fastdigit.compiler.passes.merge_eltwise import is_uniform
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.axes import is_uniform
+from fastdigit.compiler.ir import LINEAR, Affine, Graph, Pool, Shape
+from fastdigit.compiler.ops import Conv2D, Eltwise, Pool2D
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["commute_pooling"]
@@ -31,7 +32,7 @@ def _rule(pair: Pair) -> Replacement | None:
         return None
     if pool.mode == "average" and eltwise.activation != LINEAR:
         return None
-    if eltwise.activation.name not in MONOTONE:
+    if not ACTIVATIONS[eltwise.activation.name].monotone:
         return None
     affine = eltwise.affine
     if affine is not None:

@@ -8,24 +8,21 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement, permutations
 
-from fastdigit.compiler.ir import (
-    Affine,
-    Array,
+from fastdigit.compiler.axes import aligned, aligned_shape
+from fastdigit.compiler.ir import Affine, Graph, Node, Op, Shape
+from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Dense,
     Eltwise,
-    Graph,
     LayerNorm,
-    Node,
-    Op,
     Pad,
     Reshape,
-    Shape,
     Softmax,
     Transpose,
+    infer,
+    make_graph,
 )
-from fastdigit.compiler.ops import infer, make_graph
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["fit_ranks"]
@@ -134,7 +131,7 @@ def _fitted(graph: Graph, node: Node) -> list[Node]:
 def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape]]:
     """Return an operator on images that does what ``node`` does, and the images of its inputs."""
     rank = len(shapes[0])
-    shapes = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    shapes = [aligned_shape(shape, rank) for shape in shapes]
     op = node.op
     labels: list[Hashable] = [None] * rank
     axis: int | None = None  # one that is no other, even if its length is 1
@@ -146,7 +143,7 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
         case Concat(axis):
             pass
         case Binary(constant=constant, affine=affine):
-            other = shapes[-1] if constant is None else _aligned(constant, rank).shape
+            other = shapes[-1] if constant is None else aligned(constant, rank).shape
             labels = [b == a for a, b in zip(out, other, strict=True)]
             axis = affine.axis if affine is not None else None
         case Pad(widths):
@@ -170,8 +167,8 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
             op = Concat(_group_of(axis, groups))
         case Binary(constant=constant, affine=affine):
             if constant is not None:
-                aligned = _aligned(constant, rank)
-                op = replace(op, constant=aligned.reshape(_view(aligned.shape, groups)))
+                constant = aligned(constant, rank)
+                op = replace(op, constant=constant.reshape(_view(constant.shape, groups)))
             if affine is not None:
                 op = replace(op, affine=replace(affine, axis=_group_of(affine.axis, groups)))
         case Pad(widths, value):
@@ -185,10 +182,6 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
 def _around(axis: int, rank: int) -> list[int]:
     """Tell the axes before ``axis``, itself, and those behind it apart."""
     return [(other > axis) - (other < axis) for other in range(rank)]
-
-
-def _aligned(constant: Array, rank: int) -> Array:
-    return constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
 
 
 def _groups(node: Node, labels: list[Hashable], free: list[bool]) -> Groups:

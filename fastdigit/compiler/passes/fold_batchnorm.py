@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastdigit.compiler.ir import LINEAR, Affine, Array, Conv2D, Dense, Eltwise, Graph, Shape
-from fastdigit.compiler.passes.merge_eltwise import is_uniform
+from fastdigit.compiler.axes import is_uniform
+from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Shape
+from fastdigit.compiler.ops import Conv2D, Dense, Eltwise
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["fold_batchnorm"]

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from fastdigit.compiler.ir import LINEAR, Activation, Affine, Binary, Eltwise, Graph, Node
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.passes.merge_eltwise import is_uniform
+from fastdigit.compiler.axes import is_uniform
+from fastdigit.compiler.ir import LINEAR, Activation, Affine, Graph, Node
+from fastdigit.compiler.ops import Binary, Eltwise, make_graph
 from fastdigit.compiler.passes.rewrite import remove_dead
 
 __all__ = ["fuse_activations"]

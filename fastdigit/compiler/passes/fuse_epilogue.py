@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastdigit.compiler.ir import LINEAR, Binary, Conv2D, Dense, Eltwise, Graph, Pool2D
+from fastdigit.compiler.ir import LINEAR, Graph
+from fastdigit.compiler.ops import Binary, Conv2D, Dense, Eltwise, Pool2D
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["fuse_epilogue"]

@@ -7,10 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from fastdigit.compiler.ir import LINEAR, Affine, Binary, Eltwise, Graph, Node, Op
+from fastdigit.compiler.axes import aligned_shape, is_uniform
+from fastdigit.compiler.ir import LINEAR, Affine, Graph, Node, Op
+from fastdigit.compiler.ops import Binary, Eltwise
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, map_nodes, replace_pairs
 
-__all__ = ["is_uniform", "merge_eltwise"]
+__all__ = ["merge_eltwise"]
 
 
 def merge_eltwise(graph: Graph) -> Graph:
@@ -28,7 +30,7 @@ def _as_affine(graph: Graph, node: Node) -> Op:
     if op.activation != LINEAR or op.affine is not None:
         return op
     shape = graph.shapes[node.output]
-    dims = (1,) * (len(shape) - op.constant.ndim) + op.constant.shape
+    dims = aligned_shape(op.constant.shape, len(shape))
     axes = [axis for axis, size in enumerate(dims) if size != 1]
     if len(axes) > 1:
         return op
@@ -38,11 +40,6 @@ def _as_affine(graph: Graph, node: Node) -> Op:
     return Eltwise(
         affine=Affine(axis, vector, zero) if op.kind == "mul" else Affine(axis, one, vector)
     )
-
-
-def is_uniform(affine: Affine) -> bool:
-    """Whether every element gets the same scale and shift."""
-    return bool(np.ptp(affine.scale) == 0 and np.ptp(affine.shift) == 0)
 
 
 def _rule(pair: Pair) -> Replacement | None:

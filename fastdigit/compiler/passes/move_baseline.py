@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastdigit.compiler.ir import Affine, Array, Conv2D, Dense, Graph, Pool
+from fastdigit.compiler.ir import Affine, Array, Graph, Pool
+from fastdigit.compiler.ops import Conv2D, Dense
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["move_baseline"]

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastdigit.compiler.ir import Dense, Graph, Node, Op
-from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.compiler.ir import Graph, Node, Op
+from fastdigit.compiler.limits import NARROW
+from fastdigit.compiler.ops import PRECISIONS, Dense
 from fastdigit.compiler.passes.rewrite import map_nodes
-from fastdigit.compiler.spec import NARROW
 from fastdigit.errors import InputError, UnsupportedError
 
 __all__ = ["quantize_weights"]

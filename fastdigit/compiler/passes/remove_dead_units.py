@@ -11,7 +11,6 @@ that merely never fires on the images one has is kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,23 +18,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from fastdigit.compiler.ir import (
-    Activation,
-    Affine,
-    Array,
-    Conv2D,
-    Dense,
-    Eltwise,
-    Graph,
-    Node,
-    Op,
-    Pad,
-    Pool,
-    Pool2D,
-    Reshape,
-    Shape,
-)
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.activations import evaluate
+from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Op, Pool, Shape
+from fastdigit.compiler.ops import Conv2D, Dense, Eltwise, Pad, Pool2D, Reshape, make_graph
 from fastdigit.compiler.passes.rewrite import map_nodes
 
 __all__ = ["live_units", "remove_dead_units"]
@@ -44,10 +29,6 @@ Mask = NDArray[np.bool_]
 
 #: Two constants are the same if they differ by less than this, relatively: float64 rounding.
 _EQUAL = 1e-12
-
-# Klambauer et al., "Self-Normalizing Neural Networks" (2017), as Keras and ONNX have them.
-_SELU_ALPHA = 1.6732632423543772
-_SELU_SCALE = 1.0507009873554805
 
 
 def remove_dead_units(graph: Graph) -> Graph:
@@ -241,18 +222,7 @@ def _through_dense(op: Dense, before: _Constants) -> tuple[Dense, _Constants]:
 
 
 def _through_conv2d(op: Conv2D, before: _Constants) -> tuple[Conv2D, _Constants]:
-    height, width = (
-        (
-            size
-            + op.pad[axis]
-            + op.pad[axis + 2]
-            - op.dilation[axis] * (op.weights.shape[axis] - 1)
-            - 1
-        )
-        // op.stride[axis]
-        + 1
-        for axis, size in enumerate(before.values.shape[:2])
-    )
+    height, width, _ = replace(op, affine=None, pool=None).infer(before.values.shape)
     weights = op.weights.copy()
     outputs = weights.shape[3]
     bias = np.zeros(outputs) if op.bias is None else op.bias.astype(np.float64)
@@ -275,8 +245,7 @@ def _through_conv2d(op: Conv2D, before: _Constants) -> tuple[Conv2D, _Constants]
 def _share(op: Conv2D, image: Array, weights: Array) -> Array:
     """What one input channel adds to the convolution: (height, width) to that and outputs."""
     top, left, bottom, right = op.pad
-    size = [1 + d * (k - 1) for d, k in zip(op.dilation, weights.shape[:2], strict=True)]
-    windows = sliding_window_view(np.pad(image, ((top, bottom), (left, right))), size)
+    windows = sliding_window_view(np.pad(image, ((top, bottom), (left, right))), op.extent)
     windows = windows[:: op.stride[0], :: op.stride[1], :: op.dilation[0], :: op.dilation[1]]
     # In the same order at every position, so that equal windows give equal sums.
     terms = (
@@ -289,7 +258,7 @@ def _share(op: Conv2D, image: Array, weights: Array) -> Array:
 def _through_eltwise(
     before: _Constants, activation: Activation, affine: Affine | None
 ) -> _Constants:
-    values, known = _activated(before.values, activation), before.known
+    values, known = evaluate(activation.name, activation.alpha, before.values), before.known
     if affine is None:
         return _Constants(known, values)
     along = [1] * values.ndim
@@ -300,50 +269,6 @@ def _through_eltwise(
     elif not affine.scale.any():
         known = np.ones_like(known)
     return _Constants(known, values)
-
-
-def _activated(x: Array, activation: Activation) -> Array:
-    below = np.minimum(x, 0.0)
-    tanh: Array
-    match activation.name:
-        case "relu":
-            return np.maximum(x, 0.0)
-        case "leaky_relu":
-            return np.where(x < 0, activation.alpha * x, x)
-        case "elu":
-            return np.where(x < 0, activation.alpha * np.expm1(below), x)
-        case "selu":
-            return np.where(x < 0, _SELU_SCALE * _SELU_ALPHA * np.expm1(below), _SELU_SCALE * x)
-        case "sigmoid":
-            tanh = np.tanh(0.5 * x)
-            return 0.5 + 0.5 * tanh
-        case "tanh":
-            tanh = np.tanh(x)
-            return tanh
-        case "linear":
-            return x
-        case "clipped_relu":
-            return np.clip(x, 0.0, activation.alpha)
-        case "hard_sigmoid":
-            return np.asarray(np.clip(activation.alpha * x + 0.5, 0.0, 1.0))
-        case "hard_swish":
-            return np.asarray(x * np.clip(x / 6 + 0.5, 0.0, 1.0))
-        case "silu":
-            return np.asarray(x * (0.5 + 0.5 * np.tanh(0.5 * x)))
-        case "softplus":
-            return np.asarray(np.logaddexp(0.0, x))
-        case "gelu":
-            return np.asarray(x * (1 + _erf(x / math.sqrt(2))) / 2)
-        case "gelu_tanh":
-            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-            return np.asarray(x * (1 + np.tanh(inner)) / 2)
-        case "erf":
-            return _erf(x)
-    raise AssertionError(f"no rule for activation {activation.name!r}")
-
-
-def _erf(x: Array) -> Array:
-    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
 
 
 def _through_pool(before: _Constants, pool: Pool) -> _Constants:

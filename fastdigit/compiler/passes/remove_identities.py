@@ -4,23 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastdigit.compiler.ir import (
-    LINEAR,
-    Affine,
-    Array,
-    Binary,
-    Conv2D,
-    Dense,
-    Eltwise,
-    Graph,
-    Node,
-    Op,
-    Pad,
-    Pool,
-    Pool2D,
-    Reshape,
-    Transpose,
-)
+from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Node, Op, Pool
+from fastdigit.compiler.ops import Binary, Conv2D, Dense, Eltwise, Pad, Pool2D, Reshape, Transpose
 from fastdigit.compiler.passes.rewrite import map_nodes, remove_dead, remove_nodes
 
 __all__ = ["remove_identities"]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from fastdigit.compiler.ir import Array, Binary, Concat, Graph, Node, Reshape, Shape, Transpose
-from fastdigit.compiler.ops import make_graph
-from fastdigit.compiler.passes.cancel_transposes import moves_only_units
+from fastdigit.compiler.axes import aligned, aligned_shape, inverse, moves_only_units
+from fastdigit.compiler.ir import Graph, Node
+from fastdigit.compiler.ops import Binary, Concat, Reshape, Transpose, make_graph
 from fastdigit.compiler.passes.rewrite import remove_dead
 
 __all__ = ["sink_joined_moves"]
@@ -55,13 +53,9 @@ def _without_units(graph: Graph, node: Node, source: Node | None) -> list[Node] 
     if source is None or not isinstance(source.op, Reshape) or len(node.inputs) != 2:
         return None
     before, after = graph.shapes[source.inputs[0]], graph.shapes[source.output]
-    if isinstance(node.op, Concat) or _aligned(before, len(after)) != after:
+    if isinstance(node.op, Concat) or aligned_shape(before, len(after)) != after:
         return None
     return [replace(node, inputs=(node.inputs[0], source.inputs[0]))]
-
-
-def _aligned(shape: Shape, rank: int) -> Shape:
-    return (1,) * (rank - len(shape)) + shape
 
 
 def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | None:
@@ -69,19 +63,20 @@ def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | 
     if leader is None:
         return None
     perm, keeps_order = leader
-    rank, back = len(perm), tuple(np.argsort(perm).tolist())
+    rank, back = len(perm), inverse(perm)
     op = node.op
     match op:
         case Concat(axis):
             op = Concat(perm[axis])
         case Binary(constant=constant, affine=None):
-            op = replace(op, constant=_transposed(constant, rank, back))
+            moved = None if constant is None else aligned(constant, rank).transpose(back)
+            op = replace(op, constant=moved)
         case _:
             return None
     new: list[Node] = []
     inputs: list[str] = []
     for position, (value, source) in enumerate(zip(node.inputs, sources, strict=True)):
-        shape = _aligned(graph.shapes[value], rank)
+        shape = aligned_shape(graph.shapes[value], rank)
         move: Transpose | Reshape = Reshape(tuple(shape[axis] for axis in back))
         free = moves_only_units(back, shape)
         same_rank = len(graph.shapes[value]) == rank
@@ -117,9 +112,3 @@ def _leader(
         and len(source.op.perm) == len(graph.shapes[node.output])
     ]
     return min(found, key=lambda pair: pair[1], default=None)
-
-
-def _transposed(constant: Array | None, rank: int, back: tuple[int, ...]) -> Array | None:
-    if constant is None:
-        return None
-    return constant.reshape(_aligned(constant.shape, rank)).transpose(back)

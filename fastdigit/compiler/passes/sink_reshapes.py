@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastdigit.compiler.ir import Affine, Dense, Eltwise, Graph, Reshape, Shape
-from fastdigit.compiler.passes.merge_eltwise import is_uniform
+from fastdigit.compiler.axes import is_uniform
+from fastdigit.compiler.ir import Affine, Graph, Shape
+from fastdigit.compiler.ops import Dense, Eltwise, Reshape
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
 __all__ = ["sink_reshapes"]

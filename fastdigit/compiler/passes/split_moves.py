@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from fastdigit.compiler.ir import Graph, Node, Pad, Reshape, Transpose
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ir import Graph, Node
+from fastdigit.compiler.ops import Pad, Reshape, Transpose, make_graph
 
 __all__ = ["merge_moves", "split_moves"]
 

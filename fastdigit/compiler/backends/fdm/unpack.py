@@ -1,0 +1,522 @@
+"""Reads model files: for ``fastdigit inspect``, and as a second opinion on the packer.
+
+It is written from csrc/FORMAT.md and shares no code with the packer; the engine has a third reader,
+in C, which is the one that hostile files meet. This one checks what it needs in order to read what
+is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape
+from fastdigit.compiler.ops import (
+    Binary,
+    Concat,
+    Conv2D,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+    check_values,
+    make_graph,
+)
+from fastdigit.errors import FastDigitError, ModelFormatError
+
+__all__ = ["Program", "Record", "listing", "unpack"]
+
+_NONE = 0xFFFFFFFF
+_OPCODES = (
+    *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM"),
+)
+_ACTIVATIONS = (
+    *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
+    *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
+    "erf",
+)
+_BINARIES = ("none", "add", "sub", "mul", "div", "max", "min", "prelu")
+_AXES = ("none", "height", "width", "channel")
+_POOLS = ("none", "max", "average")
+_DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
+_PRECISIONS = ("fp32", "fp16", "int8")
+_QUANTIZATIONS = ("", "-dynamic")
+
+_HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("version_major", "<u2"),
+        ("version_minor", "<u2"),
+        ("header_size", "<u4"),
+        ("file_size", "<u8"),
+        ("checksum", "<u8"),
+        ("section_count", "<u4"),
+        ("reserved", "u1", 28),
+    ]
+)
+_SECTION = np.dtype(
+    [
+        ("kind", "<u4"),
+        ("record_size", "<u4"),
+        ("offset", "<u8"),
+        ("size", "<u8"),
+        ("reserved", "<u8"),
+    ]
+)
+_TENSOR = np.dtype(
+    [
+        ("kind", "<u4"),
+        ("dtype", "<u4"),
+        ("layout", "<u4"),
+        ("rank", "<u4"),
+        ("dims", "<u4", 4),
+        ("offset", "<u8"),
+        ("size", "<u8"),
+        ("reserved", "u1", 16),
+    ]
+)
+_RECORD = np.dtype(
+    [
+        ("opcode", "<u4"),
+        ("input", "<u4"),
+        ("input2", "<u4"),
+        ("output", "<u4"),
+        ("weights", "<u4"),
+        ("bias", "<u4"),
+        ("scale", "<u4"),
+        ("shift", "<u4"),
+        ("kernel", "<u4", 2),
+        ("stride", "<u4", 2),
+        ("dilation", "<u4", 2),
+        ("pad", "<u4", 4),
+        ("groups", "<u4"),
+        ("activation", "<u4"),
+        ("alpha", "<f4"),
+        ("affine_axis", "<u4"),
+        ("pool_mode", "<u4"),
+        ("pool", "<u4", 2),
+        ("pool_stride", "<u4", 2),
+        ("pool_pad", "<u4", 4),
+        ("range_lo", "<f4"),
+        ("range_hi", "<f4"),
+        ("u8_divisor", "<u4"),
+        ("quantization", "<u4"),
+        ("binary", "<u4"),
+        ("concat_axis", "<u4"),
+        ("pad_channels", "<u4", 2),
+        ("perm", "u1", 4),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One op of the program, with names for numbers; fields it does not use are None or empty.
+
+    Two files hold the same network if their records are equal (weights apart).
+    """
+
+    opcode: str
+    input_shape: Shape
+    output_shape: Shape
+    weights: Shape
+    precision: str
+    bias: bool
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pad: Shape
+    activation: str
+    alpha: float
+    affine_axis: str
+    pool_mode: str
+    pool: Shape
+    pool_stride: Shape
+    pool_pad: Shape
+    groups: int
+    input2_shape: Shape
+    binary: str
+    concat_axis: str
+    pad_channels: Shape
+    perm: Shape
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image, of every output that the op reads or writes."""
+        if self.opcode == "DENSE":
+            return self.weights[0] * self.weights[1]
+        if self.opcode != "CONV2D":
+            return 0
+        height, width = self.output_shape[:2]
+        if self.pool_mode != "none":
+            height, width = (
+                (count - 1) * stride + size - before - after
+                for count, stride, size, before, after in zip(
+                    (height, width),
+                    self.pool_stride,
+                    self.pool,
+                    self.pool_pad[:2],
+                    self.pool_pad[2:],
+                    strict=True,
+                )
+            )
+        return height * width * self.weights[0] * self.weights[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The contents of a model file.
+
+    Parameters
+    ----------
+    meta
+        The decoded META section.
+    graph
+        The network, as the compiler's IR.
+    records
+        The ops, INPUT first.
+    weight_bytes
+        Bytes of weights of each op, as laid out.
+    input_range, u8_divisor
+        What the model accepts.
+    size
+        Of the file, in bytes.
+    """
+
+    meta: dict[str, Any]
+    graph: Graph
+    records: tuple[Record, ...]
+    weight_bytes: tuple[int, ...]
+    input_range: tuple[float, float]
+    u8_divisor: int
+    size: int
+
+
+def unpack(data: bytes) -> Program:
+    """Read a model file.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is damaged, truncated or of another version.
+    """
+    try:
+        return _Reader(data).program()
+    except ModelFormatError:
+        raise
+    except (FastDigitError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise ModelFormatError(f"the model file contradicts itself: {error}") from error
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        if len(data) < _HEADER.itemsize:
+            raise ModelFormatError(f"{len(data)} bytes: too short for a model file")
+        header = np.frombuffer(data, _HEADER, 1)[0]
+        # NumPy strips zeros at the end of strings; the magic has none there.
+        if header["magic"] != b"\x89FDM\r\n\x1a\n":
+            raise ModelFormatError(f"not a model file: it begins with {data[:8]!r}")
+        version = (int(header["version_major"]), int(header["version_minor"]))
+        if version not in ((1, 0), (1, 1)):
+            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.1")
+        if header["file_size"] != len(data):
+            raise ModelFormatError(
+                f"{len(data)} bytes, but the header says {header['file_size']}: truncated?"
+            )
+        if header["checksum"] != xxhash64(data[64:]):
+            raise ModelFormatError("the checksum does not fit the contents: the file is damaged")
+        sections = np.frombuffer(data, _SECTION, 4, offset=64)
+        if header["section_count"] != 4 or sections["kind"].tolist() != [1, 2, 3, 4]:
+            raise ModelFormatError("the sections are not META, TENSORS, PROGRAM, WEIGHTS")
+        meta, tensors, program, self.weights = (self._section(entry) for entry in sections)
+        self.meta = json.loads(meta.decode())
+        self.tensors = np.frombuffer(tensors, _TENSOR)
+        self.ops = np.frombuffer(program, _RECORD)
+
+    def _section(self, entry: Any) -> bytes:
+        start, end = int(entry["offset"]), int(entry["offset"]) + int(entry["size"])
+        if end > len(self.data):
+            raise ModelFormatError(f"a section ends at {end}, the file at {len(self.data)}")
+        return self.data[start:end]
+
+    def program(self) -> Program:
+        first = self.ops[0]
+        nodes, names = [], [f"op0 ({_OPCODES[1]})"]
+        for index, op in enumerate(self.ops[1:], start=1):
+            name = f"op{index} ({_OPCODES[op['opcode']]})"
+            inputs = tuple(f"t{op[field]}" for field in ("input", "input2") if op[field] != _NONE)
+            node = Node(name, self._operator(op), inputs, f"t{op['output']}")
+            nodes.append(node)
+            names.append(name)
+        graph = make_graph(
+            f"t{first['output']}",
+            self._shape(first["output"]),
+            nodes,
+            f"t{self.ops[-1]['output']}",
+        )
+        for node in nodes:
+            check_values(node.name, node.op)
+        for value, shape in graph.shapes.items():
+            if self._shape(int(value[1:])) != shape:
+                raise ModelFormatError(f"tensor {value[1:]} has another shape than {shape}")
+        return Program(
+            meta=self.meta,
+            graph=graph,
+            records=tuple(self._record(op) for op in self.ops),
+            weight_bytes=tuple(self._weight_bytes(op) for op in self.ops),
+            input_range=(float(first["range_lo"]), float(first["range_hi"])),
+            u8_divisor=int(first["u8_divisor"]),
+            size=len(self.data),
+        )
+
+    def _shape(self, index: int) -> Shape:
+        if index == _NONE:
+            return ()
+        tensor = self.tensors[index]
+        return tuple(int(size) for size in tensor["dims"][: tensor["rank"]])
+
+    def _weight(self, index: int) -> NDArray[np.float32] | None:
+        """Return a weight of f32 in its ordinary layout."""
+        if index == _NONE:
+            return None
+        dtype = self.tensors[index]["dtype"]
+        if dtype != 0:
+            raise ModelFormatError(f"tensor {index} has dtype {dtype}, where only 0 can be")
+        return self._values(index)
+
+    def _values(self, index: int) -> NDArray[Any]:
+        """Return a weight as stored, in its ordinary layout."""
+        tensor = self.tensors[index]
+        offset, size = int(tensor["offset"]), int(tensor["size"])
+        values = np.frombuffer(self.weights[offset : offset + size], _DTYPES[tensor["dtype"]])
+        if tensor["layout"] == 0:
+            return values.reshape(self._shape(index))
+        rows, columns = self._shape(index)
+        parts, start = [], 0
+        left = -(-columns // 16) * 16
+        while left:
+            width = min(96, left)
+            parts.append(values[start : start + rows * width].reshape(rows, width))
+            start, left = start + rows * width, left - width
+        return np.concatenate(parts, axis=1)[:, :columns]
+
+    def _weight_bytes(self, op: Any) -> int:
+        used = [int(op[field]) for field in ("weights", "bias", "scale", "shift")]
+        return sum(int(self.tensors[index]["size"]) for index in used if index != _NONE)
+
+    def _operator(self, op: Any) -> Op:
+        takes_alpha = op["opcode"] not in (11, 12)  # PAD and LAYERNORM have another use for it
+        alpha = float(op["alpha"]) if takes_alpha else 0.0
+        activation = Activation(_ACTIVATIONS[op["activation"]], alpha)
+        affine, pool = self._affine(op), self._pool(op)
+        match _OPCODES[op["opcode"]]:
+            case "CONV2D":
+                matrix = self._required(op["weights"])
+                taps = (*_ints(op["kernel"]), -1, matrix.shape[1])
+                top, left, bottom, right = _ints(op["pad"])
+                return Conv2D(
+                    matrix.reshape(taps),
+                    self._weight(op["bias"]),
+                    _pair(op["stride"]),
+                    _pair(op["dilation"]),
+                    (top, left, bottom, right),
+                    activation,
+                    affine,
+                    pool,
+                    int(op["groups"]),
+                )
+            case "DENSE":
+                return self._dense(op, activation)
+            case "POOL2D" if pool is not None:
+                return Pool2D(pool)
+            case "ELTWISE":
+                return Eltwise(activation, affine)
+            case "SOFTMAX":
+                return Softmax(float(op["alpha"]) or 1.0)
+            case "BINARY":
+                constant = self._operand(op)
+                return Binary(_BINARIES[op["binary"]], constant, activation, affine)
+            case "CONCAT":
+                return Concat(self._axis_of(op, int(op["concat_axis"])))
+            case "RESHAPE":
+                return Reshape(self._shape(op["output"]))
+            case "TRANSPOSE":
+                return Transpose(_ints(op["perm"])[:3])
+            case "PAD":
+                top, left, bottom, right = _ints(op["pad"])
+                widths = ((top, bottom), (left, right), _pair(op["pad_channels"]))
+                return Pad(widths, float(op["alpha"]))
+            case "LAYERNORM":
+                scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
+                return LayerNorm(float(op["alpha"]), scale, shift)
+        raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
+
+    def _dense(self, op: Any, activation: Activation) -> Dense:
+        scale = self._weight(op["scale"])
+        precision = self._precision(op)
+        match precision:
+            case "fp16":
+                weights: NDArray[Any] = self._values(op["weights"]).astype(np.float32)
+            case "int8" | "int8-dynamic":
+                integers, factors = self._values(op["weights"]), self._required(op["scale"])
+                weights = integers.astype(np.float64) * factors.astype(np.float64)
+            case _:
+                weights = self._required(op["weights"])
+        return Dense(weights, self._weight(op["bias"]), activation, precision, scale)
+
+    def _precision(self, op: Any) -> str:
+        if op["weights"] == _NONE:
+            return ""
+        precision = _PRECISIONS[self.tensors[op["weights"]]["dtype"]]
+        return precision + _QUANTIZATIONS[op["quantization"]]
+
+    def _required(self, index: int) -> NDArray[np.float32]:
+        weight = self._weight(index)
+        if weight is None:
+            raise ModelFormatError("an op has no weights")
+        return weight
+
+    def _affine(self, op: Any) -> Affine | None:
+        if op["affine_axis"] == 0:
+            return None
+        axis = self._axis_of(op, int(op["affine_axis"]))
+        return Affine(axis, self._required(op["scale"]), self._required(op["shift"]))
+
+    def _axis_of(self, op: Any, axis: int) -> int:
+        return 0 if self.tensors[op["input"]]["rank"] == 1 else axis - 1
+
+    def _operand(self, op: Any) -> NDArray[np.float32] | None:
+        constant = self._weight(op["weights"])
+        shape = self._shape(op["input"])
+        if constant is None or constant.size in (1, shape[-1]):
+            return constant
+        return constant.reshape(shape)
+
+    def _pool(self, op: Any) -> Pool | None:
+        if op["pool_mode"] == 0:
+            return None
+        top, left, bottom, right = _ints(op["pool_pad"])
+        return Pool(
+            _POOLS[op["pool_mode"]],
+            _pair(op["pool"]),
+            _pair(op["pool_stride"]),
+            (top, left, bottom, right),
+        )
+
+    def _record(self, op: Any) -> Record:
+        return Record(
+            opcode=_OPCODES[op["opcode"]],
+            input_shape=self._shape(op["input"]),
+            output_shape=self._shape(op["output"]),
+            weights=self._shape(op["weights"]),
+            precision=self._precision(op),
+            bias=op["bias"] != _NONE,
+            kernel=_ints(op["kernel"]),
+            stride=_ints(op["stride"]),
+            dilation=_ints(op["dilation"]),
+            pad=_ints(op["pad"]),
+            activation=_ACTIVATIONS[op["activation"]],
+            alpha=float(op["alpha"]),
+            affine_axis=_AXES[op["affine_axis"]],
+            pool_mode=_POOLS[op["pool_mode"]],
+            pool=_ints(op["pool"]),
+            pool_stride=_ints(op["pool_stride"]),
+            pool_pad=_ints(op["pool_pad"]),
+            groups=int(op["groups"]),
+            input2_shape=self._shape(op["input2"]),
+            binary=_BINARIES[op["binary"]],
+            concat_axis=_AXES[op["concat_axis"]],
+            pad_channels=_ints(op["pad_channels"]),
+            perm=_ints(op["perm"]),
+        )
+
+
+def _ints(array: Any) -> Shape:
+    return tuple(int(value) for value in array)
+
+
+def _pair(array: Any) -> tuple[int, int]:
+    first, second = _ints(array)
+    return first, second
+
+
+def listing(program: Program) -> str:
+    """Return the program as a table: op, output, what it does, bytes of weights, multiply-adds."""
+    rows = [("op", "output", "", "bytes", "multiply-adds")]
+    for record, size in zip(program.records, program.weight_bytes, strict=True):
+        shape = "x".join(map(str, record.output_shape))
+        work = record.multiply_adds()
+        text = ", ".join(_details(record, program))
+        rows.append((record.opcode, shape, text, f"{size:,}", f"{work:,}"))
+    total = sum(record.multiply_adds() for record in program.records)
+    weights = f"{sum(program.weight_bytes):,}"
+    rows.append(("total", "", f"file {program.size:,} bytes", weights, f"{total:,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    left = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False))
+    right = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
+    return f"{left}  {right}"
+
+
+def _details(record: Record, program: Program) -> Iterator[str]:
+    def by(pair: Shape) -> str:
+        return "x".join(map(str, pair))
+
+    if record.opcode == "INPUT":
+        yield "{:g} to {:g}".format(*program.input_range)
+        if program.u8_divisor:
+            yield f"bytes / {program.u8_divisor}"
+    if record.opcode == "CONV2D":
+        yield f"{by(record.kernel)} of {record.input_shape[2]} channels"
+        if record.stride != (1, 1):
+            yield f"stride {by(record.stride)}"
+        if record.dilation != (1, 1):
+            yield f"dilation {by(record.dilation)}"
+        if record.groups > 1:
+            yield f"{record.groups} groups"
+    if any(record.pad):
+        yield f"pad {by(record.pad)}"
+    if record.opcode == "DENSE":
+        yield f"of {record.weights[0]}"
+        if record.precision != "fp32":
+            dynamic = record.precision == "int8-dynamic"
+            yield "int8 weights and inputs" if dynamic else f"{record.precision} weights"
+    if record.opcode == "BINARY":
+        yield record.binary if record.input2_shape else f"{record.binary} of a constant"
+    if record.input2_shape:
+        yield f"with {by(record.input2_shape)}"
+    if record.opcode == "CONCAT":
+        yield f"by {record.concat_axis}"
+    if record.opcode == "TRANSPOSE":
+        yield f"axes {by(record.perm[:3])}"
+    if any(record.pad_channels):
+        yield f"pad channels {by(record.pad_channels)}"
+    if record.opcode == "PAD" and record.alpha:
+        yield f"of {record.alpha:g}"
+    if record.bias:
+        yield "bias"
+    if record.activation != "linear":
+        alpha = f" {record.alpha:g}" if record.alpha else ""
+        yield f"{record.activation}{alpha}"
+    if record.opcode == "SOFTMAX" and record.alpha:
+        yield f"temperature {record.alpha:g}"
+    if record.affine_axis != "none":
+        yield f"affine by {record.affine_axis}"
+    if record.pool_mode != "none":
+        stride = "" if record.pool_stride == record.pool else f" stride {by(record.pool_stride)}"
+        pad = f" pad {by(record.pool_pad)}" if any(record.pool_pad) else ""
+        yield f"{record.pool_mode} pool {by(record.pool)}{stride}{pad}"

@@ -1,0 +1,143 @@
+"""How each operator of the IR is written in ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastdigit.compiler.axes import aligned
+from fastdigit.compiler.backends.onnx.writer import Writer, axis_of, stored, writes
+from fastdigit.compiler.ir import Pool, Shape
+from fastdigit.compiler.ops import (
+    Binary,
+    Concat,
+    Conv2D,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+)
+
+_BINARIES = {
+    "add": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "div": "Div",
+    "max": "Max",
+    "min": "Min",
+    "prelu": "PRelu",
+}
+_POOLS = {"max": "MaxPool", "average": "AveragePool"}
+_GLOBAL_POOLS = {"max": "GlobalMaxPool", "average": "GlobalAveragePool"}
+
+
+@writes(Conv2D)
+def _conv2d(writer: Writer, op: Conv2D, shapes: list[Shape]) -> None:
+    writer.add(
+        "Conv",
+        op.weights.transpose(3, 2, 0, 1),
+        *([] if op.bias is None else [op.bias]),
+        kernel_shape=op.weights.shape[:2],
+        strides=op.stride,
+        dilations=op.dilation,
+        pads=op.pad,
+        group=op.groups,
+    )
+    writer.activation(op.activation)
+    writer.affine(op.affine, 3)
+    if op.pool is not None:
+        _pool(writer, op.pool, replace(op, pool=None).infer(shapes[0]))
+
+
+@writes(Dense)
+def _dense(writer: Writer, op: Dense, shapes: list[Shape]) -> None:
+    weights, shape = op.weights, shapes[0]
+    if len(shape) == 3:
+        # Its rows are in the order of (height, width, channels).
+        weights = weights.reshape(*shape, -1).transpose(2, 0, 1, 3).reshape(weights.shape)
+        writer.add("Flatten", axis=1)
+    writer.add("Gemm", weights, *([] if op.bias is None else [op.bias]))
+    writer.activation(op.activation)
+
+
+@writes(Pool2D)
+def _pool2d(writer: Writer, op: Pool2D, shapes: list[Shape]) -> None:
+    _pool(writer, op.pool, shapes[0])
+
+
+def _pool(writer: Writer, pool: Pool, shape: Shape) -> None:
+    if pool.size == shape[:2] and not any(pool.pad):
+        writer.add(_GLOBAL_POOLS[pool.mode])
+    else:
+        # By default, sizes are rounded down and padding is not counted, as in the model file.
+        size, stride = pool.size, pool.stride
+        writer.add(_POOLS[pool.mode], kernel_shape=size, strides=stride, pads=pool.pad)
+
+
+@writes(Eltwise)
+def _eltwise(writer: Writer, op: Eltwise, shapes: list[Shape]) -> None:
+    writer.activation(op.activation)
+    writer.affine(op.affine, len(shapes[0]))
+
+
+@writes(Binary)
+def _binary(writer: Writer, op: Binary, shapes: list[Shape]) -> None:
+    """The second operand's axes are those of the first, counted from the last."""
+    rank = len(shapes[0])
+    if op.constant is not None:
+        constant = aligned(op.constant, rank).transpose(stored(rank))
+        writer.add(_BINARIES[op.kind], constant)
+    else:
+        (second,) = writer.others
+        if len(shapes[1]) < rank:  # a vector: a value for each channel
+            second = writer.emit("Unsqueeze", [second, writer.integers([2, 3])], {})
+        writer.add(_BINARIES[op.kind], second)
+    writer.activation(op.activation)
+    writer.affine(op.affine, rank)
+
+
+@writes(Softmax)
+def _softmax(writer: Writer, op: Softmax, shapes: list[Shape]) -> None:
+    if op.temperature != 1:
+        writer.add("Div", op.temperature)
+    writer.add("Softmax", axis=1)
+
+
+@writes(LayerNorm)
+def _layernorm(writer: Writer, op: LayerNorm, shapes: list[Shape]) -> None:
+    scale = np.ones(shapes[0][-1]) if op.scale is None else op.scale
+    weights = [scale] if op.shift is None else [scale, op.shift]
+    writer.to_channels_last(shapes[0])
+    writer.add("LayerNormalization", *weights, axis=-1, epsilon=op.epsilon)
+    writer.to_channels_first(shapes[0])
+
+
+@writes(Concat)
+def _concat(writer: Writer, op: Concat, shapes: list[Shape]) -> None:
+    writer.add("Concat", *writer.others, axis=axis_of(op.axis, len(shapes[0])))
+
+
+@writes(Pad)
+def _pad(writer: Writer, op: Pad, shapes: list[Shape]) -> None:
+    widths = [(0, 0), *(op.widths[axis] for axis in stored(len(op.widths)))]
+    pads = [before for before, _ in widths] + [after for _, after in widths]
+    writer.add("Pad", writer.integers(pads), op.value)
+
+
+@writes(Transpose)
+def _transpose(writer: Writer, op: Transpose, shapes: list[Shape]) -> None:
+    rank = len(shapes[0])
+    writer.transpose([axis_of(op.perm[axis], rank) for axis in stored(rank)])
+
+
+@writes(Reshape)
+def _reshape(writer: Writer, op: Reshape, shapes: list[Shape]) -> None:
+    writer.to_channels_last(shapes[0])
+    # 0 is the size there was: the batch.
+    writer.add("Reshape", writer.integers([0, *op.shape]))
+    writer.to_channels_first(op.shape)

@@ -1,0 +1,198 @@
+"""Collects the nodes and weights of an ONNX graph, one operator of the IR after the other.
+
+Images lie channels first here, as ONNX defines its operators; what has to have them last stands
+between two transposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastdigit.compiler.activations import ACTIVATIONS
+from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Op, Shape
+from fastdigit.compiler.ops import Softmax
+from fastdigit.errors import MissingExtraError, UnsupportedError
+
+__all__ = ["Writer", "axis_of", "import_onnx_library", "stored", "writes"]
+
+OPSET, IR_VERSION = 18, 9
+INPUT = "input"
+
+#: Where the axes (height, width, channels) of an image are when channels come first, and back.
+TO_NCHW, TO_NHWC = (2, 0, 1), (1, 2, 0)
+
+Write = Callable[["Writer", Any, list[Shape]], None]
+
+#: What writes each operator.
+_WRITERS: dict[type[Op], Write] = {}
+
+
+def writes(kind: type[Op]) -> Callable[[Write], Write]:
+    """Make a function of (writer, operator, shapes of its inputs) that which writes ``kind``."""
+
+    def register(write: Write) -> Write:
+        _WRITERS[kind] = write
+        return write
+
+    return register
+
+
+def import_onnx_library() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "writing ONNX needs onnx: pip install 'fastdigit[bench]'"
+        ) from error
+    return onnx
+
+
+class Writer:
+    """A graph that is being written.
+
+    Attributes
+    ----------
+    value
+        Name of the current value, which the next node reads.
+    others
+        Names of the further inputs of the operator that is being written.
+    """
+
+    def __init__(self, graph: Graph, *, channels_last: bool) -> None:
+        self._onnx = import_onnx_library()
+        self._graph = graph
+        self._channels_last = channels_last
+        self._nodes: list[Any] = []
+        self._weights: list[Any] = []
+        self.value = INPUT
+        self.others: list[str] = []
+
+    def model(self, name: str) -> Any:
+        """Write the whole graph; return it as a ``ModelProto``."""
+        graph, helper = self._graph, self._onnx.helper
+        for value, shape in graph.shapes.items():
+            if len(shape) not in (1, 3):
+                raise UnsupportedError(
+                    f"value {value!r} has shape {shape}; only images and vectors have a plain form"
+                )
+        image, result = graph.shapes[graph.input], graph.shapes[graph.output]
+        if self._channels_last:
+            self._enter(image)
+        values = {graph.input: self.value}
+        for node in graph.nodes:
+            self.value, *self.others = (values[source] for source in node.inputs)
+            write = _WRITERS.get(type(node.op))
+            if write is None:
+                raise UnsupportedError(
+                    f"{node.name}: a {type(node.op).__name__} can't be written as ONNX yet"
+                )
+            write(self, node.op, [graph.shapes[source] for source in node.inputs])
+            values[node.output] = self.value
+        self.value = values[graph.output]
+        if self._channels_last:
+            self.to_channels_last(result)
+        self._name_output()
+        float32 = self._onnx.TensorProto.FLOAT
+        order = (lambda shape: shape) if self._channels_last else _channels_first
+        made = helper.make_graph(
+            self._nodes,
+            name,
+            [helper.make_tensor_value_info(INPUT, float32, ["N", *order(image)])],
+            [helper.make_tensor_value_info(self.value, float32, ["N", *order(result)])],
+            self._weights,
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(
+            made, opset_imports=opset, ir_version=IR_VERSION, producer_name="fastdigit"
+        )
+
+    def _enter(self, shape: Shape) -> None:
+        """Take an image with its channels last; one with a single channel lies the same way."""
+        if len(shape) == 3 and shape[2] == 1:
+            self.add("Reshape", self.integers([0, *_channels_first(shape)]))
+        else:
+            self.to_channels_first(shape)
+
+    def _name_output(self) -> None:
+        """Give the output a name that says what it is, if a node writes it."""
+        if not self._nodes or self.value == INPUT:
+            return
+        last = self._graph.nodes[-1].op if self._graph.nodes else None
+        name = "probabilities" if isinstance(last, Softmax) else "output"
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if value == self.value else value for value in names]
+        self.value = name
+
+    # ---- nodes ----
+
+    def constant(self, array: Any, dtype: Any = np.float32) -> str:
+        """Add a weight; return its name."""
+        name = f"weight{len(self._weights)}"
+        stored = np.array(array, dtype, order="C")
+        self._weights.append(self._onnx.numpy_helper.from_array(stored, name))
+        return name
+
+    def integers(self, numbers: Any) -> str:
+        """Add a vector of integers, such as a shape; return its name."""
+        return self.constant(numbers, np.int64)
+
+    def add(self, kind: str, *operands: str | Array | float, **attributes: Any) -> None:
+        """Append a node that takes the current value, others and weights, and makes the next."""
+        names = [x if isinstance(x, str) else self.constant(x) for x in operands]
+        self.value = self.emit(kind, [self.value, *names], attributes)
+
+    def emit(self, kind: str, operands: list[str], attributes: dict[str, Any]) -> str:
+        """Append a node of values by name; return the name of what it makes."""
+        result = f"{kind.lower()}{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(kind, operands, [result], **attributes))
+        return result
+
+    # ---- what operators share ----
+
+    def transpose(self, order: list[int]) -> None:
+        """Order the axes behind the batch, counted with it; nothing if they are in order."""
+        if order != sorted(order):
+            self.add("Transpose", perm=[0, *order])
+
+    def to_channels_last(self, shape: Shape) -> None:
+        if len(shape) == 3:
+            self.transpose([1 + axis for axis in TO_NHWC])
+
+    def to_channels_first(self, shape: Shape) -> None:
+        if len(shape) == 3:
+            self.transpose([1 + axis for axis in TO_NCHW])
+
+    def activation(self, activation: Activation) -> None:
+        given: dict[str, str | float] = {"x": self.value, "alpha": activation.alpha}
+        for step in ACTIVATIONS[activation.name].onnx:
+            operands = [given[x] if isinstance(x, str) else x for x in step.operands]
+            attributes = {} if step.alpha is None else {"alpha": activation.alpha}
+            self.add(step.op_type, *operands, **attributes)
+
+    def affine(self, affine: Affine | None, rank: int) -> None:
+        if affine is None:
+            return
+        shape = [1] * (rank + 1)
+        shape[axis_of(affine.axis, rank)] = -1
+        if (affine.scale != 1).any():
+            self.add("Mul", affine.scale.reshape(shape))
+        if (affine.shift != 0).any():
+            self.add("Add", affine.shift.reshape(shape))
+
+
+def stored(rank: int) -> tuple[int, ...]:
+    """The axes of a value, which has no batch, in the order in which they are stored here."""
+    return TO_NCHW if rank == 3 else (0,)
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """Where an axis of a value is here, counted with the batch."""
+    return 1 + stored(rank).index(axis)
+
+
+def _channels_first(shape: Shape) -> Shape:
+    return tuple(shape[axis] for axis in stored(len(shape)))

@@ -1,0 +1,118 @@
+"""From an ONNX model to the IR.
+
+The graph is imported faithfully: values keep ONNX's order of axes, and each NCHW operator becomes
+its NHWC equivalent between two transposes, which the passes cancel. Semantics: ONNX operator
+specification (https://onnx.ai/onnx/operators/). The file is not trusted.
+
+An operator is a function in one of the files by family here, marked with
+:func:`~fastdigit.compiler.frontends.onnx.registry.converts`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastdigit.compiler.frontends.common import Imported
+
+# Each of these registers its converters.
+from fastdigit.compiler.frontends.onnx import (  # noqa: F401
+    activations,
+    arithmetic,
+    convolution,
+    identity,
+    matrices,
+    moves,
+    normalization,
+    pooling,
+)
+from fastdigit.compiler.frontends.onnx.importer import Importer
+from fastdigit.compiler.frontends.onnx.layout import channels_last
+from fastdigit.compiler.frontends.onnx.registry import supported_operators
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+
+__all__ = ["MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
+
+
+MIN_OPSET = 13
+MAX_FILE_BYTES = 1 << 30
+
+#: Operators on images; those of :data:`.constants.EVALUATORS`, Constant and Shape are read on
+#: constants too.
+SUPPORTED_OPERATORS = supported_operators()
+
+
+def load_onnx(path: Path) -> Any:
+    """Return the ``ModelProto`` in a file; weights in other files are not read.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx is not installed.
+    ModelFormatError
+        If the file is not a valid ONNX model.
+    """
+    onnx = _import_onnx()
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelFormatError(f"{path.name}: larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's DecodeError, in whichever implementation is installed
+        raise ModelFormatError(f"{path.name}: not an ONNX model: {error}") from error
+
+
+def import_onnx(model: Any) -> Imported:
+    """Return the network of a ``ModelProto``.
+
+    Raises
+    ------
+    ModelFormatError
+        If the model is not valid ONNX.
+    UnsupportedError
+        Naming the node and what is supported.
+    """
+    _check(model)
+    importer = Importer(model.graph)
+    graph, layout = channels_last(importer.run())
+    shape = importer.source_shape
+    return Imported(graph, "onnx", str(model.graph.name), shape, layout, importer.output)
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading an ONNX model needs onnx: pip install fastdigit[export]"
+        ) from error
+    return onnx
+
+
+def _check(model: Any) -> None:
+    onnx = _import_onnx()
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UnsupportedError(
+                f"the weights {tensor.name!r} are in another file; save the model with its weights "
+                "inside: onnx.save(onnx.load(path), path)"
+            )
+    for node in model.graph.node:
+        kind = node.op_type  # bytes, if it is no UTF-8: the checker has a message for that
+        if node.domain in ("", "ai.onnx") and isinstance(kind, str) and not onnx.defs.has(kind):
+            name = node.name or ", ".join(node.output)
+            raise UnsupportedError(
+                f"node {name!r} ({node.op_type}): ONNX has no such operator. The exporter did "
+                "not know how to convert it, so no runtime can run this file; compile the Keras "
+                "model or SavedModel that it comes from"
+            )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # ValidationError, or what pybind makes of a broken model
+        raise ModelFormatError(f"not a valid ONNX model: {error}") from error
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    opset, newest = opsets.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise UnsupportedError(
+            f"the model uses opset {opset}; supported are {MIN_OPSET} to {newest} "
+            "(onnx.version_converter converts between them)"
+        )

@@ -1,0 +1,52 @@
+"""Whether the source's images are NHWC or NCHW."""
+
+from __future__ import annotations
+
+from fastdigit.compiler.axes import unit_permutation
+from fastdigit.compiler.ir import Graph, Node
+from fastdigit.compiler.ops import Binary, Concat, Eltwise, Pad, Reshape, Transpose, make_graph
+
+__all__ = ["TO_NCHW", "TO_NHWC", "channels_last"]
+
+
+# For one image, without the batch axis.
+TO_NHWC = Transpose((1, 2, 0))
+TO_NCHW = Transpose((2, 0, 1))
+
+
+def channels_last(graph: Graph) -> tuple[Graph, str]:
+    """Make an NCHW input NHWC, with a transpose behind it; return also the source's layout."""
+    shape = graph.shapes[graph.input]
+    if len(shape) != 3 or _source_layout(graph) == "NHWC":
+        return graph, "NHWC"
+    source = f"{graph.input}:nhwc"
+    transpose = Node(graph.input, TO_NCHW, (source,), graph.input)
+    channels, height, width = shape
+    nodes = (transpose, *graph.nodes)
+    return make_graph(source, (height, width, channels), nodes, graph.output), "NCHW"
+
+
+def _source_layout(graph: Graph) -> str:
+    """Tell the layout of a rank-3 input from the first operator that moves its axes.
+
+    The importer puts a transpose to NHWC before whatever works on NCHW images, so an input that
+    goes there is NCHW; one that the source transposes or reshapes to NCHW first is NHWC.
+    """
+    shape = graph.shapes[graph.input]
+    reached = {graph.input}
+    for node in graph.nodes:
+        if not reached.intersection(node.inputs):
+            continue
+        perm: tuple[int, ...] | None = None
+        if isinstance(node.op, Transpose):
+            perm = node.op.perm
+        elif isinstance(node.op, Reshape):
+            perm = unit_permutation(graph.shapes[node.inputs[0]], node.op.shape)
+        elif not isinstance(node.op, Eltwise | Pad | Binary | Concat):
+            continue
+        if perm == TO_NHWC.perm:
+            return "NCHW"
+        if perm == TO_NCHW.perm:
+            return "NHWC"
+        reached.add(node.output)
+    return "NCHW" if shape[0] == 1 and shape[2] != 1 else "NHWC"

@@ -1,0 +1,119 @@
+"""The operators of ONNX that are read: a converter each, found by the name of the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastdigit.compiler.frontends.onnx.constants import Constant
+from fastdigit.compiler.ir import Array
+from fastdigit.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from fastdigit.compiler.frontends.onnx.importer import Importer
+    from fastdigit.compiler.frontends.onnx.moments import Moments
+
+__all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "supported_operators"]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An ONNX node with its inputs looked up: constants, names of IR values, or None."""
+
+    name: str
+    op_type: str
+    inputs: tuple[Constant | str | None, ...]
+    attributes: Mapping[str, Any]
+
+    def value(self, index: int = 0) -> str:
+        """Return an input that depends on the image."""
+        given = self.inputs[index] if index < len(self.inputs) else None
+        if not isinstance(given, str):
+            raise UnsupportedError(f"{self.name}: input {index} is a constant")
+        return given
+
+    def constant(self, index: int) -> Constant | None:
+        """Return an input that is known ahead of time, or None if it is not given."""
+        given = self.inputs[index] if index < len(self.inputs) else None
+        if isinstance(given, str):
+            raise UnsupportedError(
+                f"{self.name}: input {index} depends on the image; supported is a constant"
+            )
+        return given
+
+    def weights(self, index: int) -> Array | None:
+        """Return a constant of floating-point numbers."""
+        given = self.constant(index)
+        if given is None:
+            return None
+        if given.dtype.kind != "f":
+            raise UnsupportedError(f"{self.name}: input {index} is {given.dtype}, expected float32")
+        if not np.isfinite(given).all():
+            raise UnsupportedError(f"{self.name}: input {index} has values that are not finite")
+        return given if given.dtype == np.float64 else given.astype(np.float32)
+
+    def ints(self, index: int) -> list[int] | None:
+        """Return a constant vector of integers."""
+        given = self.constant(index)
+        if given is None:
+            return None
+        if given.dtype.kind not in "iu":
+            raise UnsupportedError(f"{self.name}: input {index} is not a vector of known integers")
+        return [int(number) for number in given.ravel()]
+
+    def text(self, name: str, default: str) -> str:
+        """Return an attribute that is a string."""
+        given: bytes = self.attributes.get(name, default.encode())
+        return given.decode(errors="replace")
+
+    def refuse(self, what: str, supported: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.name}: {what}; supported is {supported}")
+
+
+Convert = Callable[["Importer", Operator], "str | Moments"]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How an operator is read.
+
+    Parameters
+    ----------
+    convert
+        Appends what the operator does to the graph; returns the value of its first output.
+    domain
+        Of the operator; "" is ONNX's own.
+    by_row
+        Whether it computes each row of a matrix from itself, or with a constant that is the same
+        for each row.
+    """
+
+    convert: Convert
+    domain: str
+    by_row: bool
+
+
+#: By the name of the operator.
+CONVERTERS: dict[str, Converter] = {}
+
+
+def converts(
+    *op_types: str, domain: str = "", by_row: bool = False
+) -> Callable[[Convert], Convert]:
+    """Make a function the converter of operators; see :class:`Converter`."""
+
+    def register(convert: Convert) -> Convert:
+        for op_type in op_types:
+            assert op_type not in CONVERTERS, f"{op_type} has two converters"
+            CONVERTERS[op_type] = Converter(convert, domain, by_row)
+        return convert
+
+    return register
+
+
+def supported_operators() -> tuple[str, ...]:
+    """Return the names of all operators that are read on images, sorted."""
+    return tuple(sorted(CONVERTERS))

@@ -1,0 +1,85 @@
+"""The operators, a file for each family: attributes, shape rule, limits, work.
+
+An operator is a subclass of :class:`fastdigit.compiler.ir.Op` in one of these files, and in
+:data:`OPS`. Passes leave alone what they do not know, so that a new operator works before any
+pass has heard of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastdigit.compiler.ir import Graph, Node, Op, Shape
+from fastdigit.compiler.ops.convolution import Conv2D
+from fastdigit.compiler.ops.dense import PRECISIONS, Dense
+from fastdigit.compiler.ops.elementwise import BINARIES, Binary, Eltwise
+from fastdigit.compiler.ops.moves import Concat, Pad, Reshape, Transpose
+from fastdigit.compiler.ops.normalization import LayerNorm, Softmax
+from fastdigit.compiler.ops.pooling import Pool2D
+from fastdigit.errors import UnsupportedError
+
+__all__ = [
+    "BINARIES",
+    "OPS",
+    "PRECISIONS",
+    "Binary",
+    "Concat",
+    "Conv2D",
+    "Dense",
+    "Eltwise",
+    "LayerNorm",
+    "Pad",
+    "Pool2D",
+    "Reshape",
+    "Softmax",
+    "Transpose",
+    "check_values",
+    "infer",
+    "make_graph",
+]
+
+#: Every operator.
+OPS: tuple[type[Op], ...] = (
+    *(Conv2D, Dense, Pool2D, Eltwise, Softmax, Binary, Concat),
+    *(Reshape, Transpose, Pad, LayerNorm),
+)
+
+
+def infer(name: str, op: Op, *shapes: Shape) -> Shape:
+    """Return the shape of ``op`` applied to values of ``shapes``; ``name`` is for the message.
+
+    Raises
+    ------
+    UnsupportedError
+        If the operator does not accept those shapes, or its own attributes contradict each other.
+    """
+    try:
+        return op.infer(*shapes)
+    except ValueError as error:
+        raise UnsupportedError(f"{name}: {error}") from None
+
+
+def check_values(name: str, op: Op) -> None:
+    """Check the weights of an operator; ``name`` is for the message.
+
+    Raises
+    ------
+    UnsupportedError
+        If one is not finite, or no number that its precision has.
+    """
+    try:
+        op.check_values()
+    except ValueError as error:
+        raise UnsupportedError(f"{name}: {error}") from None
+
+
+def make_graph(input_name: str, input_shape: Shape, nodes: Iterable[Node], output: str) -> Graph:
+    """Build a graph, deriving the shape of every value from that of the input.
+
+    Values of weights are not looked at: that is for :func:`fastdigit.compiler.spec.verify`.
+    """
+    nodes = tuple(nodes)
+    shapes: dict[str, Shape] = {input_name: input_shape}
+    for node in nodes:
+        shapes[node.output] = infer(node.name, node.op, *(shapes[source] for source in node.inputs))
+    return Graph(input_name, output, nodes, shapes)

@@ -1,0 +1,97 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Op, Pair, Pool, Shape, Sides
+from fastdigit.compiler.ops.rules import (
+    check_activation,
+    check_affine,
+    check_affine_values,
+    check_finite,
+    check_matrix,
+    check_pool,
+    check_small,
+    check_vector,
+    pooled,
+    pooled_from,
+    require,
+    windows,
+)
+
+__all__ = ["Conv2D"]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2D(Op):
+    """Zero padding, cross-correlation, bias; then activation, affine and pooling, in this order.
+
+    ``weights`` is (kernel height, kernel width, input channels / groups, output channels), ``bias``
+    (output channels,). With ``groups``, equal shares of the input channels, in order, give equal
+    shares of the output channels; only without is there a pooling.
+    ``affine`` has one pair for each row, column or channel of the convolution's output before
+    pooling.
+    """
+
+    weights: Array
+    bias: Array | None = None
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pad: Sides = (0, 0, 0, 0)
+    activation: Activation = LINEAR
+    affine: Affine | None = None
+    pool: Pool | None = None
+    groups: int = 1
+
+    @property
+    def extent(self) -> Pair:
+        """(height, width) of the kernel with its dilation."""
+        height, width = (
+            dilation * (taps - 1) + 1
+            for dilation, taps in zip(self.dilation, self.weights.shape[:2], strict=True)
+        )
+        return height, width
+
+    def infer(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        require(len(shape) == 3, f"Conv2D needs (height, width, channels), got shape {shape}")
+        require(
+            self.weights.ndim == 4,
+            f"Conv2D weights have shape {self.weights.shape}, expected 4 axes",
+        )
+        _, _, channels, outputs = self.weights.shape
+        groups = self.groups
+        require(
+            channels * groups == shape[2],
+            f"Conv2D weights take {channels * groups} channels, the input has {shape[2]}",
+        )
+        require(
+            groups >= 1 and outputs % groups == 0,
+            f"Conv2D has {groups} groups for {outputs} outputs",
+        )
+        require(groups == 1 or self.pool is None, f"Conv2D has {groups} groups and a pooling")
+        check_vector("bias", self.bias, outputs)
+        check_activation(self.activation)
+        require(min(self.dilation) >= 1, f"dilation {self.dilation} is less than 1")
+        top, left, bottom, right = self.pad
+        height = windows(shape[0], top, bottom, self.extent[0], self.stride[0])
+        width = windows(shape[1], left, right, self.extent[1], self.stride[1])
+        out = (height, width, outputs)
+        check_affine(self.affine, out)
+        return out if self.pool is None else pooled(self.pool, out)
+
+    def check_values(self) -> None:
+        check_finite("Conv2D weights are not all finite", self.weights)
+        check_finite("bias has values that are not finite", self.bias)
+        check_affine_values(self.affine)
+
+    def check_limits(self) -> None:
+        check_pool(self.pool)
+        check_small(*self.weights.shape[:2], *self.stride, *self.dilation, *self.pad)
+        check_matrix(self.weights)
+
+    def multiply_adds(self, output: Shape) -> int:
+        """Those of every output that the pooling reads."""
+        height, width, _ = output if self.pool is None else pooled_from(self.pool, output)
+        return height * width * self.weights.size

@@ -1,0 +1,95 @@
+"""``POST /predict``: an image file with one digit in, the digit out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fastdigit.errors import InputError
+from fastdigit.images import decode, normalize
+from fastdigit.serve.bodies import Bodies
+from fastdigit.serve.errors import RequestError, problem
+from fastdigit.serve.protocol import numbers
+from fastdigit.serve.served import Models, Served
+from fastdigit.serve.settings import DEFAULT_NAME, Settings
+
+__all__ = ["Pictures"]
+
+# Pictures are decoded beside the event loop: so many at a time, and so many in all.
+DECODERS: Final = 2
+MAX_PICTURES: Final = 32
+
+
+class Pictures:
+    """Reads pictures, a few at a time."""
+
+    def __init__(self, settings: Settings, models: Models, bodies: Bodies) -> None:
+        self._models = models
+        self._bodies = bodies
+        self._max_pixels = settings.max_pixels
+        self._decoders = ThreadPoolExecutor(DECODERS, "fastdigit-decode")
+        self._waiting = 0
+
+    async def predict(self, request: Request) -> Response:
+        """Answer a picture of a digit, an image file in the body, and count it."""
+        query = parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        served = self._models.find(query.get("model", [DEFAULT_NAME])[-1])
+        began = time.perf_counter()
+        status = 500
+        try:
+            response = await self._predicted(served, request)
+            status = response.status_code
+            return response
+        except (RequestError, InputError) as error:
+            status = problem(error)[0]
+            raise
+        finally:
+            served.metrics.request(status, time.perf_counter() - began)
+
+    def close(self) -> None:
+        """Forget the pictures that wait."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _predicted(self, served: Served, request: Request) -> Response:
+        if served.signature.shape != (28, 28, 1) or not served.signature.accepts_bytes:
+            raise RequestError(400, f"model {served.signature.name} takes no 28x28 images")
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise RequestError(
+                415, "send the PNG or JPEG file as the body itself: curl --data-binary @FILE"
+            )
+        if self._waiting >= MAX_PICTURES:
+            raise RequestError(429, "too many pictures are waiting already: try again later")
+        self._waiting += 1
+        try:
+            body = await self._bodies.read(dict(request.scope["headers"]), request.receive)
+            began = time.perf_counter()
+            image = await asyncio.get_running_loop().run_in_executor(
+                self._decoders, self._decoded, body
+            )
+        finally:
+            self._waiting -= 1
+        normalized = time.perf_counter()
+        values = (await served.infer(image[None]))[0]
+        label = int(values.argmax())
+        return JSONResponse(
+            {
+                "model_name": served.signature.name,
+                "label": label,
+                "class": served.model.classes[label],
+                "classes": list(served.model.classes),
+                served.signature.values: numbers(values),
+                "image": image.tolist(),
+                "normalize_microseconds": round(1e6 * (normalized - began)),
+                "inference_microseconds": round(1e6 * (time.perf_counter() - normalized)),
+            }
+        )
+
+    def _decoded(self, body: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return normalize(decode(body, max_pixels=self._max_pixels))

@@ -1,0 +1,144 @@
+"""All that is used of uvicorn beyond its documented interface; the rest of the server is server.py.
+
+A class of uvicorn's is extended here that it does not promise to keep as it is, so the versions are
+bounded: :func:`fastdigit.serve.require_uvicorn` refuses others, and the extra ``serve`` asks for
+these. To admit a new one, run the tests of the server with it: one of them names what has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from fastdigit.serve.settings import Settings
+
+__all__ = ["Protocol", "WorkerSocket", "run_workers", "uncaught_sigterm"]
+
+#: More than any client of ours sends; httptools itself has no limit.
+MAX_HEADER_BYTES = 64 << 10
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection: a limit on slow headers, which uvicorn waits for forever, and on their size;
+    errors are JSON, as everywhere else."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # uvicorn makes connections itself, so they ask the application for its limits.
+        self._settings: Settings = self.app.settings
+        self._deaf = False
+        self._header_bytes: int | None = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+        if len(self.connections) > self._settings.max_connections:
+            self._error(503, "too many connections")
+        else:
+            self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self.transport.is_closing():
+            return
+        if self._header_bytes is not None:
+            self._header_bytes += len(data)
+            super().data_received(data)
+            if self._header_bytes is not None and self._header_bytes > MAX_HEADER_BYTES:
+                self._error(431, f"the headers have more than {MAX_HEADER_BYTES} bytes")
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        if self._header_timer is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._header_bytes = None
+        self._forget_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._header_bytes = 0
+
+    def _expect_headers(self) -> None:
+        self._header_timer = self.loop.call_later(self._settings.read_timeout, self._too_slow)
+
+    def _forget_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _too_slow(self) -> None:
+        self._header_timer = None
+        self._error(408, "the headers took too long to arrive")
+
+    def send_400_response(self, msg: str) -> None:
+        self._error(400, "this is not HTTP/1.1, or its headers contradict each other")
+
+    def _error(self, status: int, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            broken = cycle.more_body and not cycle.response_started and not self.pipeline
+            if not broken:
+                # What came before gets its answer; what is wrong here ends the connection then.
+                cycle.keep_alive = False
+                self._deaf = True
+                return
+        body = json.dumps({"error": message}).encode()
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(body) + b"\r\n" + body)
+        self.transport.close()
+
+
+class WorkerSocket:
+    """A listening socket that each worker opens for itself: it is made where it is unpickled.
+
+    Workers that share one socket accept connections as they come, and one may get nearly all of
+    them; with SO_REUSEPORT the kernel deals them out. The parent holds `port`, bound but not
+    listening, so that nobody else gets it.
+    """
+
+    def __init__(
+        self,
+        open_socket: Callable[[int, tuple[Any, ...]], socket.socket],
+        family: int,
+        address: tuple[Any, ...],
+    ) -> None:
+        self._arguments = open_socket, family, address
+
+    def __reduce__(self) -> tuple[Callable[..., socket.socket], tuple[Any, ...]]:
+        open_socket, *arguments = self._arguments
+        return open_socket, tuple(arguments)
+
+
+def run_workers(config: uvicorn.Config, worker_socket: WorkerSocket) -> None:
+    """Run ``config.workers`` processes under uvicorn's supervisor, until SIGTERM or SIGINT.
+
+    The supervisor does nothing with its sockets but hand them to the workers, pickled.
+    """
+    Multiprocess(config, [worker_socket]).run()  # type: ignore[list-item]
+
+
+@contextmanager
+def uncaught_sigterm() -> Iterator[None]:
+    """uvicorn raises SIGTERM again when it has drained: it shall not kill us then."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""fastdigit-bench: its scheduler, statistics, adapters and reports."""

@@ -1,0 +1,1 @@
+"""The compiler: front ends, passes, the packer, C as output, the commands."""

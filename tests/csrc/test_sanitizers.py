@@ -1,0 +1,124 @@
+"""The C core under the address, undefined behaviour and thread sanitizers, also on damaged files.
+
+The drivers are in drivers/. A sanitizer that cannot run here is skipped with what it says.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastdigit import _core
+from fastdigit.compiler.ir import Activation, Graph, Pool
+from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
+from tests.support import c_networks
+from tests.support.c_build import NATIVE, driver, run_checked
+from tests.support.networks import affine, chain, conv, dense, moves, packed, residual
+from tests.support.sanitizers import MEMORY, OPTIONS, THREADS, sanitizer
+
+pytestmark = pytest.mark.slow
+
+#: Damaged files an ISA and network.
+ROUNDS = 600
+
+USABLE = [name for name, usable in _core.isas() if usable]
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return sanitizer(MEMORY, tmp_path_factory.mktemp("hello"))
+
+
+def fuzzed_networks() -> dict[str, Graph]:
+    """Small files, for many rounds in a second; together they have every opcode and field."""
+    rng = np.random.default_rng(3)
+    relu, elu, leaky = Activation("relu"), Activation("elu", 0.5), Activation("leaky_relu", 0.1)
+    halve, odd = Pool("max", (2, 2), (2, 2)), Pool("average", (3, 2), (2, 1), (1, 0, 1, 1))
+    around = (1, 1, 1, 1)
+    rows, cols = affine(rng, 0, 9), affine(rng, 1, 5)
+    return {
+        "convolutions": chain(
+            (9, 8, 2),
+            [
+                conv(rng, (3, 3), 2, 20, pad=around, activation=relu, affine=rows, pool=halve),
+                conv(rng, (2, 3), 20, 17, pad=(0, 1, 1, 2), activation=elu, pool=odd),
+            ],
+        ),
+        # Channels enough for Winograd's algorithms; patches that just fit the image.
+        "winograd": chain(
+            (10, 10, 15),
+            [
+                conv(rng, (3, 3), 15, 20, activation=relu, affine=affine(rng, 0, 8), pool=halve),
+                conv(rng, (2, 2), 20, 17, pad=around),
+            ],
+        ),
+        "pools": chain(
+            (10, 9, 5),
+            [
+                Eltwise(Activation("tanh"), affine(rng, 2, 5)),
+                Pool2D(Pool("max", (3, 3), (2, 2), around)),
+                conv(rng, (1, 1), 5, 33, activation=leaky, affine=cols),
+            ],
+        ),
+        "classifier": chain(
+            (10, 9, 2),
+            [
+                conv(rng, (3, 3), 2, 5, activation=Activation("sigmoid"), pool=halve),
+                dense(rng, 60, 35, activation=Activation("selu")),
+                Eltwise(Activation("linear"), affine(rng, 0, 35)),
+                dense(rng, 35, 4),
+                Softmax(),
+            ],
+        ),
+        # Values with several readers; every operator that joins, moves or normalises.
+        "residual": residual(rng, 4, 4),
+        "moves": moves(rng),
+    }
+
+
+def test_damaged_models(memory: tuple[str, ...], tmp_path: Path) -> None:
+    """What passes the loader stays in bounds, and does nothing that C leaves undefined."""
+    files = []
+    for name, graph in fuzzed_networks().items():
+        files.append(tmp_path / f"{name}.fdm")
+        files[-1].write_bytes(packed(graph))
+    program = driver("fuzz_model", MEMORY)
+    for i, isa in enumerate(USABLE):
+        command = [*memory, program, str(ROUNDS), str(i * ROUNDS), *files]
+        lines = run_checked(command, FASTDIGIT_ISA=isa, **OPTIONS).splitlines()
+        for file, line in zip(files, lines, strict=True):
+            refused, opened, ran = map(int, line.split())
+            assert refused + opened == ROUNDS
+            # Enough of both kinds, or this test tests nothing.
+            assert refused > 0.15 * ROUNDS, file.stem
+            assert ran > 0.15 * ROUNDS, file.stem
+
+
+@pytest.mark.parametrize("isa", USABLE)
+def test_networks(memory: tuple[str, ...], isa: str, tmp_path: Path) -> None:
+    command = [*memory, driver("run_model", MEMORY)]
+    environment = {"FASTDIGIT_ISA": isa, **OPTIONS}
+    c_networks.check(command, tmp_path, c_networks.networks(), 35, isa, **environment)
+    c_networks.check(command, tmp_path, c_networks.seed(), 5, isa, 2, **environment)
+
+
+@pytest.fixture
+def lenet(tmp_path: Path) -> Path:
+    path = tmp_path / "lenet.fdm"
+    path.write_bytes(packed(c_networks.networks()["lenet"]))
+    return path
+
+
+def test_threads(lenet: Path, tmp_path: Path) -> None:
+    prefix = sanitizer(THREADS, tmp_path)
+    run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("isa", USABLE)
+def test_forks(isa: str, lenet: Path) -> None:
+    NATIVE.require()
+    run_checked([driver("threads", NATIVE), lenet, "fork"], FASTDIGIT_ISA=isa)

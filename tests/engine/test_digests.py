@@ -1,0 +1,21 @@
+"""No bit of any result changes unnoticed: every ISA computes what it did when this was recorded."""
+
+from __future__ import annotations
+
+from fastdigit.compiler.ops import OPS
+from tests.support import digests
+
+
+def test_every_isa_computes_the_recorded_bits() -> None:
+    recorded, computed = digests.recorded(), digests.computed()
+    for isa, found in computed.items():
+        assert found == recorded[isa], isa
+
+
+def test_the_networks_have_every_operator_and_precision() -> None:
+    ops = [node.op for graph in digests.networks().values() for node in graph.nodes]
+    assert {type(op) for op in ops} >= set(OPS)
+    assert {getattr(op, "precision", "fp32") for op in ops} == set(digests.PRECISIONS)
+    assert {op.activation.name for op in ops if hasattr(op, "activation")} == {
+        digests.activation(text).name for text in digests.ACTIVATIONS
+    }

@@ -1,0 +1,1 @@
+"""From MNIST to the models that ship: training, calibration, reports."""

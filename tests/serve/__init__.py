@@ -1,0 +1,1 @@
+"""The server, its page, its schema, and what deploys it."""

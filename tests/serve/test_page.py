@@ -1,0 +1,209 @@
+"""The page in a real Chromium: strokes are drawn, answers are read."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdigit
+from fastdigit.datasets import load_mnist_test
+from tests.support.serving import Server, serving
+
+for package in ("starlette", "uvicorn", "httptools", "prometheus_client", "PIL"):
+    pytest.importorskip(package, reason="the extra serve is not installed")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (Debian: apt install)"),
+]
+
+#: Strokes of some digits, on a board of 280.
+DIGITS: dict[int, list[list[tuple[int, int]]]] = {
+    0: [
+        [(140, 50), (95, 85), (85, 140), (95, 195), (140, 230)],
+        [(140, 230), (185, 195), (195, 140), (185, 85), (140, 50)],
+    ],
+    1: [[(140, 45), (140, 235)]],
+    4: [[(100, 50), (85, 145), (190, 145)], [(175, 60), (175, 235)]],
+    7: [[(85, 60), (195, 60), (130, 235)]],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+        assert "Traceback" not in running.log
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, server: Server, browser: Any) -> Iterator[Any]:
+    phone = request.param == "phone"
+    size = {"width": 360, "height": 740} if phone else {"width": 1000, "height": 700}
+    context = browser.new_context(viewport=size, has_touch=phone, is_mobile=phone)
+    page = context.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda sent: requests.append(sent.url))
+    page.goto(server.url)
+    yield page
+    assert problems == []
+    assert all(url.startswith((server.url, "data:", "blob:")) for url in requests)
+    context.close()
+
+
+def draw(page: Any, strokes: list[list[tuple[int, int]]]) -> None:
+    box = page.locator("#board").bounding_box()
+    scale = box["width"] / 280
+    for stroke in strokes:
+        points = [(box["x"] + scale * x, box["y"] + scale * y) for x, y in stroke]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point, steps=6)
+        page.mouse.up()
+
+
+def percentages(page: Any) -> list[float]:
+    texts = page.locator("#bars .percent").all_text_contents()
+    return [float(text.removesuffix(" %")) for text in texts]
+
+
+def settled(page: Any, digit: object) -> None:
+    sync_api.expect(page.locator("#answer")).to_have_text(f"It is a {digit}")
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_a_drawn_digit_is_read(page: Any, digit: int) -> None:
+    page.locator("#clear").click()
+    sync_api.expect(page.locator("#answer")).to_have_text("Nothing drawn yet")
+    draw(page, DIGITS[digit])
+    settled(page, digit)
+    shown = percentages(page)
+    assert len(shown) == 10 and int(np.argmax(shown)) == digit
+    assert abs(sum(shown) - 100) < 1
+    assert page.locator("#bars .best .name").all_text_contents() == [str(digit)]
+    widths = page.locator("#bars .fill").evaluate_all(
+        "bars => bars.map(bar => bar.getBoundingClientRect().width)"
+    )
+    assert int(np.argmax(widths)) == digit
+    assert "ms network" in page.locator("#time").text_content()
+    # The image is what the network saw: it says the same about it.
+    pixels = page.evaluate(
+        "Array.from(document.getElementById('seen').getContext('2d')"
+        ".getImageData(0, 0, 28, 28).data)"
+    )
+    image = np.array(pixels, np.uint8).reshape(28, 28, 4)[..., 0]
+    assert image.max() == 255
+    again = 100 * fastdigit.predict_proba(image)[0]
+    np.testing.assert_allclose(shown, again, rtol=0, atol=0.051)
+
+
+def test_it_fits_the_width(page: Any) -> None:
+    draw(page, DIGITS[7])
+    settled(page, 7)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for selector in ("#board", "#bars", "#seen", "#clear", "#choose"):
+        box = page.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= page.viewport_size["width"]
+    heights = page.locator("#bars .percent").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert len(set(heights)) == 1, "100.0 % must not wrap"
+    if directory := os.environ.get("FASTDIGIT_SCREENSHOTS"):
+        page.screenshot(path=f"{directory}/page-{page.viewport_size['width']}.png", full_page=True)
+
+
+def test_the_keyboard_is_enough(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "board"
+    page.keyboard.press("Space")
+    for _ in range(18):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    settled(page, 1)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "clear"
+    page.keyboard.press("Enter")
+    sync_api.expect(page.locator("#answer")).to_have_text("Nothing drawn yet")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    page.keyboard.press("Escape")
+
+
+def png(digit: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(255 - digit.repeat(10, 0).repeat(10, 1)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_picture_is_opened_or_dropped(page: Any) -> None:
+    images, labels = load_mnist_test()
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": png(images[0])}
+    page.locator("#file").set_input_files(picture)
+    settled(page, labels[0])
+    transfer = page.evaluate_handle(
+        """bytes => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "b.png", {type: "image/png"}));
+            return transfer;
+        }""",
+        list(png(images[1])),
+    )
+    page.dispatch_event("#board", "drop", {"dataTransfer": transfer})
+    settled(page, labels[1])
+    page.locator("#file").set_input_files(
+        {"name": "c.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    sync_api.expect(page.locator("#answer")).to_contain_text("no picture")
+
+
+def test_a_finger_draws(server: Server, browser: Any) -> None:
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(server.url)
+    box = page.locator("#board").bounding_box()
+    scale = box["width"] / 280
+    protocol = context.new_cdp_session(page)
+    points = [(140, y) for y in range(50, 235, 8)]
+    for i, (x, y) in enumerate(points):
+        touch = {"x": box["x"] + scale * x, "y": box["y"] + scale * y}
+        kind = "touchMove" if i else "touchStart"
+        protocol.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [touch]})
+    protocol.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    settled(page, 1)
+    assert page.evaluate("scrollY") == 0, "the page must not scroll under the finger"
+    context.close()
+
+
+def test_a_token_is_asked_for(browser: Any) -> None:
+    with serving(FASTDIGIT_TOKEN="sesame") as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        draw(page, DIGITS[7])
+        page.locator("#token").fill("sesame")
+        page.get_by_text("Use it").click()
+        settled(page, 7)
+        page.close()

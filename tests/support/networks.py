@@ -1,0 +1,244 @@
+"""Networks for tests, as graphs with random weights: no TensorFlow needed to build or pack them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool
+from fastdigit.compiler.ops import (
+    Binary,
+    Concat,
+    Conv2D,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Pad,
+    Pool2D,
+    Reshape,
+    Softmax,
+    Transpose,
+    make_graph,
+)
+
+RELU = Activation("relu")
+HALVE = Pool("max", (2, 2), (2, 2))
+NEW_ACTIVATIONS = ("hard_swish", "silu", "softplus", "gelu", "gelu_tanh", "erf")
+
+
+def chain(shape: tuple[int, ...], ops: Sequence[Op]) -> Graph:
+    """A graph of one operator after another."""
+    nodes = [Node(f"op{i}", op, (f"v{i}",), f"v{i + 1}") for i, op in enumerate(ops)]
+    return make_graph("v0", shape, nodes, f"v{len(ops)}")
+
+
+class Net:
+    """Builds a graph with branches: `add` an operator on values, by default on the last one."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.nodes: list[Node] = []
+        self.shape, self.last = shape, "v0"
+
+    def add(self, op: Op, *inputs: str) -> str:
+        name = f"v{len(self.nodes) + 1}"
+        self.nodes.append(Node(f"op{len(self.nodes)}", op, inputs or (self.last,), name))
+        self.last = name
+        return name
+
+    def graph(self) -> Graph:
+        return make_graph("v0", self.shape, self.nodes, self.last)
+
+    def size(self, value: str | None = None) -> tuple[int, ...]:
+        return self.graph().shapes[value or self.last]
+
+
+def packed(graph: Graph, **options: object) -> bytes:
+    """The model file of a graph that takes images in 0..1."""
+    options = {"input_range": (0.0, 1.0), "u8_divisor": 255, **options}
+    return pack(graph, {"name": "test"}, **options)  # type: ignore[arg-type]
+
+
+def conv(
+    rng: np.random.Generator, kernel: tuple[int, int], inputs: int, outputs: int, **options: object
+) -> Conv2D:
+    depth = kernel[0] * kernel[1] * inputs
+    depth //= options.get("groups", 1)  # type: ignore[call-overload]
+    inputs //= options.get("groups", 1)  # type: ignore[call-overload]
+    weights = rng.normal(size=(*kernel, inputs, outputs)) / math.sqrt(depth)
+    return Conv2D(
+        weights.astype(np.float32), (rng.normal(size=outputs) * 0.1).astype(np.float32), **options
+    )  # type: ignore[arg-type]
+
+
+def dense(rng: np.random.Generator, inputs: int, outputs: int, **options: object) -> Dense:
+    weights = rng.normal(size=(inputs, outputs)) / math.sqrt(inputs)
+    return Dense(
+        weights.astype(np.float32), (rng.normal(size=outputs) * 0.1).astype(np.float32), **options
+    )  # type: ignore[arg-type]
+
+
+def affine(rng: np.random.Generator, axis: int, length: int) -> Affine:
+    """Scales of both signs: under a negative one the maximum of a pool becomes a minimum."""
+    scale, shift = rng.normal(size=length), rng.normal(size=length)
+    return Affine(axis, scale.astype(np.float32), shift.astype(np.float32))
+
+
+def seed_network(seed: int = 0) -> Graph:
+    """The seed network, random: 1,886,250 parameters less the folded ones of BatchNormalization."""
+    rng = np.random.default_rng(seed)
+    ops = [
+        conv(rng, (3, 3), 1, 32, activation=RELU, pool=HALVE),
+        conv(
+            rng,
+            (3, 3),
+            32,
+            48,
+            pad=(1, 1, 1, 1),
+            activation=RELU,
+            affine=affine(rng, 0, 13),
+            pool=HALVE,
+        ),
+        conv(
+            rng,
+            (2, 2),
+            48,
+            64,
+            pad=(1, 1, 1, 1),
+            activation=RELU,
+            affine=affine(rng, 0, 7),
+            pool=HALVE,
+        ),
+        dense(rng, 576, 3168, activation=RELU),
+        dense(rng, 3168, 10),
+        Softmax(),
+    ]
+    return chain((28, 28, 1), ops)
+
+
+def residual(rng: np.random.Generator, size: int = 9, channels: int = 12, blocks: int = 1) -> Graph:
+    """Residual blocks with squeeze and excitation, a depthwise convolution and a concatenation."""
+    net = Net((size, size, 3))
+    pad = {"pad": (1, 1, 1, 1), "activation": RELU}
+    x = net.add(conv(rng, (3, 3), 3, channels, **pad))
+    for _ in range(blocks):
+        y = net.add(conv(rng, (3, 3), channels, channels, **pad), x)
+        y = net.add(conv(rng, (3, 3), channels, channels, pad=(1, 1, 1, 1), groups=channels), y)
+        net.add(Pool2D(Pool("average", (size, size), (size, size))), y)
+        net.add(dense(rng, channels, 4, activation=RELU))
+        gate = net.add(dense(rng, 4, channels, activation=Activation("sigmoid")))
+        y = net.add(Binary("mul"), y, gate)
+        x = net.add(Binary("add", activation=RELU, affine=affine(rng, 2, channels)), y, x)
+    y = net.add(conv(rng, (1, 1), channels, 8), x)
+    z = net.add(conv(rng, (3, 3), channels, 6, pad=(2, 2, 2, 2), dilation=(2, 2), groups=2), x)
+    net.add(Concat(2), y, z)
+    net.add(dense(rng, size * size * 14, 33, activation=RELU))
+    net.add(dense(rng, 33, 5))
+    net.add(Softmax())
+    return net.graph()
+
+
+def moves(rng: np.random.Generator) -> Graph:
+    """Every operator that only moves or normalises, every kind of operand; values read twice."""
+    net = Net((5, 6, 4))
+    a = net.add(Transpose((2, 0, 1)))
+    a = net.add(Pad(((1, 0), (0, 2), (3, 1)), 0.5), a)
+    b = net.add(conv(rng, (3, 3), 10, 7, pad=(1, 1, 1, 1)), a)
+    b = net.add(LayerNorm(1e-3, rng.random(7, np.float32), None), b)
+    c = net.add(conv(rng, (1, 1), 10, 7, stride=(2, 2)), a)
+    c = net.add(Pad(((1, 1), (1, 2), (0, 0))), c)
+    d = net.add(Softmax(), b)
+    e = net.add(Concat(0), d, b)
+    f = net.add(conv(rng, (2, 1), 7, 7, stride=(2, 1), groups=7, pad=(0, 1, 0, 0)), e)
+    f = net.add(Binary("prelu", rng.normal(size=net.size()).astype(np.float32)), f)
+    g = net.add(Reshape((7, 8, 5)), f)
+    g = net.add(Transpose((1, 2, 0)), g)
+    row = net.add(Pool2D(Pool("max", (8, 1), (1, 1))), g)
+    column = net.add(Pool2D(Pool("average", (1, 5), (1, 5))), g)
+    g = net.add(Binary("max"), g, row)
+    g = net.add(Binary("min"), g, column)
+    one = net.add(conv(rng, (1, 1), 7, 1, activation=Activation("softplus")), g)
+    g = net.add(Binary("div", activation=Activation("tanh")), g, one)
+    g = net.add(Concat(1), g, g)
+    g = net.add(Binary("sub", rng.normal(size=7).astype(np.float32)), g)
+    h = net.add(Reshape((8 * 10 * 7,)), g)
+    i = net.add(dense(rng, 560, 20), g)  # an image with two readers, one of which wants a vector
+    g = net.add(conv(rng, (3, 3), 7, 14, pad=(1, 1, 1, 1), groups=7), g)
+    j = net.add(Pool2D(Pool("max", (8, 10), (8, 10))), g)
+    j = net.add(Reshape((14,)), j)
+    i = net.add(Binary("mul", np.float32([1.5])), i)
+    i = net.add(LayerNorm(1e-5, rng.random(20, np.float32), rng.random(20, np.float32)), i)
+    k = net.add(Concat(0), i, j)
+    k = net.add(Concat(0), k, h)
+    c = net.add(dense(rng, math.prod(net.size(c)), 3), c)
+    k = net.add(Concat(0), k, c)
+    net.add(dense(rng, net.size()[0], 6), k)
+    return net.graph()
+
+
+def small_networks() -> dict[str, Graph]:
+    """One of each kind: what a planner could get wrong, small enough to run thousands of times."""
+    rng = np.random.default_rng(7)
+    return {
+        "softmax only": chain((5,), [Softmax()]),
+        "perceptron": chain(
+            (784,), [dense(rng, 784, 40, activation=RELU), dense(rng, 40, 10), Softmax()]
+        ),
+        "perceptron on an image": chain((4, 5, 3), [dense(rng, 60, 7)]),
+        "lenet": chain(
+            (28, 28, 1),
+            [
+                conv(
+                    rng,
+                    (5, 5),
+                    1,
+                    6,
+                    pad=(2, 2, 2, 2),
+                    activation=Activation("tanh"),
+                    pool=Pool("average", (2, 2), (2, 2)),
+                ),
+                conv(
+                    rng,
+                    (5, 5),
+                    6,
+                    16,
+                    activation=Activation("sigmoid"),
+                    pool=Pool("average", (2, 2), (2, 2)),
+                ),
+                dense(rng, 400, 120, activation=Activation("tanh")),
+                dense(rng, 120, 84, activation=Activation("tanh")),
+                dense(rng, 84, 10),
+                Softmax(),
+            ],
+        ),
+        "fully convolutional": chain(
+            (9, 8, 3), [conv(rng, (3, 3), 3, 5, activation=RELU), conv(rng, (1, 1), 5, 2)]
+        ),
+        "bottom padding only": chain(
+            (4, 5, 4), [conv(rng, (1, 1), 4, 3, pad=(0, 0, 1, 0)), dense(rng, 5 * 5 * 3, 4)]
+        ),
+        "residual": residual(np.random.default_rng(8)),
+        "residual, large": residual(np.random.default_rng(9), 24, 20, 3),
+        "moves": moves(np.random.default_rng(10)),
+        "activations": chain(
+            (3, 4, 9),
+            [Eltwise(Activation(name), affine(rng, 2, 9)) for name in NEW_ACTIVATIONS],
+        ),
+        "separate layers": chain(
+            (12, 11, 2),
+            [
+                Eltwise(Activation("linear"), affine(rng, 2, 2)),
+                conv(rng, (3, 3), 2, 20, pad=(2, 0, 1, 1)),
+                Eltwise(Activation("elu", 0.8), affine(rng, 1, 10)),
+                Pool2D(Pool("max", (3, 3), (2, 2), (1, 1, 1, 1))),
+                Pool2D(Pool("average", (2, 2), (1, 1))),
+                dense(rng, 6 * 4 * 20, 30),
+                Eltwise(Activation("selu"), affine(rng, 0, 30)),
+                dense(rng, 30, 33),
+                Softmax(),
+            ],
+        ),
+        "tempered softmax": chain((5,), [dense(rng, 5, 20), Softmax(1.5)]),
+    }

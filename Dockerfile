@@ -10,7 +10,7 @@ WORKDIR /src
 COPY pyproject.toml setup.py MANIFEST.in README.md CHANGELOG.md LICENSE ./
 COPY csrc csrc
 COPY fastdigit fastdigit
-RUN pip wheel --no-cache-dir --wheel-dir /wheels '.[serve]'
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[serve]"
 
 # ---- The image: no compiler, no pip cache, a user without rights ----
 FROM python:3.13-slim-bookworm

@@ -1,7 +1,8 @@
 # Every target works from a fresh clone: it makes .venv, builds and installs what it needs, and does nothing twice.
 #
 #   make bench    run fastdigit beside ONNX Runtime on the 10,000 MNIST test digits
-#   make test     run all tests           (PYTEST_ARGS='-m "not slow"' for the fast ones)
+#   make test     run the tests; PYTEST_ARGS='-k conv2d' chooses
+#   make test-all run the tests that it leaves out: they need TensorFlow, Ray, a browser, other compilers, or time
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
 #   make model    train, export and compile the default model again (some hours)
 #   make clean    forget all of it
@@ -19,35 +20,47 @@ SOURCES := setup.py pyproject.toml csrc/build.json csrc/cmake/fastdigit.pc.in $(
 
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+# On all CPUs. Each worker takes a run of neighbours, which share their fixtures; one that is done takes half of the
+# other's rest. What pyproject.toml lists for these tests is installed: nothing may be skipped for want of a package.
+PYTEST := FASTDIGIT_TEST_COMPLETE=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal \
+  --durations=25
 
-.PHONY: bench test lint format model clean
+.PHONY: bench test test-all lint format model clean
 
-bench: $(STAMPS)/bench
+bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/fastdigit-bench $(BENCH_ARGS)
 
-test: $(STAMPS)/test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(STAMPS)/built $(STAMPS)/test
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
-lint: $(STAMPS)/test
+test-all: $(STAMPS)/built $(STAMPS)/test-all
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+lint: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
-format: $(STAMPS)/test
+format: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
 
-model: $(STAMPS)/test
+model: $(STAMPS)/built $(STAMPS)/export
 	$(BIN)/python -m export.build
 
 clean:
 	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/include fastdigit/lib
 
-# A stamp an extra: its packages are installed and the extension is built from what lies here.
-$(STAMPS)/bench $(STAMPS)/test: $(STAMPS)/%: $(SOURCES) | $(STAMPS)
-	$(PIP) install --quiet --no-build-isolation --editable '.[$*]'
+# The extension is built from what lies here, once for all targets.
+$(STAMPS)/built: $(SOURCES) | $(STAMPS)
+	$(PIP) install --quiet --no-build-isolation --editable .
+	touch $@
+
+# A stamp an extra: its packages are installed beside it.
+$(addprefix $(STAMPS)/,bench export lint test test-all): $(STAMPS)/%: pyproject.toml | $(STAMPS)/built
+	$(PIP) install --quiet 'fastdigit[$*]'
 	touch $@
 
 $(STAMPS):

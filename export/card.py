@@ -27,7 +27,7 @@ import numpy as np
 import fastdigit
 from export import calibration, figures, robustness
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError, InputError
+from fastdigit.errors import FastDigitError, InputError, pip_install
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -468,7 +468,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"export.card: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(f"export.card: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr)
+        print(f"export.card: {error}; it needs: {pip_install('export')}", file=sys.stderr)
         return 1
     print(path)
     return 0

@@ -24,7 +24,7 @@ from export.calibration import log_probabilities, softmax
 from export.parity import TOLERANCE, compare
 from export.train import save_model
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError, InputError, UnsupportedError
+from fastdigit.errors import FastDigitError, InputError, UnsupportedError, pip_install
 
 if TYPE_CHECKING:
     import keras
@@ -192,9 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"export.compact: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(
-            f"export.compact: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr
-        )
+        print(f"export.compact: {error}; it needs: {pip_install('export')}", file=sys.stderr)
         return 1
     print(
         f"{options.output}: {small.count_params():,} of {model.count_params():,} parameters; "

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError
+from fastdigit.errors import FastDigitError, pip_install
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -408,7 +408,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except ImportError as error:
         print(
-            f"export.robustness: {error}; it needs: pip install 'fastdigit[export]'",
+            f"export.robustness: {error}; it needs: {pip_install('export')}",
             file=sys.stderr,
         )
         return 1

@@ -31,7 +31,7 @@ from export.calibration import set_temperature, softmax
 from export.compact import compact_model
 from export.parity import compare
 from fastdigit.datasets import load_mnist, load_mnist_test
-from fastdigit.errors import FastDigitError, VerificationError
+from fastdigit.errors import FastDigitError, VerificationError, pip_install
 
 if TYPE_CHECKING:
     import keras
@@ -195,9 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"export.to_onnx: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(
-            f"export.to_onnx: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr
-        )
+        print(f"export.to_onnx: {error}; it needs: {pip_install('export')}", file=sys.stderr)
         return 1
     if options.compact:
         print(

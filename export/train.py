@@ -41,7 +41,7 @@ from export.recipes import (
 from export.sharpness import sharpness_aware
 from export.split import held_out, read_writers
 from fastdigit.datasets import MNIST_SHA256, encode_idx, load_mnist
-from fastdigit.errors import FastDigitError
+from fastdigit.errors import FastDigitError, pip_install
 
 if TYPE_CHECKING:
     import keras
@@ -388,7 +388,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"export.train: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(f"export.train: {error}; it needs: pip install 'fastdigit[export]'", file=sys.stderr)
+        print(f"export.train: {error}; it needs: {pip_install('export')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command continues after the last whole epoch", file=sys.stderr)

@@ -171,7 +171,7 @@ cdef extern from "format/format.h":
         uint32_t pool_pad[4]
 
 
-cdef extern from "model/algorithm.h":
+cdef extern from "ops/algorithm.h":
     ctypedef enum fd_algorithm:
         FD_DIRECT
         FD_WINOGRAD_4X4_3X3
@@ -190,7 +190,7 @@ cdef extern from "model/algorithm.h":
     void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *shape, float *out)
 
 
-cdef extern from "model/prepack.h":
+cdef extern from "ops/prepack.h":
     void fd_prepack_dynamic(const int8_t *panels, size_t depth, size_t channels, int8_t *out, int32_t *sums)
 
 

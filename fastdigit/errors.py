@@ -16,6 +16,7 @@ __all__ = [
     "ModelFormatError",
     "UnsupportedError",
     "VerificationError",
+    "pip_install",
 ]
 
 
@@ -49,3 +50,11 @@ class IsaError(FastDigitError, RuntimeError):
 
 class MissingExtraError(FastDigitError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+def pip_install(*extras: str) -> str:
+    """The command that installs extras, for messages: quoted so that every shell takes it.
+
+    Brackets mean something to zsh and fish, and single quotes mean nothing to cmd.exe.
+    """
+    return f'pip install "fastdigit[{",".join(extras)}]"'

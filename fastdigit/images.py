@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.errors import InputError, MissingExtraError
+from fastdigit.errors import InputError, MissingExtraError, pip_install
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def decode(
         from PIL import Image, ImageOps
     except ImportError as error:
         raise MissingExtraError(
-            "reading image files needs Pillow: pip install 'fastdigit[serve]'"
+            f"reading image files needs Pillow: {pip_install('images')}"
         ) from error
     if not isinstance(source, bytes | str | os.PathLike):
         raise InputError(

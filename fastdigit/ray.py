@@ -6,7 +6,7 @@
 >>> labelled = fastdigit.ray.predict(images)
 >>> labelled.write_parquet("s3://bucket/labels")
 
-Needs ``pip install 'fastdigit[ray]'`` here and on every node. docs/scaling.md says how far it goes.
+Needs ``pip install "fastdigit[ray]"`` here and on every node. docs/scaling.md says how far it goes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.errors import InputError, MissingExtraError, UnsupportedError
+from fastdigit.errors import InputError, MissingExtraError, UnsupportedError, pip_install
 from fastdigit.model import Model, load
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "predict"]
 
-_MISSING: Final = "Ray Data is not installed: pip install 'fastdigit[ray]'"
+_MISSING: Final = f"Ray Data is not installed: {pip_install('ray')}"
 
 
 def predict(

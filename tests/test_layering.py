@@ -49,7 +49,7 @@ def text_of(path: str) -> str:
 # ---- C: who includes whom ----
 
 #: Rooms of csrc in order: a file includes from its own room and those before it.
-C_ROOMS = ("include", "base", "simd", "format", "kernels", "isa", "cpu", "model")
+C_ROOMS = ("include", "base", "simd", "format", "kernels", "isa", "cpu", "ops", "model")
 
 #: Headers of the system, and the rooms that may ask for them; all others of csrc are refused.
 C_SYSTEM = {
@@ -439,15 +439,6 @@ def function_body(path: str, name: str) -> str:
     return match[1]
 
 
-def handled(path: str, *functions: str) -> set[str]:
-    """Opcodes that functions of a C file name."""
-    return {
-        op
-        for name in functions
-        for op in re.findall(r"\bFD_OP_([A-Z0-9]+)\b", function_body(path, name))
-    }
-
-
 def opcodes_of_the_format() -> dict[str, int]:
     """Those that operators have; 0 is none of them."""
     opcodes = enumerators("FD_OP_")
@@ -464,10 +455,54 @@ def test_every_opcode_is_everywhere() -> None:
     assert ("?", *opcodes) == _OPCODES
     assert numbered(r"^\| 0 \| u32 \| opcode \| (.*) \|$") == tuple(opcodes)
 
-    assert handled("csrc/model/load.c", "check_op") == set(opcodes)
-    assert handled("csrc/model/load.c", "fields_of") == set(opcodes) - {"RESHAPE"}
-    assert handled("csrc/model/plan.c", "plan_step") == set(opcodes) - {"INPUT"}
-    assert handled("csrc/model/run.c", "run_step", "run_batched") == set(opcodes) - {"INPUT"}
+
+def operators() -> dict[str, dict[str, str]]:
+    """The members of each fd_operator, by its name in ops.def."""
+    found = {}
+    for file in C_FILES:
+        for name, body in re.findall(
+            r"^const fd_operator fd_operator_(\w+) = \{\n(.*?)^\};",
+            (CSRC / file).read_text(encoding="utf-8"),
+            re.MULTILINE | re.DOTALL,
+        ):
+            assert file.startswith("ops/") and name not in found
+            found[name] = {**dict(re.findall(r"\.(\w+) = (.*),\n", body)), "file": file}
+    return found
+
+
+def test_every_operator_is_in_one_file() -> None:
+    """Its record is checked, planned and described there, and found through the table alone."""
+    rows = re.findall(r"^FD_OPERATOR\((\w+), (\w+)\)$", text_of("csrc/format/ops.def"), re.M)
+    assert [opcode.lower() for opcode, _ in rows] == [name for _, name in rows]
+    assert set(operators()) == {name for _, name in rows}
+    for members in operators().values():
+        assert {"fields", "check", "plan"} <= set(members)
+    for file in C_FILES:
+        text = (CSRC / file).read_text(encoding="utf-8")
+        assert not re.search(r"\bcase FD_OP_", text), f"{file} has a switch over opcodes"
+        names = set(re.findall(r"\bFD_OP_(\w+)", text)) - {"END", "NONE", ""}
+        assert names <= ({"INPUT"} if file == "model/load.c" else set()), f"{file} names {names}"
+
+
+def test_only_the_loader_distrusts() -> None:
+    """Checks stand apart, and are called by the loader through the table; plans and runs trust."""
+    for file in C_FILES:
+        text = re.sub(r"/\*.*?\*/", "", (CSRC / file).read_text(encoding="utf-8"), flags=re.DOTALL)
+        checks = {row["check"] for row in operators().values() if row["file"] == file}
+        for name in checks:
+            assert len(re.findall(rf"\b{name}\(", text)) == 1, f"{file} calls {name}"
+        if checks:
+            distrust = [
+                match.end() for match in re.finditer(r"\bFD_REQUIRE|\bFD_TRY|\bfd_check_", text)
+            ]
+            trust = re.search(r"\bfd_plan\b|\bfd_step\b", text)
+            assert trust and max(distrust, default=0) < trust.start(), (
+                f"{file} mixes checks and plans"
+            )
+        if "->check(" in text:
+            assert file == "model/load.c", f"{file} checks"
+        if "ops/check.h" in includes(file)[0]:
+            assert checks or file in ("model/load.c", "ops/check.c"), f"{file} checks"
 
 
 def test_every_operator_has_a_reference_and_cases() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import build
+from tests.support import ROOT, build, need, wholly_slow
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +80,42 @@ def test_sources_are_all_that_a_file_includes(tmp_path: Path) -> None:
     assert {path.name for path in isa} >= {"kernels.def", "simd_generic.h", "conv2d.inl.h"}
     (tmp_path / "c.c").write_text("#include FD_ANYTHING\n")
     assert set(build.sources(tmp_path / "c.c")) > set(isa)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_what_is_missing_skips_or_fails(complete: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTDIGIT_TEST_COMPLETE", raising=False)
+    if complete:
+        monkeypatch.setenv("FASTDIGIT_TEST_COMPLETE", "1")
+    assert need("json.decoder", "json").JSONDecoder
+    outcome = pytest.fail.Exception if complete else pytest.skip.Exception
+    with pytest.raises(outcome, match="no_such_package is not installed"):
+        need("json", "no_such_package")
+
+
+def test_what_is_installed_and_broken_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="no_such_package"):
+        need("broken_package")
+
+
+def test_files_of_slow_tests_are_left_out_unseen(tmp_path: Path) -> None:
+    """They import what only `make test-all` installs."""
+    file = tmp_path / "test_a.py"
+    for text, slow in (
+        ("pytestmark = pytest.mark.slow", True),
+        ("pytestmark = [\n    pytest.mark.slow,\n    pytest.mark.skipif(True)]", True),
+        ("pytestmark = pytest.mark.skipif(True)", False),
+        ("@pytest.mark.slow\ndef test_a():\n    pytestmark = pytest.mark.slow", False),
+    ):
+        file.write_text(text)
+        assert wholly_slow(file) == slow
+
+
+def test_tests_name_what_they_need_by_need() -> None:
+    """Or a package that is missing would be a skip that nobody sees."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        assert "importor" + "skip" not in file.read_text("utf-8"), file

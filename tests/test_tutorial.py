@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastdigit
-from tests.support import ROOT
+from tests.support import ROOT, need
 from tests.support.serving import WAIT, Server, wait_until_it_listens
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,7 @@ pytestmark = pytest.mark.slow
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-for package in ("keras", "tensorflow", "tf2onnx", "onnxruntime", "PIL", "starlette", "uvicorn"):
-    pytest.importorskip(package, reason=f"{package} is not installed")
+need("keras", "tensorflow", "tf2onnx", "onnxruntime", "PIL", "starlette", "uvicorn")
 
 
 @dataclass

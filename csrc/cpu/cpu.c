@@ -8,7 +8,7 @@
 #error "fastdigit supports little-endian CPUs only: model files are used where they lie"
 #endif
 
-_Static_assert(sizeof(size_t) == 8, "load.c multiplies 32-bit dimensions in size_t");
+_Static_assert(sizeof(size_t) == 8, "the loader multiplies 32-bit dimensions in size_t");
 
 #define FD_ISA_ROW(name, floats, bytes, features)            \
     extern const fd_float_kernels fd_float_kernels_##floats; \

@@ -1,6 +1,6 @@
 /* The kernels: what each takes, and the tables of one ISA.
  *
- * A kernel checks nothing and allocates nothing: plan.c hands it pointers and sizes that load.c has validated.
+ * A kernel checks nothing and allocates nothing: ops/ hands it pointers and sizes that the loader has validated.
  * Strides and offsets count floats. Images are NHWC; "row" is the distance between image rows, a pixel's channels
  * are adjacent and pixels are adjacent within a row, so a pixel's stride is the number of channels.
  */

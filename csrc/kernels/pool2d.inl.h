@@ -1,7 +1,7 @@
 /* Max and average pooling with any window, stride and padding. */
 
-/* The part [*first, *end) of the window of output o that lies inside `size` input pixels. load.c has seen to it that
- * there is one: padding is smaller than the window. */
+/* The part [*first, *end) of the window of output o that lies inside `size` input pixels. The loader has seen to it
+ * that there is one: padding is smaller than the window. */
 FD_INLINE void FD_FN(window)(size_t o, uint32_t size, uint32_t stride, uint32_t pad, size_t limit, size_t *first,
                              size_t *end) {
     const size_t start = o * stride; /* in padded coordinates */

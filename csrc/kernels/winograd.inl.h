@@ -5,7 +5,7 @@
  * A. Summed over input channels, the product .* becomes a matrix product for each of the (m + r - 1)^2 positions:
  * patches x input channels times input channels x channels. 36 products in place of 144, and 9 in place of 16.
  *
- * plan.c transforms the filters when a model is opened. An output's sum takes input channels in order, in one
+ * ops/algorithm.c transforms the filters when a model is opened. An output's sum takes input channels in order, in one
  * accumulator a position, whatever the tiles.
  */
 

@@ -1,5 +1,4 @@
-/* The public API: opening models, closing them, and facts about them. */
-#include <float.h>
+/* The public API: opening models and closing them. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +12,10 @@ static fd_status open_bytes(unsigned char *file, size_t size, fd_model **out, fd
         fd_free(file);
         return fd_fail(error, FD_ERR_MEMORY, "no memory for a model");
     }
-    model->file = file;
-    model->file_bytes = size;
+    model->bytes = file;
+    model->byte_count = size;
     fd_status status = fd_load(model, error);
-    if (status == FD_OK) status = fd_plan(model, error);
+    if (status == FD_OK) status = fd_plan_model(model, error);
     if (status != FD_OK) {
         fd_model_close(model);
         return status;
@@ -61,40 +60,8 @@ fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
 
 void fd_model_close(fd_model *model) {
     if (!model) return;
-    fd_free(model->values);
-    fd_free(model->writers);
-    fd_free(model->steps);
-    fd_free(model->taps);
-    fd_free(model->transformed);
-    fd_free(model->interleaved);
-    fd_free(model->sums);
-    fd_free(model->zeros);
-    fd_free(model->file);
+    fd_free(model->planned);
+    fd_free(model->memory);
+    fd_free(model->bytes);
     fd_free(model);
-}
-
-void fd_model_get_info(const fd_model *model, fd_model_info *info) {
-    const fd_file_op *const input = &model->ops[0], *const last = &model->ops[model->op_count - 1];
-    const fd_file_tensor *const shape = &model->tensors[input->output], *const out = &model->tensors[last->output];
-    *info = (fd_model_info){
-        .isa = model->isa->name,
-        .input_rank = shape->rank,
-        .input_dims = {shape->dims[0], shape->dims[1], shape->dims[2]},
-        .input_elements = model->values[input->output].elements,
-        .output_elements = model->values[last->output].elements,
-        .has_softmax = last->opcode == FD_OP_SOFTMAX && out->rank == 1,
-        .range_lo = fd_finite_bound(input->range_lo),
-        .range_hi = fd_finite_bound(input->range_hi),
-        .u8_divisor = input->u8_divisor,
-        .ops = model->op_count,
-        .multiply_adds = model->multiply_adds,
-        .weight_bytes = model->weight_bytes,
-        .file = model->file,
-        .file_bytes = model->file_bytes,
-        .context_bytes = model->arena * sizeof(float),
-        .meta = model->meta,
-        .meta_bytes = model->meta_bytes,
-        .output_rank = out->rank,
-        .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
-    };
 }

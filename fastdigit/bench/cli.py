@@ -33,7 +33,13 @@ from fastdigit.bench.runtimes import (
     shipped_files,
 )
 from fastdigit.compiler.backends.onnx import write
-from fastdigit.errors import FastDigitError, InputError, MissingExtraError, UnsupportedError
+from fastdigit.errors import (
+    FastDigitError,
+    InputError,
+    MissingExtraError,
+    UnsupportedError,
+    pip_install,
+)
 from fastdigit.model import DEFAULT_MODEL, SHIPPED_MODELS, load, shipped_file
 
 __all__ = ["main"]
@@ -282,8 +288,7 @@ def _choose(
 def _must_be_installed(runtime: type[Runtime]) -> None:
     if runtime.version() is None:
         raise MissingExtraError(
-            f"{runtime.name} is not installed; it comes with: "
-            f"pip install 'fastdigit[{runtime.extra}]'"
+            f"{runtime.name} is not installed; it comes with: {pip_install(runtime.extra)}"
         )
 
 

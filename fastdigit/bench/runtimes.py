@@ -25,7 +25,7 @@ import numpy as np
 from fastdigit import __version__
 from fastdigit.bench import convert
 from fastdigit.bench.arrays import FloatArray
-from fastdigit.errors import FastDigitError, InputError, MissingExtraError
+from fastdigit.errors import FastDigitError, InputError, MissingExtraError, pip_install
 from fastdigit.model import DEFAULT_MODEL, load, shipped_file
 
 __all__ = [
@@ -48,7 +48,7 @@ def require(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"cannot import {module} ({error}); it comes with: pip install 'fastdigit[{extra}]'"
+            f"cannot import {module} ({error}); it comes with: {pip_install(extra)}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""``fastdigit compile``: from Keras, ONNX or a SavedModel to a verified ``.fdm`` file."""
+"""``fastdigit compile``: from a model of another library to a verified ``.fdm`` file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import fastdigit
 from fastdigit.commands import common
 from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.ops import PRECISIONS
+from fastdigit.errors import pip_install
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _sources()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("source", type=Path, help="a .keras, .h5 or .onnx file, or a SavedModel's directory")
+    add("source", type=Path, help=source_files())
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
     add(
@@ -70,6 +74,16 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     print(f"{output}: {len(result.data):,} bytes")
     return 0
+
+
+def _sources() -> str:
+    lines = ["What is read, and what the result is held against before it is written:"]
+    for known in FRONT_ENDS:
+        lines += [
+            f"  {known.title}: {known.summary}",
+            f"    held against {known.verified_by}; needs: {pip_install(known.extra)}",
+        ]
+    return "\n".join(lines)
 
 
 def _classes(text: str | None) -> list[str] | None:

@@ -1,16 +1,16 @@
-"""Holds a compiled model against its source, run by ONNX Runtime, Keras or TensorFlow."""
+"""Holds a compiled model against its source, which its front end knows how to run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.frontends import Imported, SavedModel
-from fastdigit.errors import InputError, MissingExtraError, VerificationError
+from fastdigit.compiler.frontends import Imported, front_end_of
+from fastdigit.compiler.frontends.runners import Runner
+from fastdigit.errors import InputError, VerificationError
 
 __all__ = [
     "TOLERANCES",
@@ -23,12 +23,9 @@ __all__ = [
 ]
 
 F32 = NDArray[np.float32]
-Runner = Callable[[F32], NDArray[Any]]
 
 SAMPLES = 64
 SEED = 20170
-#: Images that a source gets at once, which bounds its memory.
-BATCH = 256
 #: Largest error allowed by default, for each precision of the weights.
 TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1, "int8-dynamic": 1e-1}
 
@@ -93,21 +90,14 @@ def make_samples(shape: tuple[int, ...], low: float, high: float, count: int = S
 def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     """Return (name and version, function) that runs the source.
 
-    The function takes images as the compiled model does. A Keras model is converted with tf2onnx
-    and run by ONNX Runtime if both are installed, and by Keras otherwise. A SavedModel is run by
-    TensorFlow.
+    The function takes images as the compiled model does. What runs it is the front end's choice.
 
     Raises
     ------
     MissingExtraError
-        If the source is ONNX and ONNX Runtime is not installed.
+        If what has to run the source is not installed.
     """
-    if isinstance(model, SavedModel):
-        name, run = _tensorflow_runner(model)
-    elif imported.kind == "onnx":
-        name, run = _onnx_runner(model.SerializeToString(), imported.source_output)
-    else:
-        name, run = _keras_runner(model, imported)
+    name, run = front_end_of(model).runner(model, imported)
     return name, lambda images: run(_as_source(images, imported))
 
 
@@ -120,83 +110,6 @@ def _as_source(images: F32, imported: Imported) -> F32:
         images = images.reshape(len(images), *imported.graph.shapes[imported.graph.input])
         images = images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(images.reshape(len(images), *imported.source_shape))
-
-
-def _onnx_runner(data: bytes, output: str | None = None) -> tuple[str, Runner]:
-    """Run an output of a model, by default its first."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            "verifying a model needs ONNX Runtime: pip install fastdigit[export]"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0]
-    wanted = output or session.get_outputs()[0].name
-
-    def run(images: F32) -> NDArray[Any]:
-        result: NDArray[Any] = session.run([wanted], {source.name: images})[0]
-        return result
-
-    batch = source.shape[0]
-    batched = _batched(run, batch if isinstance(batch, int) else None)
-    return f"onnxruntime {onnxruntime.__version__}", batched
-
-
-def _tensorflow_runner(model: SavedModel) -> tuple[str, Runner]:
-    import tensorflow as tf
-
-    return f"tensorflow {tf.__version__}", _batched(model.run, model.batch)
-
-
-def _batched(run: Runner, fixed: int | None) -> Runner:
-    """Call ``run`` with a fixed number of images at a time, or with any up to BATCH."""
-
-    def whole(images: F32) -> NDArray[Any]:
-        batch = fixed or min(BATCH, len(images))
-        padding = np.repeat(images[-1:], -len(images) % batch, axis=0)
-        padded = np.concatenate([images, padding])
-        outputs = [run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
-        return np.concatenate(outputs)[: len(images)]
-
-    return whole
-
-
-def _keras_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    import keras
-
-    def alone(images: F32) -> NDArray[Any]:
-        return np.asarray(model.predict(images, verbose=0))
-
-    keras_alone: tuple[str, Runner] = (f"keras {keras.__version__}", alone)
-    try:
-        import onnxruntime  # noqa: F401
-        import tensorflow as tf
-        import tf2onnx
-    except ImportError:
-        tf2onnx = None
-    if tf2onnx is None or keras.backend.backend() != "tensorflow":
-        return keras_alone
-    signature = [tf.TensorSpec((None, *imported.source_shape), tf.float32, name="input")]
-    function = tf.function(lambda x: model(x, training=False), input_signature=signature)
-    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
-    if not _is_valid(converted):
-        return keras_alone
-    return _onnx_runner(converted.SerializeToString())
-
-
-def _is_valid(model: Any) -> bool:
-    """Whether tf2onnx knew all of the network: what it did not, it leaves as TensorFlow has it."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError:
-        return False
-    return len(model.graph.input) == 1
 
 
 def check(images: Any, shape: tuple[int, ...], low: float, high: float) -> F32:

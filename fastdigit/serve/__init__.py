@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastdigit.errors import MissingExtraError
+from fastdigit.errors import MissingExtraError, pip_install
 from fastdigit.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def require_extra() -> None:
 
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(
-            f"the server needs {', '.join(missing)}: pip install 'fastdigit[serve]'"
-        )
+        raise MissingExtraError(f"the server needs {', '.join(missing)}: {pip_install('serve')}")
 
 
 def require_uvicorn() -> None:
@@ -49,7 +47,7 @@ def require_uvicorn() -> None:
     if not numbers(first) <= numbers(installed) < numbers(end):
         raise MissingExtraError(
             f"uvicorn is {installed}; the server was tested with {first} and later, below {end}: "
-            "pip install 'fastdigit[serve]'"
+            f"{pip_install('serve')}"
         )
 
 

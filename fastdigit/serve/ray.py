@@ -5,7 +5,7 @@
 >>> serve.run(application({"num_replicas": 2}))
 
 or ``serve run fastdigit.serve.ray:application num_replicas=2`` from a shell. Needs
-``pip install 'fastdigit[serve,ray]'`` on every node.
+``pip install "fastdigit[serve,ray]"`` on every node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from fastdigit.errors import MissingExtraError
+from fastdigit.errors import MissingExtraError, pip_install
 from fastdigit.serve import create_app, require_extra
 from fastdigit.serve.settings import Settings
 
@@ -65,7 +65,7 @@ def application(options: Mapping[str, Any] | None = None) -> serve.Application:
         from ray import serve
     except ImportError as error:
         raise MissingExtraError(
-            "Ray Serve is not installed: pip install 'fastdigit[serve,ray]'"
+            f"Ray Serve is not installed: {pip_install('serve', 'ray')}"
         ) from error
     require_extra()
     rest = dict(options or {})

@@ -20,7 +20,7 @@ from fastdigit.bench.results import Results
 from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
 from fastdigit.bench.scenarios import Images
 from fastdigit.errors import MissingExtraError
-from tests.support import ROOT, bench_fakes, networks
+from tests.support import ROOT, bench_fakes, need, networks
 from tests.support.bench_results import MACHINE, slow_and_noisy
 
 DOCUMENT = ROOT / "docs" / "benchmarking.md"
@@ -115,7 +115,7 @@ def test_all_means_every_runtime_that_can_run_here(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent", r"absent is not installed.*pip install 'fastdigit\[bench-peers\]'"),
+        ("absent", r'absent is not installed.*pip install "fastdigit\[bench-peers\]"'),
         ("lacking", "lacking needs the network as --keras FILE"),
     ],
 )
@@ -132,7 +132,7 @@ def test_missing_rich_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     assert cli.main(QUICK, known(bench_fakes.Right)) == 2
-    assert "pip install 'fastdigit[bench]'" in capsys.readouterr().err
+    assert 'pip install "fastdigit[bench]"' in capsys.readouterr().err
 
 
 def test_missing_reference_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_missing_reference_names_the_extra(capsys: pytest.CaptureFixture[str]) -
 
 def test_require() -> None:
     assert require("json", "bench") is json
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastdigit\[bench\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[bench\]"'):
         require("no_such_module_at_all", "bench")
 
 
@@ -223,7 +223,7 @@ def test_8_bits_without_a_compiler_is_an_error(
 def test_onnx_readers_also_get_a_plain_form(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnx")
+    need("onnx")
     model = tmp_path / "net.fdm"
     model.write_bytes(networks.packed(networks.seed_network()))
     onnx = tmp_path / "net.onnx"

@@ -14,10 +14,11 @@ from fastdigit.bench import report
 from fastdigit.bench.layers import Layer, Profile
 from fastdigit.bench.measure import Spread
 from fastdigit.bench.plot import main
+from tests.support import need
 from tests.support.bench_fakes import FakeProbe
 from tests.support.bench_results import MACHINE, slow_and_noisy
 
-pytest.importorskip("matplotlib")
+need("matplotlib")
 
 
 def of_runtimes() -> dict[str, Any]:
@@ -111,4 +112,4 @@ def test_missing_matplotlib_names_the_extra(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (tmp_path / "figures.json").write_text(json.dumps(of_layers()))
     assert main([str(tmp_path / "figures.json"), str(tmp_path / "picture.svg")]) == 2
-    assert "pip install 'fastdigit[bench-peers]'" in capsys.readouterr().err
+    assert 'pip install "fastdigit[bench-peers]"' in capsys.readouterr().err

@@ -13,12 +13,12 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.datasets import load_mnist_test
-from tests.support import EXPORTED
+from tests.support import EXPORTED, need
 
 ONNX = EXPORTED / "seed.onnx"
 FDM = Path(fastdigit.model.shipped_file("seed"))
 
-pytest.importorskip("onnxruntime")
+need("onnxruntime")
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from fastdigit.errors import (
     UnsupportedError,
     VerificationError,
 )
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnx = need("onnx")
+need("onnxruntime")
 
 
 BLANK = np.zeros((2, 8, 6), np.uint8)
@@ -258,7 +258,7 @@ def test_a_missing_package_is_named(path, monkeypatch, package):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install fastdigit\[export\]"):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[compile\]"'):
         compile_model(path, None, engine=engine)
 
 

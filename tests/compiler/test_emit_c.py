@@ -20,7 +20,7 @@ from fastdigit.compiler.ops import Conv2D, Eltwise, LayerNorm, Pad, Reshape, Sof
 from fastdigit.compiler.passes import optimize
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
-from tests.support import EXPORTED
+from tests.support import EXPORTED, need
 from tests.support.networks import affine, chain, conv, dense, packed, small_networks
 
 MODELS = Path(fastdigit.__file__).parent / "models"
@@ -206,7 +206,7 @@ def test_the_shipped_network(tmp_path: Path) -> None:
 
 
 def test_int8_weights_stay_bytes(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime")
     rng = np.random.default_rng(3)
     graph = chain((40,), [dense(rng, 40, 50, activation=Activation("relu")), dense(rng, 50, 3)])
     from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -229,7 +229,7 @@ def test_dynamic_quantisation_is_refused() -> None:
 
 
 def test_the_command_writes_both_files(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime")
     source = EXPORTED / "seed.onnx"
     assert cli.main(["compile", str(source), "--emit", "c", "-o", str(tmp_path / "net.c")]) == 0
     text = (tmp_path / "net.c").read_text()

@@ -8,14 +8,15 @@ from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import ModelFormatError, UnsupportedError
+from tests.support import need
 from tests.support.compiler_cases import engine
 from tests.support.keras_models import functional, randomize, sequential, squeeze_excite
 
 pytestmark = pytest.mark.slow
 
-keras = pytest.importorskip("keras")
-tf2onnx = pytest.importorskip("tf2onnx")
-tf = pytest.importorskip("tensorflow")
+keras = need("keras")
+tf2onnx = need("tf2onnx")
+tf = need("tensorflow")
 L = keras.layers
 
 

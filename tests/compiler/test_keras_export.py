@@ -15,14 +15,15 @@ import fastdigit
 from fastdigit import cli
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from tests.support import need
 from tests.support.compiler_cases import run_onnx
 from tests.support.keras_models import functional, sequential, squeeze_excite
 
 pytestmark = pytest.mark.slow
 
-keras = pytest.importorskip("keras")
-onnx = pytest.importorskip("onnx")
-tf = pytest.importorskip("tensorflow")
+keras = need("keras")
+onnx = need("onnx")
+tf = need("tensorflow")
 L = keras.layers
 
 
@@ -333,7 +334,7 @@ def test_without_the_converter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastdigit\[export\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[export\]"'):
         fastdigit.compile(tmp_path, None)
 
 

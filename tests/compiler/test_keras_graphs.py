@@ -15,12 +15,12 @@ from fastdigit import Model
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.passes import optimize
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.keras_models import randomize
 
 pytestmark = pytest.mark.slow
 
-keras = pytest.importorskip("keras")
+keras = need("keras")
 L = keras.layers
 
 ACTIVATIONS = (

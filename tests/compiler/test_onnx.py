@@ -14,11 +14,11 @@ from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import ModelFormatError, UnsupportedError
-from tests.support import compiler_cases, reference
+from tests.support import compiler_cases, need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnx = need("onnx")
+need("onnxruntime")
 
 
 def compiled(net_or_model, **options):

@@ -23,8 +23,9 @@ from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.frontends.onnx import MIN_OPSET, SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
+from tests.support import need
 
-onnx = pytest.importorskip("onnx")
+onnx = need("onnx")
 
 SKIPS = Path(__file__).with_name("onnx_backend_skips.txt")
 

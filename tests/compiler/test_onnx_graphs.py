@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,11 +10,10 @@ from fastdigit import Model
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.passes import optimize
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, run_onnx
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+need("onnx", "onnxruntime")
 
 UNARY = ("Relu", "Tanh", "Sigmoid", "HardSwish", "Softplus", "Elu", "Erf", "Gelu", "HardSigmoid")
 

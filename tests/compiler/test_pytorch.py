@@ -12,9 +12,9 @@ import pytest
 
 import fastdigit
 from fastdigit.compiler.backends.fdm.unpack import unpack
+from tests.support import need
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+need("onnx", "onnxruntime")
 
 FOLDER = Path(__file__).parent / "fixtures" / "pytorch"
 #: Operators of the compiled networks: no image is transposed but where the network itself does it.

@@ -11,10 +11,12 @@ import pytest
 import fastdigit
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import UnsupportedError
+from tests.support import need
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("sklearn")
-skl2onnx = pytest.importorskip("skl2onnx")
+pytestmark = pytest.mark.slow
+
+need("onnxruntime", "sklearn")
+skl2onnx = need("skl2onnx")
 
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: E402

@@ -32,10 +32,10 @@ from fastdigit.compiler.ops import (
 )
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
-from tests.support import EXPORTED, networks, reference
+from tests.support import EXPORTED, need, networks, reference
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+onnx = need("onnx")
+ort = need("onnxruntime")
 
 NETWORKS = {"seed": networks.seed_network(), **networks.small_networks()}
 
@@ -218,8 +218,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", zoo.NETWORKS)
 def test_zoo(name: str, tmp_path: Path) -> None:
     """Each network of the benchmark: held against what tf2onnx made of it, in ONNX Runtime."""
-    for package in ("keras", "tensorflow", "tf2onnx"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
+    need("keras", "tensorflow", "tf2onnx")
     files = zoo.build(name, tmp_path)
     made = onnx.load_from_string(write(Path(files["fdm"]).read_bytes()))
     onnx.checker.check_model(made, full_check=True)

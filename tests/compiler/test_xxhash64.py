@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from tests.support import need
 
-xxhash = pytest.importorskip("xxhash")
+xxhash = need("xxhash")
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def run_conv(
     shift: Any,
     planes: bool = True,
 ) -> np.ndarray:
-    """Calls conv2d as plan.c does: padded input, taps, only the outputs that pooling reads.
+    """Calls conv2d as the engine does: padded input, taps, only the outputs that pooling reads.
 
     Without `planes`, a 3x3 filter over one channel is one like any other.
     """
@@ -550,7 +550,7 @@ def test_layernorm(isa: str, n: int, mean: float, scaled: bool, shifted: bool) -
 
 
 def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:
-    """Calls a Winograd kernel as plan.c does, with zeros as far as the last patches reach."""
+    """Calls a Winograd kernel as the engine does, with zeros as far as the last patches reach."""
     x, w, bias, scale, shift = data
     m, r, positions = _testing.winograd_sizes(name)
     top, left, bottom, right = case.pad
@@ -771,7 +771,7 @@ def test_every_half_and_every_byte_is_read_exactly(isa: str) -> None:
 def run_dense_dynamic(
     kernels: Any, x: np.ndarray, w: np.ndarray, scale: np.ndarray, bias: np.ndarray, case: Dense
 ) -> np.ndarray:
-    """Calls dense_dynamic as plan.c does, on weights (depth, channels) of bytes."""
+    """Calls dense_dynamic as the engine does, on weights (depth, channels) of bytes."""
     (m, depth), channels, gap = x.shape, w.shape[1], 2
     rows = np.full((m, depth + gap), np.nan, np.float32)
     rows[:, :depth] = x

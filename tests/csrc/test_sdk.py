@@ -16,7 +16,7 @@ import pytest
 
 import fastdigit
 from fastdigit import _core, sdk
-from tests.support import c_networks
+from tests.support import c_networks, need
 from tests.support.c_build import (
     AARCH64,
     MACHINE,
@@ -290,7 +290,7 @@ def test_pkg_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_pkg_config_entry_point(tmp_path: Path) -> None:
     """PyPI's pkgconf asks the installed packages for their pkg-config files."""
-    pytest.importorskip("pkgconf")
+    need("pkgconf")
     words = pkg_config_words([sys.executable, "-m", "pkgconf"])
     assert build_and_run(tmp_path, words) == wanted()
 

@@ -13,11 +13,12 @@ import pytest
 import fastdigit
 from fastdigit.cli import COMMANDS, main
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    Image = need("PIL.Image")
     paths = []
     for i, digit in enumerate(load_mnist_test()[0][:3]):
         paths.append(tmp_path / f"{i}.png")
@@ -95,4 +96,4 @@ def test_a_missing_extra_is_named(
         importlib.util, "find_spec", lambda name, *_: None if name == "uvicorn" else real(name)
     )
     assert main(["serve"]) == 2
-    assert "pip install 'fastdigit[serve]'" in capsys.readouterr().err
+    assert 'pip install "fastdigit[serve]"' in capsys.readouterr().err

@@ -26,6 +26,7 @@ from hypothesis.extra import numpy as hnp
 from fastdigit import datasets
 from fastdigit.datasets import encode_idx, load_mnist, load_mnist_test, parse_idx
 from fastdigit.errors import DatasetError
+from tests.support import need
 
 NAMES = tuple(datasets.MNIST_SHA256)
 UNREACHABLE = "http://127.0.0.1:9/mnist.npz"  # the discard port: refused at once
@@ -513,7 +514,7 @@ def test_cache_that_cannot_be_made(
 @pytest.mark.parametrize("with_platformdirs", [True, False])
 def test_cache_directory(monkeypatch: pytest.MonkeyPatch, with_platformdirs: bool) -> None:
     if with_platformdirs:
-        pytest.importorskip("platformdirs")
+        need("platformdirs")
     else:
         monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("HOME", "/home/someone")

@@ -22,6 +22,7 @@ import pytest
 
 import fastdigit
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 
 IMAGES = load_mnist_test()[0][:200]
 PACKAGE = Path(fastdigit.__file__).parent
@@ -139,8 +140,7 @@ def test_fork_while_other_threads_predict() -> None:
 @pytest.mark.parametrize("preload", [["--preload"], []])
 def test_gunicorn(preload: list[str], tmp_path: Path) -> None:
     """The server's application under gunicorn, opened before the fork or after it."""
-    for package in ("gunicorn", "uvicorn.workers", "starlette", "httptools", "prometheus_client"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
+    need("gunicorn", "uvicorn.workers", "starlette", "httptools", "prometheus_client")
     import http.client
     import json
 

@@ -14,7 +14,7 @@ import pytest
 
 import fastdigit
 from fastdigit.datasets import load_mnist_test
-from tests.support import ROOT
+from tests.support import ROOT, need
 
 EXAMPLES = ROOT / "examples" / "python"
 IMAGES, LABELS = (part[:300] for part in load_mnist_test())
@@ -29,10 +29,11 @@ def example(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_fastapi() -> None:
-    pytest.importorskip("fastapi", reason="fastapi is not installed")
-    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    testclient = pytest.importorskip("fastapi.testclient")
+    need("fastapi")
+    Image = need("PIL.Image")
+    testclient = need("fastapi.testclient")
     with testclient.TestClient(example("fastapi_app").app) as client:
         rows = IMAGES[:5].reshape(5, 784)
         response = client.post("/digits", json={"pixels": rows.tolist()})
@@ -50,7 +51,7 @@ def test_fastapi() -> None:
 
 
 def test_draw_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    Image = need("PIL.Image")
     draw = example("draw_signs")
     for folder, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         options = ["--train", "3", "--test", "1", "--seed", seed]
@@ -74,9 +75,10 @@ def test_draw_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({picture.tobytes() for picture in first.values()}) == len(first)
 
 
+@pytest.mark.slow
 def test_batch_job(tmp_path: Path) -> None:
-    pytest.importorskip("rich", reason="rich is not installed")
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    need("rich")
+    pyarrow = need("pyarrow")
     from pyarrow import parquet
 
     rows = IMAGES.reshape(-1, 784)
@@ -116,9 +118,10 @@ def test_batch_job(tmp_path: Path) -> None:
             assert got.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_sklearn_estimator() -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    need("sklearn")
     from sklearn.base import clone
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline

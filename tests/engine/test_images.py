@@ -16,6 +16,7 @@ import fastdigit
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 from fastdigit.images import MAX_PIXELS, decode, normalize
+from tests.support import need
 
 DIGITS, LABELS = load_mnist_test()
 
@@ -28,7 +29,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> int:
 
 def enlarged(digit: np.ndarray, side: int) -> np.ndarray:
     """The digit as Pillow renders it at another size: not the resampling under test."""
-    Image = pytest.importorskip("PIL.Image")
+    Image = need("PIL.Image")
     return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
 
 
@@ -203,7 +204,7 @@ def test_a_large_picture_is_reduced_first() -> None:
 )
 def test_what_is_refused(image: object, message: str) -> None:
     if isinstance(image, bytes):
-        pytest.importorskip("PIL")
+        need("PIL")
     with pytest.raises(InputError, match=message):
         normalize(image)  # type: ignore[arg-type]
 
@@ -212,14 +213,14 @@ def test_what_is_refused(image: object, message: str) -> None:
 
 
 def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
-    Image = pytest.importorskip("PIL.Image")
+    Image = need("PIL.Image")
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, **options)
     return file.getvalue()
 
 
 def test_files_of_all_kinds(tmp_path: Path) -> None:
-    Image = pytest.importorskip("PIL.Image")
+    Image = need("PIL.Image")
     image = enlarged(DIGITS[0], 200)
     want = normalize(image)
     png = encoded(image, "PNG")
@@ -242,7 +243,7 @@ def test_files_of_all_kinds(tmp_path: Path) -> None:
 
 
 def test_exif_turns_the_picture_upright() -> None:
-    Image = pytest.importorskip("PIL.Image")
+    Image = need("PIL.Image")
     image = enlarged(DIGITS[0], 200)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned right by a quarter
@@ -269,7 +270,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("side", [8000, 60_000, 2**31 - 1])
 def test_decompression_bombs_are_refused(side: int) -> None:
-    pytest.importorskip("PIL")
+    need("PIL")
     with pytest.raises(InputError, match="pixels"):
         decode(png_header(side, side))
     assert MAX_PIXELS < 8000 * 8000

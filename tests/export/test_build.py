@@ -15,6 +15,7 @@ from export import build, train
 from export.recipes import RECIPES, SEED_WIDTHS, Recipe
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError
+from tests.support import need
 
 
 def test_what_a_recipe_needs() -> None:
@@ -83,8 +84,9 @@ def test_a_failed_training_ends_the_chain(tmp_path: Path, monkeypatch: pytest.Mo
         build.train_chain(RECIPES["best"], tmp_path, [])
 
 
+@pytest.mark.slow
 def test_a_start_must_be_given(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow")
+    need("tensorflow")
     data = (np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.uint8))
     with pytest.raises(FastDigitError, match=r"starts from a network of recipe 'sharp'"):
         train.train(RECIPES["best"], (data, data), tmp_path)
@@ -95,8 +97,7 @@ def test_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All of it with 500 digits and one epoch each: bad models, but whole ones."""
-    for module in ("keras", "tf2onnx", "matplotlib", "scipy", "sklearn"):
-        pytest.importorskip(module)
+    need("keras", "tf2onnx", "matplotlib", "scipy", "sklearn")
     images, labels = load_mnist_test()
     digits = ((images[:500], labels[:500]), (images[500:600], labels[500:600]))
     monkeypatch.setattr(train, "load_mnist", lambda path: digits)

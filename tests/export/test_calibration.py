@@ -26,7 +26,7 @@ from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
 from fastdigit.model import Model
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 from tests.support.networks import chain, packed
 
@@ -206,8 +206,8 @@ def test_a_fitted_temperature_in_the_engine() -> None:
 
 
 def test_onnx_with_a_temperature() -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    onnx = need("onnx")
+    need("onnxruntime")
     net = OnnxNet(("N", 1, 4, 4)).add("Flatten").gemm(16, 5)
     logits, model = net.model(), net.add("Softmax").model()
     changed = set_temperature(model, 2.5)
@@ -227,7 +227,7 @@ def test_onnx_with_a_temperature() -> None:
 
 def test_the_compiler_reads_it_back() -> None:
     """ONNX with a temperature gives, compiled, what ONNX Runtime gives."""
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime")
     net = OnnxNet(("N", 1, 4, 4)).add("Flatten").gemm(16, 5).add("Softmax")
     changed = set_temperature(net.model(), 1.5)
     program = unpack(compile_model(changed, None, engine=engine).data)

@@ -19,9 +19,9 @@ from export.card import over_seeds, wilson_interval, write_card
 from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
-from tests.support import networks
+from tests.support import need, networks
 
-pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+need("matplotlib")
 
 SEED_FDM = Path(fastdigit.__file__).parent / "models" / "seed.fdm"
 

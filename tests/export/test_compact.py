@@ -17,6 +17,7 @@ from export.parity import TOLERANCE
 from export.recipes import RECIPES, build_model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import UnsupportedError, VerificationError
+from tests.support import need
 from tests.support.keras_models import randomize_all
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-for module in ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx"):
-    pytest.importorskip(module, reason="needs fastdigit[export]")
+need("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx")
 
 LAYERS = ("conv1", "conv2", "conv3", "dense1", "dense2")
 LEFT = (16, 32, 40, 256)

@@ -18,6 +18,7 @@ from export.parity import TOLERANCE
 from export.recipes import RECIPES, Recipe, build_model
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, UnsupportedError, VerificationError
+from tests.support import need
 from tests.support.keras_models import randomize_all
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def test_files_that_are_missing(
 
 @pytest.fixture(scope="module")
 def keras_module() -> Any:
-    pytest.importorskip("tensorflow", reason="needs fastdigit[export]")
-    return pytest.importorskip("keras", reason="needs fastdigit[export]")
+    need("tensorflow")
+    return need("keras")
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +334,7 @@ class TestTraining:
 
 
 def test_predictions_have_titles(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    need("matplotlib")
     images, labels = load_mnist_test()
     probabilities = np.eye(10, dtype=np.float32)[(labels[:50] + 1) % 10]
     figures.draw_predictions(images, labels, probabilities, tmp_path / "predictions.svg")
@@ -344,7 +345,7 @@ def test_predictions_have_titles(tmp_path: Path) -> None:
 
 
 def test_curves_repeat(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    need("matplotlib")
     history = [
         {"loss": 1 / n, "accuracy": 1 - 0.1 / n, "val_loss": 2 / n, "val_accuracy": 1 - 0.2 / n}
         for n in (1, 2, 3)
@@ -357,7 +358,7 @@ def test_curves_repeat(tmp_path: Path) -> None:
 
 
 def test_curves_without_validation(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    need("matplotlib")
     figures.draw_curves([{"loss": 0.5, "accuracy": 0.9}] * 2, tmp_path / "all.svg")
     texts = "".join(ElementTree.parse(tmp_path / "all.svg").getroot().itertext())
     assert "training" in texts and "validation" not in texts
@@ -368,8 +369,7 @@ def test_curves_without_validation(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def onnx_modules(keras_module: Any) -> None:
-    for module in ("onnx", "onnxruntime", "tf2onnx"):
-        pytest.importorskip(module, reason="needs fastdigit[export]")
+    need("onnx", "onnxruntime", "tf2onnx")
 
 
 @pytest.fixture(scope="module")

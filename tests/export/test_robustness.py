@@ -13,9 +13,11 @@ import fastdigit
 from export import robustness
 from export.robustness import PERTURBATIONS, draw, evaluate, load_optdigits, load_pieces, table
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 
-pytest.importorskip("scipy", reason="needs fastdigit[export]")
-pytest.importorskip("sklearn", reason="needs fastdigit[export]")
+pytestmark = pytest.mark.slow
+
+need("scipy", "sklearn")
 
 BY_NAME = {perturbation.name: perturbation for perturbation in PERTURBATIONS}
 SEED_FDM = Path(fastdigit.__file__).parent / "models" / "seed.fdm"
@@ -210,7 +212,7 @@ def test_evaluation_is_what_the_model_says(monkeypatch: pytest.MonkeyPatch) -> N
 def test_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib", reason="needs fastdigit[export]")
+    need("matplotlib")
     images, labels = load_mnist_test()
     monkeypatch.setattr(robustness, "load_mnist_test", lambda: (images[:100], labels[:100]))
     monkeypatch.setattr(robustness, "NOISE", 50)

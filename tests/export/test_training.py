@@ -20,6 +20,7 @@ from export.sharpness import sharpness_aware
 from export.train import train
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError
+from tests.support import need
 
 NOTHING = Augmentation(rotation=0, zoom=0, shear=0, shift=0)
 
@@ -274,7 +275,7 @@ class TestPruning:
     narrow = dataclasses.replace(RECIPES["seed"], widths=(5, 7, 6, 40))
 
     def test_embedding_changes_nothing(self, images: np.ndarray) -> None:
-        pytest.importorskip("keras")
+        need("keras")
         narrow = randomized(build_model(self.narrow), 1)
         full = randomized(build_model(RECIPES["seed"]), 2)
         prune.embed(narrow, full)
@@ -286,7 +287,7 @@ class TestPruning:
         assert np.count_nonzero(full.get_layer("dense1").get_weights()[0]) == 9 * 6 * 40
 
     def test_units_that_do_nothing_are_the_weakest(self, images: np.ndarray) -> None:
-        pytest.importorskip("keras")
+        need("keras")
         narrow = randomized(build_model(self.narrow), 3)
         full = build_model(RECIPES["seed"])
         prune.embed(narrow, full)
@@ -304,7 +305,7 @@ class TestPruning:
         )
 
     def test_the_strength_of_a_channel(self, images: np.ndarray) -> None:
-        pytest.importorskip("keras")
+        need("keras")
         full = randomized(build_model(RECIPES["seed"]), 4)
         kernel, bias = full.get_layer("conv3").get_weights()
         kernel[..., 11] *= 50  # varies most

@@ -21,11 +21,11 @@ from fastdigit.datasets import load_mnist_test
 from fastdigit.serve import Settings, create_app
 from fastdigit.serve.errors import RequestError
 from fastdigit.serve.protocol import DTYPES, Inference, Signature, encode, parse
+from tests.support import need
 from tests.support.networks import chain, dense
 
-for package in ("uvicorn", "httptools", "prometheus_client", "PIL"):
-    pytest.importorskip(package, reason="the extra serve is not installed")
-TestClient = pytest.importorskip("starlette.testclient", reason="no starlette or httpx").TestClient
+need("uvicorn", "httptools", "prometheus_client", "PIL")
+TestClient = need("starlette.testclient").TestClient
 
 DIGITS = load_mnist_test()[0]
 INFER = "/v2/models/digits/infer"

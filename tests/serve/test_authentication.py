@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fastdigit.serve import Settings, create_app
+from tests.support import need
 
-for package in ("uvicorn", "httptools", "prometheus_client", "PIL"):
-    pytest.importorskip(package, reason="the extra serve is not installed")
-TestClient = pytest.importorskip("starlette.testclient", reason="no starlette or httpx").TestClient
+need("uvicorn", "httptools", "prometheus_client", "PIL")
+TestClient = need("starlette.testclient").TestClient
 
 SERVE = Path(create_app.__code__.co_filename).parent
 

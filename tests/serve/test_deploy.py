@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import fastdigit
-from tests.support import ROOT
+from tests.support import ROOT, missing, need
 
 PORT, USER = 8080, 65532
 READY, LIVE = "/v2/health/ready", "/v2/health/live"
@@ -30,12 +30,12 @@ def tool(name: str) -> str:
     """A program of an installed distribution, or skip."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed: pip install 'fastdigit[test]'")
+        missing(name)
     return found
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    yaml = pytest.importorskip("yaml")
+    yaml = need("yaml")
     return list(yaml.safe_load_all((ROOT / "deploy" / name).read_text(encoding="utf-8")))
 
 
@@ -69,6 +69,7 @@ def copied() -> list[str]:
 # ---- The image ----
 
 
+@pytest.mark.slow
 def test_hadolint_has_nothing_to_say() -> None:
     done = subprocess.run(
         [tool("hadolint"), str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=120
@@ -152,8 +153,9 @@ def test_yamllint_has_nothing_to_say(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_manifest_is_valid() -> None:
-    validation = pytest.importorskip("kubernetes_validate")
+    validation = need("kubernetes_validate")
     version = validation.latest_version()
     kinds = []
     for document in documents("kubernetes.yaml"):
@@ -202,9 +204,10 @@ def built(value: Any, type_: str, where: str = "") -> Any:
     )
 
 
+@pytest.mark.slow
 def test_the_inference_service_is_valid() -> None:
-    pytest.importorskip("kserve", reason="kserve is not installed")
-    validation = pytest.importorskip("kubernetes_validate")
+    need("kserve")
+    validation = need("kubernetes_validate")
     from kubernetes.client import V1PodSpec
 
     (service,) = documents("kserve.yaml")
@@ -225,6 +228,7 @@ def test_the_inference_service_is_valid() -> None:
     validation.validate(manifest, validation.latest_version(), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -235,7 +239,7 @@ def test_the_inference_service_is_valid() -> None:
     ],
 )
 def test_a_wrong_inference_service_is_not(change: Any, message: str) -> None:
-    pytest.importorskip("kserve", reason="kserve is not installed")
+    need("kserve")
     (service,) = documents("kserve.yaml")
     change(service["spec"]["predictor"])
     with pytest.raises((AssertionError, ValueError), match=message):

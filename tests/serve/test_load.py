@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, need
 
 SCRIPT = ROOT / "benchmarks" / "serve_load.py"
 
@@ -70,8 +70,7 @@ def test_errors_and_wrong_answers_are_counted(tool: ModuleType) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [["--rate", "50"], ["--soak", "2"]])
 def test_the_tool_runs(mode: list[str], tmp_path: Path) -> None:
-    for package in ("starlette", "uvicorn", "httptools", "prometheus_client", "onnxruntime"):
-        pytest.importorskip(package)
+    need("starlette", "uvicorn", "httptools", "prometheus_client", "onnxruntime")
     out = tmp_path / "out.json"
     command = [sys.executable, str(SCRIPT), *mode, "--seconds", "1", "--workers", "2"]
     done = subprocess.run([*command, "--json", str(out)], timeout=120, capture_output=True)

@@ -13,11 +13,11 @@ import pytest
 
 import fastdigit
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 from tests.support.serving import Server, serving
 
-for package in ("starlette", "uvicorn", "httptools", "prometheus_client", "PIL"):
-    pytest.importorskip(package, reason="the extra serve is not installed")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+need("starlette", "uvicorn", "httptools", "prometheus_client", "PIL")
+sync_api = need("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

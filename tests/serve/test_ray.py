@@ -189,7 +189,7 @@ def test_mistakes(options: dict[str, Any], error: type[Exception], message: str)
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastdigit\[serve,ray\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[serve,ray\]"'):
         application()
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from fastdigit.serve import Settings, create_app
+from tests.support import need
 from tests.support.networks import chain, dense, packed
 
-for package in ("starlette", "uvicorn", "httptools", "prometheus_client", "PIL"):
-    pytest.importorskip(package, reason="the extra serve is not installed")
-schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+need("starlette", "uvicorn", "httptools", "prometheus_client", "PIL")
+schemathesis = need("schemathesis")
 pytestmark = pytest.mark.slow
 
 

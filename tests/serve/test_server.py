@@ -18,10 +18,10 @@ import pytest
 
 import fastdigit
 from fastdigit.datasets import load_mnist_test
+from tests.support import need
 from tests.support.serving import Server, serving
 
-for package in ("starlette", "uvicorn", "httptools", "prometheus_client", "PIL"):
-    pytest.importorskip(package, reason="the extra serve is not installed")
+need("starlette", "uvicorn", "httptools", "prometheus_client", "PIL")
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
 
 
 def test_tritonclient(server: Server) -> None:
-    triton = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+    triton = need("tritonclient.http")
     client = triton.InferenceServerClient(server.url.removeprefix("http://"), concurrency=4)
     try:
         assert client.is_server_live() and client.is_server_ready()
@@ -105,7 +105,7 @@ def test_tritonclient(server: Server) -> None:
 
 
 def test_kserve_client(server: Server) -> None:
-    kserve = pytest.importorskip("kserve", reason="kserve is not installed")
+    kserve = need("kserve")
     import asyncio
 
     floats = (DIGITS[:5, ..., None] / 255).astype(np.float32)
@@ -267,7 +267,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux' /proc")
 def test_workers_share_the_load_the_metrics_and_are_replaced() -> None:
-    prometheus = pytest.importorskip("prometheus_client.parser")
+    prometheus = need("prometheus_client.parser")
     with serving("--workers", "2") as server:
         pids = {int(pid) for pid in server.wait_for(r"Started server process \[(\d+)\]", 2)}
         assert len(pids) == 2 and pids <= set(children(server.process.pid))

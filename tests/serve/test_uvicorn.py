@@ -22,9 +22,10 @@ import pytest
 import fastdigit.serve
 from fastdigit.errors import MissingExtraError
 from fastdigit.serve import UVICORN, require_uvicorn
+from tests.support import need
 
-uvicorn = pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-pytest.importorskip("httptools", reason="the extra serve is not installed")
+uvicorn = need("uvicorn")
+need("httptools")
 
 SERVE = Path(fastdigit.serve.__file__).parent
 TREE = ast.parse((SERVE / "uvicorn_internals.py").read_text(encoding="utf-8"))

@@ -1,4 +1,8 @@
-"""Front ends: from a file or model of another library to the IR."""
+"""Front ends: from a file or model of another library to the IR.
+
+A front end is a module with a record, :class:`~fastdigit.compiler.frontends.front_end.FrontEnd`,
+in :data:`FRONT_ENDS`.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,39 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fastdigit.compiler.frontends import keras, onnx, saved_model
 from fastdigit.compiler.frontends.common import Imported
-from fastdigit.compiler.frontends.keras import import_keras, load_keras
-from fastdigit.compiler.frontends.onnx import import_onnx, load_onnx
-from fastdigit.compiler.frontends.saved_model import (
-    SavedModel,
-    import_saved_model,
-    load_saved_model,
-)
+from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["Imported", "SavedModel", "import_model", "open_source"]
+__all__ = [
+    "FRONT_ENDS",
+    "FrontEnd",
+    "Imported",
+    "front_end_of",
+    "import_model",
+    "open_source",
+    "source_files",
+]
 
-_LOADERS = {".keras": load_keras, ".h5": load_keras, ".hdf5": load_keras, ".onnx": load_onnx}
+FRONT_ENDS: tuple[FrontEnd, ...] = (keras.FRONT_END, onnx.FRONT_END, saved_model.FRONT_END)
+
+
+def source_files() -> str:
+    """What files can be compiled, in words."""
+    *others, last = (front_end.files for front_end in FRONT_ENDS)
+    return f"{', '.join(others)}, or {last}"
 
 
 def open_source(source: Any) -> Any:
-    """Return a Keras model, ONNX ``ModelProto`` or :class:`SavedModel`, read if given by its path.
+    """Return a model, read if given by its path.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     UnsupportedError
-        If the name of the file ends in none of the known ways, or a directory is no SavedModel.
+        If no front end knows such a file or directory.
     ModelFormatError
         If the file cannot be read.
     """
@@ -37,42 +50,53 @@ def open_source(source: Any) -> Any:
         return source
     path = Path(source)
     if path.is_dir():
-        if not (path / "saved_model.pb").is_file():
-            raise UnsupportedError(
-                f"{path.name}: a directory without saved_model.pb; expected a SavedModel, as "
-                "model.export or tf.saved_model.save write it, or a file"
-            )
-        return load_saved_model(path.resolve())
-    loader = _LOADERS.get(path.suffix.lower())
-    if loader is None:
+        directories = [known for known in FRONT_ENDS if known.marker is not None]
+        for front_end in directories:
+            if (path / str(front_end.marker)).is_file():
+                return front_end.read(path.resolve())
         raise UnsupportedError(
-            f"{path.name}: expected a file name that ends in {', '.join(_LOADERS)}, or the "
-            "directory of a SavedModel"
+            f"{path.name}: a directory without {' or '.join(str(d.marker) for d in directories)}; "
+            f"expected {source_files()}"
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return loader(path)
+    for front_end in FRONT_ENDS:
+        if path.suffix.lower() in front_end.suffixes:
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no file {path}")
+            return front_end.read(path)
+    suffixes = [suffix for front_end in FRONT_ENDS for suffix in front_end.suffixes]
+    raise UnsupportedError(
+        f"{path.name}: expected a file name that ends in {', '.join(suffixes)}, or "
+        + " or ".join(known.files for known in FRONT_ENDS if known.marker is not None)
+    )
 
 
-def import_model(model: Any) -> Imported:
-    """Return the network of a Keras model, ONNX ``ModelProto`` or :class:`SavedModel`.
+def front_end_of(model: Any) -> FrontEnd:
+    """Return the front end of a model in memory.
 
     Raises
     ------
     UnsupportedError
-        If it is neither, or uses something that the compiler does not support; the message says
-        what.
+        If there is none.
+    """
+    for front_end in FRONT_ENDS:
+        if front_end.owns(model):
+            return front_end
+    models = [front_end.model for front_end in FRONT_ENDS if front_end.model]
+    raise UnsupportedError(
+        f"cannot compile a {type(model).__name__}; expected {', '.join(models)}, or the path of "
+        f"{source_files()}"
+    )
+
+
+def import_model(model: Any) -> Imported:
+    """Return the network of a model, as :func:`open_source` returns it.
+
+    Raises
+    ------
+    UnsupportedError
+        If no front end knows it, or it uses something that the compiler does not support; the
+        message says what.
     ModelFormatError
         If the model is not valid.
     """
-    if isinstance(model, SavedModel):
-        return import_saved_model(model)
-    library = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
-    if "keras" in library:
-        return import_keras(model)
-    if "onnx" in library or type(model).__name__ == "ModelProto":
-        return import_onnx(model)
-    raise UnsupportedError(
-        f"cannot compile a {type(model).__name__}; expected a Keras model, an ONNX ModelProto, "
-        f"or the path of a SavedModel or of a file that ends in {', '.join(_LOADERS)}"
-    )
+    return front_end_of(model).import_model(model)

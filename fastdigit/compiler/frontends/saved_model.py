@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.onnx import import_onnx
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.compiler.frontends.runners import Runner, batched
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
-__all__ = ["SavedModel", "import_saved_model", "load_saved_model"]
+__all__ = ["FRONT_END", "SavedModel", "import_saved_model", "load_saved_model"]
 
 #: Which signature is taken, the first there is. Keras writes both, and they are the same.
 SIGNATURES = ("serving_default", "serve")
@@ -67,7 +69,7 @@ def load_saved_model(path: Path) -> SavedModel:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "reading a SavedModel needs TensorFlow and tf2onnx: pip install 'fastdigit[export]'"
+            f"reading a SavedModel needs TensorFlow and tf2onnx: {pip_install('export')}"
         ) from error
     try:
         loaded = tf.saved_model.load(str(path))
@@ -170,3 +172,25 @@ def _prepared(graph_def: Any) -> Any:
         difference = graph_def.node.add(op="Sub", name=result, input=[one.name, node.name])
         difference.attr["T"].CopyFrom(kind)
     return graph_def
+
+
+def _runner(model: SavedModel, imported: Imported) -> tuple[str, Runner]:
+    import tensorflow as tf
+
+    return f"tensorflow {tf.__version__}", batched(model.run, model.batch)
+
+
+FRONT_END = FrontEnd(
+    name="savedmodel",
+    title="SavedModel",
+    model="",
+    suffixes=(),
+    marker="saved_model.pb",
+    extra="export",
+    verified_by="TensorFlow",
+    summary="what Keras' model.export and tf.saved_model.save write, by way of ONNX",
+    read=load_saved_model,
+    owns=lambda model: isinstance(model, SavedModel),
+    import_model=import_saved_model,
+    runner=_runner,
+)

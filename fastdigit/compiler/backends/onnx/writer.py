@@ -14,7 +14,7 @@ import numpy as np
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Op, Shape
 from fastdigit.compiler.ops import Softmax
-from fastdigit.errors import MissingExtraError, UnsupportedError
+from fastdigit.errors import MissingExtraError, UnsupportedError, pip_install
 
 __all__ = ["Writer", "axis_of", "import_onnx_library", "stored", "writes"]
 
@@ -44,9 +44,7 @@ def import_onnx_library() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError(
-            "writing ONNX needs onnx: pip install 'fastdigit[bench]'"
-        ) from error
+        raise MissingExtraError(f"writing ONNX needs onnx: {pip_install('compile')}") from error
     return onnx
 
 

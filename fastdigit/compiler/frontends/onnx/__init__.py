@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.front_end import FrontEnd
 
 # Each of these registers its converters.
 from fastdigit.compiler.frontends.onnx import (  # noqa: F401
@@ -29,9 +30,10 @@ from fastdigit.compiler.frontends.onnx import (  # noqa: F401
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError
+from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
+from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
-__all__ = ["MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
+__all__ = ["FRONT_END", "MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
 
 MIN_OPSET = 13
@@ -83,7 +85,7 @@ def _import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise MissingExtraError(
-            "reading an ONNX model needs onnx: pip install fastdigit[export]"
+            f"reading an ONNX model needs onnx: {pip_install('compile')}"
         ) from error
     return onnx
 
@@ -116,3 +118,28 @@ def _check(model: Any) -> None:
             f"the model uses opset {opset}; supported are {MIN_OPSET} to {newest} "
             "(onnx.version_converter converts between them)"
         )
+
+
+def _is_onnx(model: Any) -> bool:
+    libraries = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
+    return "onnx" in libraries or type(model).__name__ == "ModelProto"
+
+
+def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
+    return onnx_runtime(model.SerializeToString(), imported.source_output)
+
+
+FRONT_END = FrontEnd(
+    name="onnx",
+    title="ONNX",
+    model="an ONNX ModelProto",
+    suffixes=(".onnx",),
+    marker=None,
+    extra="compile",
+    verified_by="ONNX Runtime",
+    summary="opset 13 and newer, of tf2onnx, Keras, PyTorch or skl2onnx, NHWC or NCHW",
+    read=load_onnx,
+    owns=_is_onnx,
+    import_model=import_onnx,
+    runner=_runner,
+)

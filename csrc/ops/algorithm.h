@@ -1,6 +1,6 @@
 /* How a convolution is computed: decided from its shape alone, so that a model's bits do not depend on its data. */
-#ifndef FD_MODEL_ALGORITHM_H
-#define FD_MODEL_ALGORITHM_H
+#ifndef FD_OPS_ALGORITHM_H
+#define FD_OPS_ALGORITHM_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
-#include "model/algorithm.h"
+#include "ops/algorithm.h"
 
-#include "base/memory.h"
+#include "format/panels.h"
 
 /* Vector instructions of one patch beside the products: transforming an input vector (two passes over size lines, and
  * its loads and stores), and an output vector with its epilogue. */
@@ -37,7 +37,7 @@ uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const f
         return (uint64_t)s->rows * s->cols * op->kernel[0] * op->kernel[1] * s->in_channels * out;
     const fd_winograd_sizes w = fd_algorithm_sizes(algorithm);
     if (!fits(w, op, s)) return 0;
-    if (w.positions * s->in_channels * fd_round_up(s->channels, FD_PANEL_ALIGN) * sizeof(float) > WEIGHTS_MAX) return 0;
+    if (w.positions * s->in_channels * fd_panel_columns(s->channels) * sizeof(float) > WEIGHTS_MAX) return 0;
     const uint64_t patches = (uint64_t)((s->rows + w.m - 1) / w.m) * ((s->cols + w.m - 1) / w.m);
     const uint64_t products = (patches > PATCHES_MIN ? patches : PATCHES_MIN) * w.positions * s->in_channels * out;
     const uint64_t transforms = w.m == 4 ? in * INPUT_4X4 + out * OUTPUT_4X4 : in * INPUT_2X2 + out * OUTPUT_2X2;
@@ -86,10 +86,10 @@ static void transform_filter(const double *matrix, size_t size, size_t r, const 
 void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *s, float *out) {
     const fd_winograd_sizes w = fd_algorithm_sizes(algorithm);
     const double *const matrix = algorithm == FD_WINOGRAD_4X4_3X3 ? &G_4X4_3X3[0][0] : &G_2X2_2X2[0][0];
-    const size_t size = w.m + w.r - 1, padded = fd_round_up(s->channels, FD_PANEL_ALIGN);
+    const size_t size = w.m + w.r - 1, padded = fd_panel_columns(s->channels);
     const size_t depth = w.r * w.r * s->in_channels;
     for (size_t first = 0; first < padded; first += FD_PANEL) {
-        const size_t panel = fd_min(FD_PANEL, padded - first);
+        const size_t panel = fd_panel_width(s->channels, first);
         const float *const from = panels + first * depth;
         for (size_t c = 0; c < s->in_channels; c++) {
             for (size_t n = 0; n < panel; n++) {

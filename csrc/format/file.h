@@ -1,0 +1,36 @@
+/* A file in memory: its sections, and how to look up what their records name. */
+#ifndef FD_FORMAT_FILE_H
+#define FD_FORMAT_FILE_H
+
+#include "format/format.h"
+
+typedef struct fd_file {
+    const fd_file_tensor *tensors;
+    size_t tensor_count;
+    const fd_file_op *ops;
+    size_t op_count;
+    const unsigned char *weights;
+    size_t weight_bytes;
+} fd_file;
+
+/* What a tensor's dims mean: a vector is an image of 1 x 1 pixels. */
+typedef struct fd_dims {
+    size_t rank, rows, cols, channels, elements;
+} fd_dims;
+
+static inline fd_dims fd_dims_of(const fd_file_tensor *t) {
+    if (t->rank != 3) return (fd_dims){t->rank, 1, 1, t->dims[0], t->dims[0]};
+    return (fd_dims){3, t->dims[0], t->dims[1], t->dims[2], (size_t)t->dims[0] * t->dims[1] * t->dims[2]};
+}
+
+/* The values of a weight, or NULL for FD_FILE_NONE. */
+static inline const void *fd_file_values(const fd_file *file, uint32_t index) {
+    return index == FD_FILE_NONE ? NULL : file->weights + file->tensors[index].offset;
+}
+
+/* And their bytes. */
+static inline size_t fd_file_bytes(const fd_file *file, uint32_t index) {
+    return index == FD_FILE_NONE ? 0 : (size_t)file->tensors[index].size;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/* Running a model on what a worker has: images one by one, then a chunk of them. Nothing here knows of threads. */
+#ifndef FD_MODEL_EXECUTE_H
+#define FD_MODEL_EXECUTE_H
+
+#include <time.h>
+
+#include "model/model.h"
+
+/* One call of fd_run, as its workers see it. */
+typedef struct fd_call {
+    const fd_model *model;
+    float *arena; /* of all workers */
+    const void *input;
+    fd_input_type type;
+    fd_outputs outputs;
+    uint64_t *nanoseconds; /* an entry an op, or NULL */
+} fd_call;
+
+/* What `worker` works on, of the chunk whose first image is `first` of the call: values of one image are its own, those
+ * of the whole chunk lie in the arena of `owner`. */
+fd_work fd_work_of(const fd_call *call, unsigned worker, unsigned owner, size_t first);
+
+/* Where the time goes; `since` is read first when a worker begins. */
+typedef struct fd_clock {
+    struct timespec since;
+} fd_clock;
+
+void fd_clock_start(const fd_call *call, fd_clock *clock);
+
+/* Everything that happens to image i of the chunk alone. Returns input_elements, or the index of its first value that
+ * is out of range. `clock` may be NULL. */
+size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock);
+
+/* A share of an op that takes the whole chunk. */
+void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share);
+
+/* All ops that take the whole chunk, on `rows` images. */
+void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock);
+
+/* Gives the caller what came out. */
+void fd_execute_outputs(const fd_call *call, const fd_work *work, size_t first, size_t rows);
+
+#endif

@@ -1,0 +1,108 @@
+#include "model/place.h"
+
+#include "base/memory.h"
+#include "model/arena.h"
+#include "ops/ops.h"
+
+/* What a chunk's dense activations may take. */
+#define CHUNK_FLOATS ((size_t)1 << 18)
+/* Up to here the values of an image stay in a second-level cache without sharing memory. */
+#define SHARE_FLOATS ((size_t)1 << 15)
+
+/* While values are placed. */
+typedef struct fd_places {
+    const fd_file *file;
+    fd_value *values;
+    fd_block *blocks;  /* by op index: of its output */
+    uint32_t *order;   /* scratch */
+    uint32_t *writers; /* by tensor index: the op that writes it */
+    fd_placement *placement;
+} fd_places;
+
+/* The vectors at the end of the program take a chunk of images at once, which reads the weights of dense layers once;
+ * chunk sizes are chosen so that what lies between them stays in cache. */
+static void split_program(fd_places *p) {
+    const fd_file *const f = p->file;
+    size_t batched = f->op_count;
+    while (batched > 1 && f->tensors[f->ops[batched - 1].output].rank == 1) batched--;
+    p->placement->batched = batched;
+}
+
+/* From the op that writes it to the last that reads it. What images of a chunk leave for the batched ops is needed
+ * during all of the ops before, which run once an image; results are needed to the end. */
+static void find_lifetimes(fd_places *p) {
+    const fd_file *const f = p->file;
+    fd_block *const blocks = p->blocks;
+    for (size_t i = 0; i < f->op_count; i++) {
+        p->writers[f->ops[i].output] = (uint32_t)i;
+        blocks[i].first = blocks[i].last = i;
+    }
+    for (size_t i = 1; i < f->op_count; i++) {
+        const fd_file_op *const op = &f->ops[i];
+        blocks[p->writers[op->input]].last = i;
+        if (op->input2 != FD_FILE_NONE) blocks[p->writers[op->input2]].last = i;
+    }
+    const fd_file_op *const last = &f->ops[f->op_count - 1];
+    blocks[f->op_count - 1].last = f->op_count;
+    if (fd_operator_of(last->opcode)->gives_probabilities) blocks[p->writers[last->input]].last = f->op_count;
+    for (size_t i = 0; i < f->op_count; i++) {
+        fd_value *const v = &p->values[f->ops[i].output];
+        const size_t batched = p->placement->batched;
+        v->of_chunk = i >= batched || blocks[i].last >= batched;
+        if (v->of_chunk && i < batched) blocks[i].first = 0;
+    }
+}
+
+static void choose_chunk(fd_places *p) {
+    size_t per_image = 0, chunk = FD_CHUNK_ROWS;
+    for (size_t i = 1; i < p->file->op_count; i++) {
+        const fd_value *const v = &p->values[p->file->ops[i].output];
+        if (v->of_chunk) per_image += v->elements;
+    }
+    while (chunk > 1 && per_image * chunk > CHUNK_FLOATS) chunk /= 2;
+    p->placement->chunk = chunk;
+}
+
+/* Small networks give each value a place of its own, whose margins are zeroed once, when the context is made, for
+ * nothing ever writes there again. In others, values that are not needed together share memory. */
+static void place(fd_places *p) {
+    const fd_file *const f = p->file;
+    size_t own = 0;
+    for (size_t i = 0; i < f->op_count; i++) {
+        fd_value *const v = &p->values[f->ops[i].output];
+        v->row = (v->cols + v->margin[1] + v->margin[3]) * v->channels;
+        v->floats = (v->rows + v->margin[0] + v->margin[2]) * v->row;
+        p->blocks[i].floats = v->of_chunk ? v->floats * p->placement->chunk : v->floats;
+        if (!v->of_chunk) own += v->floats;
+    }
+    const int share = own > SHARE_FLOATS;
+    p->placement->arena = fd_arena_place(p->blocks, p->order, f->op_count, share);
+    for (size_t i = 0; i < f->op_count; i++) {
+        fd_value *const v = &p->values[f->ops[i].output];
+        v->base = p->blocks[i].at;
+        v->interior = v->base + v->margin[0] * v->row + v->margin[1] * v->channels;
+        v->zero_margins = share && fd_has_margins(v);
+    }
+}
+
+fd_status fd_place_values(const fd_file *file, fd_value *values, fd_placement *placement, fd_error *error) {
+    fd_places p = {
+        .file = file,
+        .values = values,
+        .blocks = fd_alloc(file->op_count * sizeof *p.blocks),
+        .order = fd_alloc(file->op_count * sizeof *p.order),
+        .writers = fd_alloc(file->tensor_count * sizeof *p.writers),
+        .placement = placement,
+    };
+    const int placed = p.blocks && p.order && p.writers;
+    if (placed) {
+        split_program(&p);
+        find_lifetimes(&p);
+        choose_chunk(&p);
+        place(&p);
+    }
+    fd_free(p.blocks);
+    fd_free(p.order);
+    fd_free(p.writers);
+    return placed ? FD_OK : fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
+}

@@ -1,0 +1,156 @@
+/* The public API: running a model, and who does what.
+ *
+ * A batch is worked off in chunks. The vectors at the end of the program take the whole chunk, which reads the weights
+ * of dense layers once; what comes before takes an image at a time, which stays in the caches. Long batches give each
+ * thread chunks of its own; in short ones the threads share each chunk, layer by layer. */
+#include <stdatomic.h>
+
+#include "base/memory.h"
+#include "model/context.h"
+#include "model/execute.h"
+#include "model/place.h"
+#include "model/pool.h"
+#include "model/team.h"
+
+/* Units into which a thread's share of a layer is cut, so that one that comes late finds some left. */
+enum { UNITS_PER_THREAD = 2 };
+/* Rows of a narrow layer that make a unit. */
+enum { ROWS_PER_UNIT = 8 };
+
+/* A call, and what its workers take of it. */
+typedef struct fd_batch {
+    fd_call call;
+    unsigned threads;
+    size_t n, chunk;
+    size_t first, rows; /* of the chunk that all workers share */
+    atomic_size_t next; /* first row that no worker has taken, if each takes chunks of its own */
+    atomic_size_t bad;  /* least index of an offending value, n * input_elements if none so far */
+} fd_batch;
+
+/* Runs image i of the chunk alone. False if it holds an offending value. */
+static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
+    const size_t elements = batch->call.model->input.elements;
+    const size_t outside = fd_execute_image(&batch->call, work, first, i, clock);
+    if (outside == elements) return 1;
+    const size_t index = (first + i) * elements + outside;
+    size_t least = atomic_load(&batch->bad);
+    while (index < least && !atomic_compare_exchange_weak(&batch->bad, &least, index)) {
+    }
+    return 0;
+}
+
+/* ---- A long batch: each worker takes chunks until there are none left ---- */
+
+static void run_chunks(void *arg, unsigned worker) {
+    fd_batch *const batch = arg;
+    fd_clock clock = {0};
+    fd_clock_start(&batch->call, &clock);
+    for (;;) {
+        const size_t first = atomic_fetch_add(&batch->next, batch->chunk);
+        if (first >= batch->n) return;
+        const size_t rows = fd_min(batch->chunk, batch->n - first);
+        const fd_work work = fd_work_of(&batch->call, worker, worker, first);
+        for (size_t i = 0; i < rows; i++) {
+            if (run_image(batch, &work, first, i, &clock)) continue;
+            atomic_store(&batch->next, batch->n);
+            return;
+        }
+        fd_execute_chunk(&batch->call, &work, rows, &clock);
+        fd_execute_outputs(&batch->call, &work, first, rows);
+    }
+}
+
+/* ---- A short batch: all workers share each chunk; phase 0 is its images, then each batched op is a phase ---- */
+
+static const fd_planned *op_of(const fd_batch *batch, size_t phase) {
+    const fd_model *const m = batch->call.model;
+    return &m->planned[m->batched + phase - 1];
+}
+
+/* An op that can be cut is cut; of any other the rows are shared out. */
+static size_t units_of(const fd_batch *batch, size_t phase) {
+    if (phase == 0) return batch->rows;
+    const size_t parts = op_of(batch, phase)->parts;
+    if (parts > 1) return fd_min(parts, (size_t)batch->threads * UNITS_PER_THREAD);
+    return (batch->rows + ROWS_PER_UNIT - 1) / ROWS_PER_UNIT;
+}
+
+static void run_unit(void *arg, unsigned worker, size_t phase, size_t unit) {
+    fd_batch *const batch = arg;
+    const fd_work work = fd_work_of(&batch->call, worker, 0, batch->first);
+    if (phase == 0) {
+        /* After an offending value the outputs do not matter, but the least index of one does. */
+        run_image(batch, &work, batch->first, unit, NULL);
+        return;
+    }
+    const fd_planned *const op = op_of(batch, phase);
+    const size_t parts = op->parts, units = units_of(batch, phase);
+    fd_share share = {0, batch->rows, parts * unit / units, parts * (unit + 1) / units};
+    if (parts == 1) {
+        const size_t row = unit * ROWS_PER_UNIT;
+        share = (fd_share){row, fd_min(row + ROWS_PER_UNIT, batch->rows), 0, 1};
+    }
+    fd_execute_op(op, &work, share);
+}
+
+static void run_shared(fd_batch *batch, size_t *units) {
+    const fd_model *const m = batch->call.model;
+    const size_t phases = 1 + m->file.op_count - m->batched;
+    for (batch->first = 0; batch->first < batch->n; batch->first += batch->rows) {
+        batch->rows = fd_min(batch->chunk, batch->n - batch->first);
+        for (size_t p = 0; p < phases; p++) units[p] = units_of(batch, p);
+        fd_team_run(run_unit, batch, units, phases, batch->threads);
+        if (atomic_load(&batch->bad) < batch->n * m->input.elements) return;
+        const fd_work work = fd_work_of(&batch->call, 0, 0, batch->first);
+        fd_execute_outputs(&batch->call, &work, batch->first, batch->rows);
+    }
+}
+
+fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
+                 const fd_outputs *outputs, size_t *bad, fd_error *error) {
+    if (!model || !context || !outputs || (!input && n))
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: a pointer is NULL");
+    if (type != FD_INPUT_F32 && type != FD_INPUT_U8)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: unknown input type %d", (int)type);
+    if (type == FD_INPUT_U8 && !model->input.u8_divisor)
+        return fd_fail(error, FD_ERR_ARGUMENT,
+                       "this model does not accept bytes: its input range is not that of an image");
+    const size_t elements = model->input.elements;
+    size_t total, limit;
+    /* Leaves room for `next` to run past n by a chunk a worker. */
+    if (!fd_mul(n, elements, &total) || !fd_add(n, (size_t)(FD_MAX_THREADS + 1) * FD_CHUNK_ROWS, &limit))
+        return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
+    if (n == 0) return FD_OK;
+
+    const unsigned threads = context->threads;
+    fd_batch batch = {
+        .call =
+            {
+                .model = model,
+                .arena = context->arena,
+                .input = input,
+                .type = type,
+                .outputs = *outputs,
+                .nanoseconds = context->nanoseconds,
+            },
+        .threads = threads,
+        .n = n,
+    };
+    atomic_init(&batch.next, 0);
+    atomic_init(&batch.bad, total);
+    size_t chunks = (n + model->chunk - 1) / model->chunk;
+    const int own_chunks = threads == 1 || chunks >= threads;
+    if (own_chunks) chunks = fd_round_up(chunks, threads); /* as many for each */
+    batch.chunk = (n + chunks - 1) / chunks;
+    if (own_chunks)
+        fd_pool_run(run_chunks, &batch, threads);
+    else
+        run_shared(&batch, context->units);
+
+    const size_t offending = atomic_load(&batch.bad);
+    if (offending == total) return FD_OK;
+    if (bad) *bad = offending;
+    const float value = ((const float *)input)[offending];
+    return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu is outside [%g, %g]", (double)value,
+                   offending % elements, offending / elements, (double)model->input.lo, (double)model->input.hi);
+}

@@ -1,0 +1,24 @@
+/* Steps that more than one operator is made of. */
+#ifndef FD_OPS_STEPS_H
+#define FD_OPS_STEPS_H
+
+#include "ops/planner.h"
+
+/* One copy; `args` without addresses. */
+void fd_steps_copy(fd_plan *plan, fd_place in, fd_place out, const fd_copy_args *args);
+
+/* Activation, scale and shift; `args` without addresses. */
+void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args);
+
+/* Zeros around a value, if its memory may have been another's before. */
+void fd_steps_zero_margins(fd_plan *plan, const fd_value *value);
+
+/* A whole value, to somewhere with other strides between rows and pixels. */
+fd_copy_args fd_copy_of(const fd_value *in, size_t out_row, size_t out_pixel);
+
+fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilogue epilogue);
+
+/* Pooling of op; what it reads is left open. */
+fd_pool2d_args fd_pool_of(const fd_file_op *op, const fd_value *out);
+
+#endif

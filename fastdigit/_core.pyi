@@ -16,6 +16,20 @@ class Facts(TypedDict):
     context_bytes: int
     meta: str
 
+class Op(TypedDict):
+    op: str
+    label: str
+    kernel: str
+    algorithm: str
+    arithmetic: str
+    precision: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    multiply_adds: int
+    executed: int
+    weight_bytes: int
+    scratch_bytes: int
+
 VALUES: int
 LOGITS: int
 LABELS: int
@@ -33,6 +47,7 @@ def probe(isa: str, kind: int, rounds: int, memory: Any | None = None) -> int: .
 class Core:
     def __init__(self, source: bytes | str, threads: int) -> None: ...
     def facts(self) -> Facts: ...
+    def plan(self) -> list[Op]: ...
     def to_bytes(self) -> bytes: ...
     def run(
         self,

@@ -69,6 +69,23 @@ cdef extern from "fastdigit.h":
         FD_PROBE_DOT
         FD_PROBE_READ
 
+    ctypedef struct fd_op_info:
+        size_t size
+        const char *op
+        const char *label
+        const char *kernel
+        const char *algorithm
+        const char *arithmetic
+        const char *precision
+        size_t input_rank
+        size_t input_dims[3]
+        size_t output_rank
+        size_t output_dims[3]
+        uint64_t multiply_adds
+        uint64_t executed
+        size_t weight_bytes
+        size_t scratch_bytes
+
     ctypedef struct fd_outputs:
         float *values
         float *logits
@@ -83,6 +100,7 @@ cdef extern from "fastdigit.h":
     fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) nogil
     void fd_model_close(fd_model *model)
     void fd_model_get_info(const fd_model *model, fd_model_info *info)
+    fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error)
     fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error)
     void fd_context_free(fd_context *context)
     fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error) nogil
@@ -256,6 +274,31 @@ cdef class Core:
             "context_bytes": self.info.context_bytes,
             "meta": PyBytes_FromStringAndSize(self.info.meta, <Py_ssize_t>self.info.meta_bytes).decode(),
         }
+
+    def plan(self):
+        """fd_op_info of each op as a dict."""
+        cdef fd_error error
+        cdef fd_op_info op
+        cdef size_t i
+        plan = []
+        for i in range(self.info.ops):
+            op.size = sizeof(op)
+            check(fd_model_get_op(self.model, i, &op, &error), &error)
+            plan.append({
+                "op": op.op.decode(),
+                "label": op.label.decode(),
+                "kernel": op.kernel.decode(),
+                "algorithm": op.algorithm.decode(),
+                "arithmetic": op.arithmetic.decode(),
+                "precision": op.precision.decode(),
+                "input_shape": tuple(op.input_dims[k] for k in range(op.input_rank)),
+                "output_shape": tuple(op.output_dims[k] for k in range(op.output_rank)),
+                "multiply_adds": op.multiply_adds,
+                "executed": op.executed,
+                "weight_bytes": op.weight_bytes,
+                "scratch_bytes": op.scratch_bytes,
+            })
+        return plan
 
     def to_bytes(self):
         """The model file."""

@@ -23,7 +23,7 @@ INTERRUPTED: Final = 130
 
 #: Name, module, and what `fastdigit --help` says.
 COMMANDS: Final = {
-    "compile": ("fastdigit.commands.compile", "make a model file from Keras, ONNX or a SavedModel"),
+    "compile": ("fastdigit.commands.compile", "make a model file from a model of another library"),
     "inspect": ("fastdigit.commands.inspect", "show what a model file holds"),
     "verify": ("fastdigit.commands.verify", "hold a model file against its source again"),
     "predict": ("fastdigit.commands.predict", "read the digit in image files"),

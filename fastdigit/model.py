@@ -147,6 +147,23 @@ class Model:
         """
         return {**self._facts, "threads": self._threads, "meta": json.loads(json.dumps(self._meta))}
 
+    def plan(self) -> list[dict[str, Any]]:
+        """How each op of the network is computed, on this CPU.
+
+        Returns
+        -------
+        list of dict
+            In the order of the program, the check of the input first. ``op`` (operator, as in the
+            file), ``label`` (for people, such as "conv 3x3"), ``kernel``, ``algorithm`` (of a
+            convolution: "direct", "abreast 2" if so many neighbouring outputs share a vector,
+            "grouped", "depthwise", or Winograd's "F(4x4,3x3)" and "F(2x2,2x2)"; else empty),
+            ``arithmetic`` ("float" or "bytes"), ``precision`` (of weights: "f32", "f16", "i8" or
+            empty), ``input_shape``, ``output_shape``, ``multiply_adds`` (per image, by the layer's
+            definition), ``executed`` (per image, by the algorithm; for Winograd's the products),
+            ``weight_bytes`` (read in a call, at least), ``scratch_bytes`` (per thread).
+        """
+        return [dict(op) for op in self._core.plan()]
+
     def __repr__(self) -> str:
         name = self._meta.get("name", "unnamed")
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from fastdigit.datasets import load_mnist_test
+from tests.support import ROOT
+from tests.support.repository import repository_files
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = ("csrc", "deploy", "docs", "examples", "export", "fastdigit", "tests", "benchmarks")
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.md"))]
@@ -100,3 +102,58 @@ def test_readme_begins_with_what_it_is_three_lines_of_use_and_two_commands() -> 
     assert commands == [["make", "bench"], ["make", "test"]]
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert {"bench", "test"} <= set(targets)
+
+
+#: Headers of the system, which architecture.md names.
+SYSTEM = {"immintrin.h", "arm_neon.h", "cpuid.h"}
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_are_named_are_there(document: str) -> None:
+    """By their path from the root, or by the end of it."""
+    files = ["/" + file.relative_to(ROOT).as_posix() for file in repository_files()]
+    named = re.findall(
+        r"(?<![\w*/.])[\w/.-]*\w\.(?:py|pyx|pyi|c|h|def|md|json|toml|svg)\b",
+        (ROOT / document).read_text("utf-8").replace("\\_", "_"),
+    )
+    assert len(set(named)) > 40
+    missing = {
+        name
+        for name in set(named) - SYSTEM
+        if not re.search(r"(?<![A-Za-z])[A-Z]{3,}(?![A-Za-z]|\.md)", name)
+        and not any(file.endswith("/" + name.removeprefix("../")) for file in files)
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_names_in_backticks_are_those_of_the_code(document: str) -> None:
+    text = without_code((ROOT / document).read_text("utf-8"))
+    names = set(re.findall(r"`([A-Za-z_]\w{2,})(?:\(\))?`", text))
+    assert len(names) > 40
+    code = [file.read_bytes() for file in repository_files() if file.suffix != ".md"]
+    words = set(re.findall(rb"\w+", b" ".join(code)))
+    assert not {name for name in names if name.encode() not in words}
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    """It is what its script draws; what its boxes name is there, and no room is missing."""
+    script = ROOT / "docs/images/architecture.py"
+    drawing = runpy.run_path(str(script))
+    picture = drawing["draw"]()
+    assert script.with_suffix(".svg").read_text("utf-8") == picture.svg(drawing["TITLE"]), (
+        f"run python {script.relative_to(ROOT)}"
+    )
+    assert len(picture.paths) > 30
+    assert not [path for path in picture.paths if not (ROOT / path).exists()]
+    files = [file.relative_to(ROOT) for file in repository_files()]
+    rooms = {
+        "/".join(file.parts[: depth + 1])
+        for file in files
+        for top, depth in (("csrc", 1), ("fastdigit", 1), ("fastdigit/compiler", 2))
+        if file.as_posix().startswith(f"{top}/") and len(file.parts) > depth + 1
+    }
+    inside = {"fastdigit/compiler", "fastdigit/data", "fastdigit/models"}  # one side, and no code
+    named = {*picture.paths, *(path.rpartition("/")[0] for path in picture.paths)}
+    assert {"csrc/kernels", "fastdigit/serve", "fastdigit/compiler/passes"} <= rooms
+    assert rooms - inside - {"csrc/cmake"} <= named

@@ -37,6 +37,7 @@ from fastdigit.compiler.backends.fdm.unpack import (
 )
 from tests.support import ROOT, cases, networks, reference
 from tests.support.compiler_cases import everything
+from tests.support.repository import repository_files
 
 CSRC = ROOT / "csrc"
 PACKAGE = ROOT / "fastdigit"
@@ -736,25 +737,6 @@ def test_no_test_imports_another(path: Path) -> None:
 
 
 # ---- What the repository holds ----
-
-
-def repository_files() -> list[Path]:
-    """Files under version control, and those about to be."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    command = [
-        "git",
-        "-c",
-        "safe.directory=*",
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
-    paths = [ROOT / name for name in done.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]
 
 
 def test_no_paths_of_one_machine_and_no_markers() -> None:

@@ -86,6 +86,29 @@ typedef struct fd_model_info {
     size_t output_dims[3]; /* of one image: (classes), or (height, width, channels) */
 } fd_model_info;
 
+/* How an op of a model is computed, on this CPU. The strings live as long as the model, and are never NULL.
+ *
+ * Later versions may add members at the end. `size` is set by the caller to sizeof(fd_op_info) before the call; what is
+ * written ends there, and where the library's own structure ends, and `size` becomes that. */
+typedef struct fd_op_info {
+    size_t size;
+    const char *op;         /* operator in the file, such as "CONV2D" */
+    const char *label;      /* for people, such as "conv 3x3" */
+    const char *kernel;     /* the one that does the work, such as "conv2d" or "winograd_4x4_3x3" */
+    const char *algorithm;  /* of a convolution: "direct", "abreast 2" (so many neighbouring outputs share a vector),
+                               "grouped", "depthwise", or Winograd's "F(4x4,3x3)" and "F(2x2,2x2)"; otherwise "" */
+    const char *arithmetic; /* of its multiply-adds: "float" or "bytes" */
+    const char *precision;  /* of its matrix of weights: "f32", "f16" or "i8"; "" if it has none */
+    size_t input_rank;      /* 1 or 3 */
+    size_t input_dims[3];   /* of one image, of the first input; op 0 has those of the network */
+    size_t output_rank;     /* 1 or 3 */
+    size_t output_dims[3];  /* of one image */
+    uint64_t multiply_adds; /* per image, by its definition, less outputs that pooling never reads */
+    uint64_t executed;      /* per image, by its algorithm; for Winograd's the products, without the transforms */
+    size_t weight_bytes;    /* that its algorithm reads, at least once a call */
+    size_t scratch_bytes;   /* memory that it needs while it runs, for each thread; part of context_bytes */
+} fd_op_info;
+
 /* Results of a run; each pointer may be NULL. All are row-major, without gaps, and complete if the run succeeds. */
 typedef struct fd_outputs {
     float *values;   /* (n, output_elements): what the network computes, probabilities if has_softmax */
@@ -137,6 +160,10 @@ FD_API void fd_model_close(fd_model *model);
 
 /* Facts about a model; the pointers in *info live as long as the model. */
 FD_API void fd_model_get_info(const fd_model *model, fd_model_info *info);
+
+/* How op i is computed, for as many ops as fd_model_info says; op 0 takes the input. FD_ERR_ARGUMENT if there is no op
+ * i, or info->size is less than the first version's. */
+FD_API fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error);
 
 /* ---- Contexts ---- */
 

@@ -1,4 +1,7 @@
 /* The public API: facts about models. */
+#include <string.h>
+
+#include "base/memory.h"
 #include "model/model.h"
 #include "ops/ops.h"
 
@@ -27,4 +30,38 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
         .output_rank = out->rank,
         .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
     };
+}
+
+fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error) {
+    if (!model || !info) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_op: a pointer is NULL");
+    const fd_file *const f = &model->file;
+    if (i >= f->op_count)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_op: there is no op %zu, the model has %zu", i,
+                       f->op_count);
+    const size_t first_version = offsetof(fd_op_info, scratch_bytes) + sizeof info->scratch_bytes;
+    if (info->size < first_version)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_op: info->size is %zu, expected sizeof(fd_op_info), %zu",
+                       info->size, sizeof *info);
+    const fd_file_op *const op = &f->ops[i];
+    const fd_op_facts *const facts = &model->planned[i].facts;
+    const fd_file_tensor *const out = &f->tensors[op->output], *const in = i ? &f->tensors[op->input] : out;
+    const fd_op_info all = {
+        .size = fd_min(info->size, sizeof all),
+        .op = fd_operator_name(op->opcode),
+        .label = facts->label,
+        .kernel = facts->kernel,
+        .algorithm = facts->algorithm,
+        .arithmetic = facts->arithmetic,
+        .precision = facts->precision,
+        .input_rank = in->rank,
+        .input_dims = {in->dims[0], in->dims[1], in->dims[2]},
+        .output_rank = out->rank,
+        .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
+        .multiply_adds = facts->multiply_adds,
+        .executed = facts->executed,
+        .weight_bytes = facts->weight_bytes,
+        .scratch_bytes = facts->scratch * sizeof(float),
+    };
+    memcpy(info, &all, all.size);
+    return FD_OK;
 }

@@ -55,7 +55,7 @@ static void walk(fd_plan *p, fd_planned *planned, size_t zeros) {
         p->tail = &p->planned->steps;
         *p->planned = (fd_planned){
             .parts = 1,
-            .facts = {.kernel = "", .algorithm = "", .arithmetic = "float", .precision = ""},
+            .facts = {.kernel = "", .arithmetic = "float", .precision = ""},
         };
         fd_steps_zero_margins(p, fd_plan_value(p, op->output));
         fd_operator_of(op->opcode)->plan(p, op);
@@ -83,15 +83,15 @@ static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement
                        "the network takes %llu operations an image, at most %llu are allowed",
                        (unsigned long long)p->work, (unsigned long long)MAX_WORK);
 
-    p->room = p->taken;
-    p->memory = m->memory = fd_alloc(p->room);
+    const size_t bytes = p->room = p->taken;
+    p->memory = m->memory = fd_alloc(bytes);
     if (!p->memory) return fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
     walk(p, m->planned, zeros);
-    if (p->taken != p->room || p->zeros_needed != zeros || p->scratch != scratch)
+    if (p->taken != bytes || p->zeros_needed != zeros || p->scratch != scratch)
         return fd_fail(error, FD_ERR_MEMORY,
                        "planning took %zu bytes, %zu zeros and %zu floats of scratch, and had counted %zu, %zu and "
                        "%zu: please report this model",
-                       p->taken, p->zeros_needed, p->scratch, p->room, zeros, scratch);
+                       p->taken, p->zeros_needed, p->scratch, bytes, zeros, scratch);
     return FD_OK;
 }
 

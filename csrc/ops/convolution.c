@@ -227,6 +227,11 @@ static void run_winograd(const fd_step *step, const fd_work *work, const fd_shar
 
 /* ---- The plans ---- */
 
+static void name_algorithm(fd_plan *p, const char *name) {
+    fd_op_facts *const facts = fd_plan_facts(p);
+    snprintf(facts->algorithm, sizeof facts->algorithm, "%s", name);
+}
+
 /* What it reads: its input as it lies, or a copy with the margins that it wants. */
 typedef struct fd_conv_input {
     fd_place first; /* tap of the first output */
@@ -319,7 +324,7 @@ static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *
     fd_plan_step(p, &s.step, sizeof s);
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = four ? "winograd_4x4_3x3" : "winograd_2x2_2x2";
-    facts->algorithm = four ? "F(4x4,3x3)" : "F(2x2,2x2)";
+    name_algorithm(p, four ? "F(4x4,3x3)" : "F(2x2,2x2)");
     facts->executed = fd_mul_capped(patches * w.positions, in->channels * out->channels);
     facts->weight_bytes += w.positions * in->channels * padded * sizeof(float) - fd_file_bytes(p->file, op->weights);
 }
@@ -349,7 +354,7 @@ static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_conv_input
     fd_plan_step(p, &s.step, sizeof s);
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "depthwise";
-    facts->algorithm = "depthwise";
+    name_algorithm(p, "depthwise");
 }
 
 /* Whether its taps are 3x3 floats, and those of the next output one float or row further. */
@@ -395,7 +400,7 @@ static void put_abreast(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     a->in_col_step *= n;
     a->out_col *= n;
     fd_op_facts *const facts = fd_plan_facts(p);
-    facts->algorithm = "abreast";
+    snprintf(facts->algorithm, sizeof facts->algorithm, "abreast %zu", n);
     facts->executed = fd_mul_capped(fd_mul_capped(a->rows * a->cols, a->depth), a->channels);
     facts->weight_bytes += (a->depth + 1) * FD_PANEL_ALIGN * sizeof(float) - fd_file_bytes(p->file, op->weights) -
                            fd_file_bytes(p->file, op->bias);
@@ -421,7 +426,7 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     s.ring = fd_plan_scratch(p, ring);
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "conv2d";
-    facts->algorithm = "direct";
+    name_algorithm(p, "direct");
     if (plan->abreast > 1) put_abreast(p, op, plan, a);
     /* A 1x1 convolution of an image without gaps is a product of matrices: one long row has no tails of tiles. */
     const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_CHANNEL;
@@ -460,7 +465,7 @@ static void plan_grouped(fd_plan *p, const fd_file_op *op, const fd_conv_plan *p
     if (op->activation != FD_ACT_LINEAR || op->affine_axis != FD_AXIS_NONE) fd_steps_eltwise(p, s.out, s.out, &after);
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "conv2d";
-    facts->algorithm = "grouped";
+    name_algorithm(p, "grouped");
     facts->weight_bytes += s.groups * (s.weights_step + s.bias_step) * sizeof(float) -
                            fd_file_bytes(p->file, op->weights) - fd_file_bytes(p->file, op->bias);
 }

@@ -85,7 +85,6 @@ static void plan_dynamic(fd_plan *p, dense_step *s) {
     s->scratch = fd_plan_scratch(p, FD_DYNAMIC_SCRATCH(p->chunk, a->depth));
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "dense_dynamic";
-    facts->algorithm = "dynamic";
     facts->arithmetic = "bytes";
     snprintf(facts->label, sizeof facts->label, "dense dynamic");
 }
@@ -117,7 +116,6 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s", labels[dtype]);
     facts->kernel = narrow ? "dense_narrow" : "dense";
-    facts->algorithm = narrow ? "chains" : "panels";
     facts->precision = fd_dtype_name(dtype);
     facts->multiply_adds = facts->executed = fd_mul_capped(in->elements, out->channels);
     facts->weight_bytes = fd_plan_weight_bytes(p, op);

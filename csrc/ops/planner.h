@@ -27,17 +27,15 @@ typedef struct fd_value {
     size_t interior;  /* of its first element */
 } fd_value;
 
-/* What an operator says of itself. The operator's name and what the file says is added by the driver of the plan. */
+/* What an operator says of itself: fd_op_info of fastdigit.h, less what the file says. */
 typedef struct fd_op_facts {
-    char label[40];         /* for people, such as "conv 3x3" */
-    const char *kernel;     /* of kernels.def, the one that does the work; "": none does */
-    const char *algorithm;  /* such as "direct"; "": there is no choice */
-    const char *arithmetic; /* of its multiply-adds: "float", "bytes" */
-    const char *precision;  /* of its weights: "f32", "f16", "i8"; "": it has none */
-    uint64_t multiply_adds; /* an image, by definition, less outputs that pooling never reads */
-    uint64_t executed;      /* an image, by its algorithm; for Winograd's the products, without transforms */
-    size_t weight_bytes;    /* that its algorithm reads, at least once a call */
-    size_t scratch;         /* floats that it needs while it runs */
+    char label[40];
+    char algorithm[32];
+    const char *kernel; /* a row of kernels.def */
+    const char *arithmetic, *precision;
+    uint64_t multiply_adds, executed;
+    size_t weight_bytes;
+    size_t scratch; /* floats; fd_plan_scratch counts them */
 } fd_op_facts;
 
 /* An operator of the program, ready to run. */

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastdigit import _testing
 from fastdigit._core import Core
 from fastdigit.bench.arrays import FloatArray, whole_batches
 from fastdigit.bench.machine import choose_cpus, pinned
 from fastdigit.bench.measure import Spread, spread
 from fastdigit.bench.roofline import FMA, INT8, Probe, Roofline
-from fastdigit.compiler.activations import ACTIVATIONS
-from fastdigit.compiler.backends.fdm.pack import POOL_MODES, pack
-from fastdigit.compiler.backends.fdm.unpack import Program, Record, unpack
+from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.backends.fdm.unpack import Program, unpack
 from fastdigit.compiler.ops import make_graph
 from fastdigit.errors import InputError
 from fastdigit.model import Model
@@ -26,7 +24,6 @@ __all__ = ["Layer", "Limit", "Profile", "describe", "limit", "profile", "skip_ze
 ROUNDS = 9
 IMAGES = 2048  # in a round, for small batches
 CALLS = 16  # in a round, at least
-PANEL_ALIGN = 16  # columns that a row of weights is padded to, csrc/FORMAT.md
 SAMPLE = 512  # images to count zeros in
 
 
@@ -41,12 +38,14 @@ class Layer:
     input_shape, output_shape
         Of an image.
     algorithm
-        How a convolution is computed: "direct", or Winograd's "F(mxm,rxr)"; otherwise "".
+        How a convolution is computed: "direct", "abreast n" (n neighbouring outputs share a vector
+        of channels), "grouped", "depthwise", or Winograd's "F(mxm,rxr)"; otherwise "".
     multiply_adds
         For an image, by the layer's definition, without outputs that pooling never reads.
     executed
         Multiply-adds for an image that its algorithm needs. For Winograd these are the products,
-        without transforms; for a dense layer with a single image those of inputs that are not zero.
+        without transforms; for outputs abreast those with zeros, too; for a dense layer with a
+        single image those of inputs that are not zero.
     weight_bytes
         Weights that its algorithm reads in a call, at least; with a single image, those of zero
         inputs are left out.
@@ -176,19 +175,28 @@ def profile(
                 totals = times.sum(axis=1, keepdims=True)
                 medians.append(np.median(np.hstack([times, totals]), axis=0) / batch)
             *each, total = (spread(column) for column in np.array(medians).T)
-            layers = describe(program, core.facts()["isa"])
+            layers = describe(core)
             if batch == 1:
                 layers = skip_zeros(layers, program, images[:SAMPLE])
             profiles.append(Profile(batch, layers, tuple(each), total))
     return profiles
 
 
-def describe(program: Program, isa: str) -> tuple[Layer, ...]:
-    """List the layers of a program, as planned for an ISA."""
-    vector = _testing.Kernels(isa).vector_floats
+def describe(core: Core) -> tuple[Layer, ...]:
+    """List the layers of a model as the engine has planned them."""
+    arithmetic = {"float": FMA, "bytes": INT8}
     return tuple(
-        _describe(record, size, vector)
-        for record, size in zip(program.records, program.weight_bytes, strict=True)
+        Layer(
+            name=op["label"],
+            input_shape=op["input_shape"],
+            output_shape=op["output_shape"],
+            algorithm=op["algorithm"],
+            multiply_adds=op["multiply_adds"],
+            executed=op["executed"],
+            weight_bytes=op["weight_bytes"],
+            arithmetic=arithmetic[op["arithmetic"]],
+        )
+        for op in core.plan()
     )
 
 
@@ -220,76 +228,3 @@ def skip_zeros(
             )
         )
     return tuple(skipped)
-
-
-def _describe(record: Record, weight_bytes: int, vector: int) -> Layer:
-    multiply_adds = record.multiply_adds()
-    layer = Layer(
-        name=_name(record),
-        input_shape=record.input_shape,
-        output_shape=record.output_shape,
-        algorithm="",
-        multiply_adds=multiply_adds,
-        executed=multiply_adds,
-        weight_bytes=weight_bytes,
-        arithmetic=INT8 if record.precision == "int8-dynamic" else FMA,
-    )
-    if record.opcode != "CONV2D":
-        return layer
-    if record.groups > 1:
-        return replace(layer, algorithm="direct")
-    depth, channels = record.weights
-    in_channels = record.input_shape[2]
-    rows, cols = _convolved(record)
-    algorithm, _ = _testing.algorithm_costs(
-        (in_channels, rows, cols, channels),
-        vector,
-        record.kernel,
-        record.stride,
-        record.dilation,
-        activation=list(ACTIVATIONS).index(record.activation),
-        pool_mode=POOL_MODES.get(record.pool_mode, 0),
-        pool=record.pool,
-        pool_stride=record.pool_stride,
-    )
-    m, r, positions = _testing.winograd_sizes(algorithm)
-    if not positions or any(record.pool_pad):
-        return replace(layer, algorithm="direct")
-    patches = math.ceil(rows / m) * math.ceil(cols / m)
-    padded = math.ceil(channels / PANEL_ALIGN) * PANEL_ALIGN
-    return replace(
-        layer,
-        algorithm=f"F({m}x{m},{r}x{r})",
-        executed=patches * positions * in_channels * channels,
-        weight_bytes=weight_bytes + 4 * (positions * in_channels - depth) * padded,
-    )
-
-
-def _convolved(record: Record) -> tuple[int, int]:
-    """Return the rows and columns of a convolution, before pooling, that pooling reads."""
-    height, width = record.output_shape[:2]
-    if record.pool_mode == "none":
-        return height, width
-    return (
-        (height - 1) * record.pool_stride[0] + record.pool[0],
-        (width - 1) * record.pool_stride[1] + record.pool[1],
-    )
-
-
-def _name(record: Record) -> str:
-    """Return a layer's name, such as "conv 3x3"; the first only checks the input's range."""
-    match record.opcode:
-        case "INPUT":
-            return "check input"
-        case "CONV2D":
-            return f"conv {record.kernel[0]}x{record.kernel[1]}"
-        case "POOL2D":
-            return f"{record.pool_mode} pool {record.pool[0]}x{record.pool[1]}"
-        case "BINARY":
-            return record.binary
-        case "DENSE" if record.precision == "int8-dynamic":
-            return "dense dynamic"  # what fits the table
-        case "DENSE" if record.precision != "fp32":
-            return f"dense {record.precision}"
-        case opcode:
-            return opcode.lower()

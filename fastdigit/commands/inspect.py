@@ -1,10 +1,11 @@
-"""``fastdigit inspect``: what a ``.fdm`` file holds."""
+"""``fastdigit inspect``: what a ``.fdm`` file holds, and how it is computed on this CPU."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import fastdigit
 from fastdigit.compiler.backends.fdm.unpack import listing, unpack
@@ -14,12 +15,13 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .fdm file")
-    parser.add_argument("--json", action="store_true", help="META and sizes as JSON")
+    parser.add_argument("--json", action="store_true", help="META, sizes and plan as JSON")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     program = unpack(options.model.read_bytes())
-    info = fastdigit.load(options.model).info()
+    model = fastdigit.load(options.model)
+    info, plan = model.info(), model.plan()
     sizes = {
         "file_bytes": program.size,
         "weight_bytes": sum(program.weight_bytes),
@@ -27,9 +29,13 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         "context_bytes": info["context_bytes"],
     }
     if options.json:
-        print(json.dumps({"meta": program.meta, **sizes}, indent=2))
+        found = {"meta": program.meta, **sizes, "isa": info["isa"], "plan": plan}
+        print(json.dumps(found, indent=2))
         return 0
     print(listing(program))
+    print()
+    print(f"as planned for {info['isa']}:")
+    print(_table(plan))
     print()
     print(
         f"{sizes['multiply_adds']:,} multiply-adds an image are computed; "
@@ -39,3 +45,19 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for key, value in program.meta.items():
         print(f"{key:14s} {json.dumps(value)}")
     return 0
+
+
+def _table(plan: list[dict[str, Any]]) -> str:
+    """Return one line an op: kernel, algorithm, multiply-adds executed, bytes of weights read."""
+    rows = [("layer", "kernel", "algorithm", "executed", "weights", "scratch")]
+    for op in plan:
+        numbers = (f"{op[name]:,}" for name in ("executed", "weight_bytes", "scratch_bytes"))
+        rows.append((op["label"], op["kernel"], op["algorithm"], *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < 3 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

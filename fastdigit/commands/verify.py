@@ -13,7 +13,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .fdm file")
-    parser.add_argument("source", type=Path, help="the file or SavedModel it comes from")
+    parser.add_argument("source", type=Path, help="what it was compiled from")
     common.add_samples(parser)
 
 

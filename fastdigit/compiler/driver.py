@@ -111,8 +111,8 @@ def compile_model(
     Parameters
     ----------
     source
-        A Keras model, an ONNX ``ModelProto``, or the path of a ``.keras``, ``.h5`` or ``.onnx``
-        file or of a SavedModel's directory.
+        A model that a front end knows (:data:`fastdigit.compiler.frontends.FRONT_ENDS`), or the
+        path of one.
     output
         Path of the model file, which is replaced at once or not at all; None: write nothing.
     engine

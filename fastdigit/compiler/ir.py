@@ -25,6 +25,7 @@ __all__ = [
     "Affine",
     "Array",
     "Graph",
+    "Layer",
     "Node",
     "Op",
     "Pair",
@@ -99,6 +100,12 @@ class Op:
         """How many inputs it has."""
         return 1
 
+    @property
+    def epilogue(self) -> tuple[str, ...]:
+        """Which of its attributes "activation", "affine" and "pool" it has: what it can do to its
+        result, in this order. What follows it and fits is fused into it."""
+        return ()
+
     def infer(self, *shapes: Shape) -> Shape:
         """Return the shape of the output for inputs of ``shapes``.
 
@@ -120,6 +127,17 @@ class Op:
     def multiply_adds(self, output: Shape) -> int:
         """Multiply-adds for one image, by definition, if the output has this shape."""
         return 0
+
+
+class Layer(Op):
+    """An operator that is linear in its weights, before its epilogue.
+
+    The last axis of ``weights`` is that of its outputs, as are ``bias`` and the last axis of what
+    it returns. A scale and shift behind it can be folded into both.
+    """
+
+    weights: Array
+    bias: Array | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,10 @@ def roof() -> Roofline:
     return probe.roofline()
 
 
+def planned(data: bytes) -> tuple[Layer, ...]:
+    return describe(_core.Core(data, 1))
+
+
 def layer(executed: float, weight_bytes: float, arithmetic: str = FMA) -> Layer:
     sizes = (int(executed), executed, weight_bytes)
     return Layer("dense", (1,), (1,), "", *sizes, arithmetic=arithmetic)
@@ -45,9 +49,7 @@ def test_limit_of_reading_is_that_of_the_level_that_holds_all_weights() -> None:
 
 
 def test_layers_of_the_seed_network() -> None:
-    _, conv1, conv2, conv3, dense1, dense2, softmax = describe(
-        unpack(networks.packed(NETWORKS["seed"])), "generic"
-    )
+    _, conv1, conv2, conv3, dense1, dense2, softmax = planned(networks.packed(NETWORKS["seed"]))
     assert [conv.algorithm for conv in (conv1, conv2, conv3)] == [
         "direct",
         "F(4x4,3x3)",
@@ -67,15 +69,15 @@ def test_layers_of_the_seed_network() -> None:
 
 def test_weights_of_fewer_bits_are_fewer_bytes() -> None:
     graph = quantize_weights(NETWORKS["seed"], "int8")
-    *_, dense1, dense2, _ = describe(unpack(networks.packed(graph)), "generic")
+    *_, dense1, dense2, _ = planned(networks.packed(graph))
     assert (dense1.name, dense2.name) == ("dense int8", "dense")
     # A byte each, and a scale and a bias for each column.
     assert dense1.weight_bytes == 576 * 3168 + 2 * 4 * 3168
 
 
 def test_quantised_inputs_are_multiplied_as_bytes_and_none_is_skipped() -> None:
-    program = unpack(networks.packed(quantize_weights(NETWORKS["seed"], "int8-dynamic")))
-    described = describe(program, "generic")
+    data = networks.packed(quantize_weights(NETWORKS["seed"], "int8-dynamic"))
+    program, described = unpack(data), planned(data)
     *_, dense1, dense2, _ = described
     assert (dense1.name, dense1.arithmetic) == ("dense dynamic", INT8)
     assert (dense2.name, dense2.arithmetic) == ("dense", FMA)
@@ -87,7 +89,7 @@ def test_quantised_inputs_are_multiplied_as_bytes_and_none_is_skipped() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_multiply_adds_are_those_the_engine_counts(name: str) -> None:
     data = networks.packed(NETWORKS[name])
-    described = describe(unpack(data), "generic")
+    described = planned(data)
     assert sum(x.multiply_adds for x in described) == _core.Core(data, 1).facts()["multiply_adds"]
 
 
@@ -97,16 +99,17 @@ def test_algorithms_are_those_that_the_engine_plans() -> None:
     for pad, algorithm in (((0, 0, 0, 0), "F(4x4,3x3)"), ((1, 1, 1, 1), "direct")):
         pool = networks.Pool("max", (2, 2), (2, 2), pad)
         conv = networks.conv(rng, (3, 3), 32, 48, activation=networks.RELU, pool=pool)
-        program = unpack(networks.packed(networks.chain((14, 14, 32), [conv])))
-        assert describe(program, "generic")[1].algorithm == algorithm
+        data = networks.packed(networks.chain((14, 14, 32), [conv]))
+        assert planned(data)[1].algorithm == algorithm
 
 
 @pytest.mark.parametrize("name", ["seed", "lenet", "separate layers", "perceptron on an image"])
 def test_zeros_are_those_of_the_reference(name: str) -> None:
-    program = unpack(networks.packed(NETWORKS[name]))
+    data = networks.packed(NETWORKS[name])
+    program = unpack(data)
     graph = program.graph
     images = np.random.default_rng(1).random((16, *graph.shapes[graph.input]), np.float32)
-    described = describe(program, "generic")
+    described = planned(data)
     skipped = skip_zeros(described, program, images)
     for index, node in enumerate(graph.nodes):
         before, after = described[index + 1], skipped[index + 1]

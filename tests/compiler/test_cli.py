@@ -135,10 +135,13 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "CONV2D" in text
     assert "multiply-adds an image" in text
+    assert "as planned for" in text and "winograd_4x4_3x3  F(4x4,3x3)" in text
     assert cli.main(["inspect", "--json", str(FDM)]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["file_bytes"] == FDM.stat().st_size
     assert facts["meta"]["classes"] == [str(digit) for digit in range(10)]
+    assert facts["plan"][-1]["kernel"] == "softmax"
+    assert sum(op["multiply_adds"] for op in facts["plan"]) == facts["multiply_adds"]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Each pass: the graph before and after computes the same; and does what it is for."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fastdigit.compiler import spec
 from fastdigit.compiler.axes import unit_permutation
-from fastdigit.compiler.ir import Activation, Affine, Node, Pool
+from fastdigit.compiler.ir import Activation, Affine, Node, Op, Pool
 from fastdigit.compiler.ops import (
+    OPS,
     Binary,
     Concat,
     Conv2D,
@@ -899,3 +901,57 @@ def test_random_networks_compute_the_same(before):
     got = reference.run_graph(after, batch)
     scale = max(1.0, float(np.abs(want).max()))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * scale)
+
+
+# ---- an operator that no pass has heard of -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stranger(Op):
+    """Turns an image upside down, and treats each channel differently: nothing commutes with it."""
+
+    def infer(self, *shapes):
+        return shapes[0]
+
+
+def turned(x):
+    return x[:, ::-1] * (1.0 + np.arange(x.shape[-1])) + 0.5
+
+
+#: Operators of images (6, 4, 4) that passes move, fold, fuse or remove.
+NEIGHBOURS = {
+    "nothing": [],
+    "transpose": [Transpose((1, 0, 2)), Transpose((1, 0, 2))],
+    "layout": [Transpose((2, 0, 1)), RELU, Transpose((1, 2, 0))],
+    "reshape": [Reshape((96,)), Reshape((6, 4, 4))],
+    "pad": [Pad(((1, 1), (0, 0), (0, 0))), Pool2D(Pool("max", (3, 1), (1, 1)))],
+    "relu": [RELU],
+    "affine of channels": [affine(rng, 2, 4)],
+    "affine of rows": [affine(rng, 0, 6)],
+    "constant": [Binary("add", np.arange(4.0))],
+    "pooling": [Pool2D(Pool("average", (3, 3), (1, 1), (1, 1, 1, 1)))],
+    "convolution": [conv(rng, (1, 1), 4, 4), RELU, affine(rng, 2, 4)],
+    "dead channels": [
+        Conv2D(np.eye(4)[np.newaxis, np.newaxis] * [1, 0, 1, 0], np.array([0, -1, 0, 2.0])),
+        RELU,
+    ],
+    "dense": [dense(rng, 96, 96), Reshape((6, 4, 4))],
+    "layer norm": [LayerNorm(1e-3)],
+}
+
+
+@pytest.mark.parametrize("behind", NEIGHBOURS)
+@pytest.mark.parametrize("before", NEIGHBOURS)
+def test_passes_leave_alone_what_they_do_not_know(before, behind, monkeypatch):
+    run_op = reference.run_op
+    monkeypatch.setattr(spec, "OPS", (*OPS, Stranger))
+    monkeypatch.setattr(
+        reference,
+        "run_op",
+        lambda op, *given: turned(*given) if isinstance(op, Stranger) else run_op(op, *given),
+    )
+    head = [conv(rng, (1, 1), 4, 4), *NEIGHBOURS[before]]
+    graph = chain((6, 4, 4), *head, Stranger(), *NEIGHBOURS[behind], conv(rng, (3, 3), 4, 5))
+    after = optimize(graph)
+    assert kinds(after).count("Stranger") == 1
+    same(graph, after)

@@ -105,6 +105,29 @@ def test_networks(memory: tuple[str, ...], isa: str, tmp_path: Path) -> None:
     c_networks.check(command, tmp_path, c_networks.seed(), 5, isa, 2, **environment)
 
 
+def test_a_plan_that_drifts_is_refused(memory: tuple[str, ...], tmp_path: Path) -> None:
+    """A planner that takes another amount than it counted writes nothing that was not counted."""
+    program = driver("drift", MEMORY, link=("-Wl,--wrap=fd_operator_of",))
+    path = tmp_path / "residual.fdm"
+    path.write_bytes(packed(fuzzed_networks()["residual"]))
+    said = run_checked([*memory, program, path], **OPTIONS).splitlines()
+    assert len(said) == 5 and all("please report" in line for line in said)
+
+
+def test_descriptions(memory: tuple[str, ...], tmp_path: Path) -> None:
+    """Through the C API, with callers of later versions and mistakes."""
+    program = driver("describe", MEMORY)
+    for name, graph in fuzzed_networks().items():
+        path = tmp_path / f"{name}.fdm"
+        path.write_bytes(packed(graph))
+        lines = run_checked([*memory, program, path], **OPTIONS).splitlines()
+        plan = _core.Core(path.read_bytes(), 1).plan()
+        assert lines == [
+            ", ".join(str(op[key]) for key in ("label", "kernel", "multiply_adds", "scratch_bytes"))
+            for op in plan
+        ]
+
+
 @pytest.fixture
 def lenet(tmp_path: Path) -> Path:
     path = tmp_path / "lenet.fdm"

@@ -25,7 +25,7 @@ class Imported:
     graph
         The network; its input is channels-last.
     kind
-        "keras", "onnx" or "savedmodel".
+        Name of the front end.
     name
         Name of the model in the source.
     source_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Op, Pair, Pool, Shape, Sides
+from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Layer, Pair, Pool, Shape, Sides
 from fastdigit.compiler.ops.rules import (
     check_activation,
     check_affine,
@@ -24,7 +24,7 @@ __all__ = ["Conv2D"]
 
 
 @dataclass(frozen=True, eq=False)
-class Conv2D(Op):
+class Conv2D(Layer):
     """Zero padding, cross-correlation, bias; then activation, affine and pooling, in this order.
 
     ``weights`` is (kernel height, kernel width, input channels / groups, output channels), ``bias``
@@ -43,6 +43,10 @@ class Conv2D(Op):
     affine: Affine | None = None
     pool: Pool | None = None
     groups: int = 1
+
+    @property
+    def epilogue(self) -> tuple[str, ...]:
+        return ("activation", "affine", "pool") if self.groups == 1 else ("activation", "affine")
 
     @property
     def extent(self) -> Pair:

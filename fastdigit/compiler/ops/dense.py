@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdigit.compiler.ir import LINEAR, Activation, Array, Op, Shape
+from fastdigit.compiler.ir import LINEAR, Activation, Array, Layer, Shape
 from fastdigit.compiler.limits import MAX_DYNAMIC_INPUTS, NARROW
 from fastdigit.compiler.ops.rules import (
     check_activation,
@@ -25,7 +25,7 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(Op):
+class Dense(Layer):
     """Matrix product with ``weights`` (inputs, outputs), bias, activation.
 
     An input of rank 3 is read in row-major order, as if flattened.
@@ -41,6 +41,10 @@ class Dense(Op):
     activation: Activation = LINEAR
     precision: str = "fp32"
     scale: Array | None = None
+
+    @property
+    def epilogue(self) -> tuple[str, ...]:
+        return ("activation",)
 
     def infer(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

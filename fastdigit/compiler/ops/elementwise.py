@@ -57,6 +57,10 @@ class Binary(Op):
     affine: Affine | None = None
 
     @property
+    def epilogue(self) -> tuple[str, ...]:
+        return ("activation", "affine")
+
+    @property
     def arity(self) -> int:
         return 2 if self.constant is None else 1
 

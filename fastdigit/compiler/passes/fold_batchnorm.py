@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
 from fastdigit.compiler.axes import is_uniform
-from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Shape
+from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Layer, Shape
 from fastdigit.compiler.ops import Conv2D, Dense, Eltwise
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, replace_pairs
 
@@ -26,9 +27,9 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
 def _rule(pair: Pair) -> Replacement | None:
     match pair.first.op, pair.second.op:
-        case (Conv2D(activation=a, affine=None, pool=None) | Dense(activation=a)) as layer, Eltwise(
-            affine=Affine() as affine
-        ) as eltwise if a == LINEAR and eltwise.activation == LINEAR:
+        case Layer() as layer, Eltwise(activation, Affine() as affine) if (
+            activation == LINEAR and _is_bare(layer)
+        ):
             return _backwards(pair, layer, affine)
         case Eltwise(affine=Affine() as affine) as eltwise, Conv2D() as layer:
             if affine.shift.any() and any(layer.pad):
@@ -39,7 +40,11 @@ def _rule(pair: Pair) -> Replacement | None:
     return None
 
 
-def _backwards(pair: Pair, layer: Conv2D | Dense, affine: Affine) -> Replacement | None:
+def _is_bare(layer: Layer) -> bool:
+    return all(getattr(layer, part) in (None, LINEAR) for part in layer.epilogue)
+
+
+def _backwards(pair: Pair, layer: Layer, affine: Affine) -> Replacement | None:
     if affine.axis != len(pair.shape_out) - 1 and not is_uniform(affine):
         return None
     scale, shift = affine.scale.astype(np.float64), affine.shift.astype(np.float64)
@@ -47,7 +52,8 @@ def _backwards(pair: Pair, layer: Conv2D | Dense, affine: Affine) -> Replacement
         scale, shift = scale[:1], shift[:1]
     outputs = layer.weights.shape[-1]
     bias = np.zeros(outputs) if layer.bias is None else layer.bias
-    folded = replace(layer, weights=layer.weights * scale, bias=bias * scale + shift)
+    weights = layer.weights * scale
+    folded = replace(cast(Any, layer), weights=weights, bias=bias * scale + shift)
     return [(pair.first.name, folded)]
 
 

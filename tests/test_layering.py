@@ -579,7 +579,8 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     value = defines()
     assert (value["PANEL"], value["PANEL_ALIGN"]) == (pack.PANEL, pack.PANEL_ALIGN)
     assert (value["PANEL"], value["FILE_ALIGN"]) == (cases.PANEL, pack.ALIGN)
-    assert (value["FILE_VERSION_MAJOR"], value["FILE_VERSION_MINOR"]) == pack.VERSION
+    assert value["FILE_VERSION_MAJOR"] == pack.VERSION[0]
+    assert set(range(pack.VERSION[1], value["FILE_VERSION_MINOR"] + 1)) >= set(pack.MINORS.values())
     assert value["FILE_NONE"] == pack.NONE
     assert value["FILE_MAX_META"] == limits.MAX_META
     assert value["FILE_MAX_RECORDS"] == limits.MAX_RECORDS
@@ -692,8 +693,14 @@ def test_isas_are_the_same_everywhere() -> None:
 
 
 def test_every_source_of_the_core_is_built() -> None:
+    """By a pattern for each room, so that a new file is named nowhere."""
     sources = {file for file in C_FILES if file.endswith(".c") and not file.startswith("isa/")}
-    assert set(build()["core"]) == sources
+    found = [
+        {path.relative_to(CSRC).as_posix() for path in CSRC.glob(pattern)}
+        for pattern in build()["core"]
+    ]
+    assert all(found), "a pattern that matches nothing"
+    assert set().union(*found) == sources
 
 
 def test_version_is_the_same_everywhere() -> None:

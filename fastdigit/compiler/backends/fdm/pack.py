@@ -38,6 +38,7 @@ from fastdigit.errors import UnsupportedError
 __all__ = ["pack", "panels"]
 
 MAGIC = b"\x89FDM\r\n\x1a\n"
+#: A file says 1.1, or the later minor version in which one of its operators came.
 VERSION = (1, 1)
 ALIGN = 64
 HEADER = struct.Struct("<8sHHIQQI28x")
@@ -104,7 +105,8 @@ def pack(
         raise UnsupportedError(f"metadata of {len(encoded)} bytes, at most {MAX_META} fit")
     if len(writer.tensors) > MAX_RECORDS:
         raise UnsupportedError(f"{len(writer.tensors)} tensors, at most {MAX_RECORDS} fit")
-    return _file(encoded, writer.tensors, program, bytes(writer.weights))
+    minor = max(MINORS[type(node.op)] for node in graph.nodes)
+    return _file(minor, encoded, writer.tensors, program, bytes(writer.weights))
 
 
 def panels(matrix: NDArray[Any]) -> bytes:
@@ -234,16 +236,20 @@ class Record:
 
 Packer = Callable[["_Named", Any, list[Shape]], Record]
 
-#: The number of each operator, and what makes its record.
+#: The number of each operator, the minor version in which it came, and what makes its record.
 OPCODES: dict[type[Op], int] = {}
+MINORS: dict[type[Op], int] = {}
 _PACKERS: dict[type[Op], Packer] = {}
 
 
-def packs(kind: type[Op], opcode: int) -> Callable[[Packer], Packer]:
-    """Make a function of (writer, operator, shapes of its inputs) that which packs ``kind``."""
+def packs(kind: type[Op], opcode: int, minor: int = VERSION[1]) -> Callable[[Packer], Packer]:
+    """Make a function of (writer, operator, shapes of its inputs) that which packs ``kind``.
+
+    Readers of versions before 1.``minor``, in which the opcode came, refuse files that have it.
+    """
 
     def register(packer: Packer) -> Packer:
-        OPCODES[kind], _PACKERS[kind] = opcode, packer
+        OPCODES[kind], MINORS[kind], _PACKERS[kind] = opcode, minor, packer
         return packer
 
     return register
@@ -353,7 +359,9 @@ def _pool(pool: Pool | None) -> dict[str, Any]:
     return {"pool_mode": mode, "pool": pool.size, "pool_stride": stride, "pool_pad": pool.pad}
 
 
-def _file(meta: bytes, tensors: list[bytes], program: list[bytes], weights: bytes) -> bytes:
+def _file(
+    minor: int, meta: bytes, tensors: list[bytes], program: list[bytes], weights: bytes
+) -> bytes:
     sections = (
         (META, 1, meta),
         (TENSORS, TENSOR.size, b"".join(tensors)),
@@ -367,5 +375,7 @@ def _file(meta: bytes, tensors: list[bytes], program: list[bytes], weights: byte
         body += data + bytes(-len(data) % ALIGN)
     checked = table + body
     size = HEADER.size + len(checked)
-    header = HEADER.pack(MAGIC, *VERSION, HEADER.size, size, xxhash64(checked), len(sections))
+    header = HEADER.pack(
+        MAGIC, VERSION[0], minor, HEADER.size, size, xxhash64(checked), len(sections)
+    )
     return header + checked

@@ -212,8 +212,8 @@ class _Reader:
         if header["magic"] != b"\x89FDM\r\n\x1a\n":
             raise ModelFormatError(f"not a model file: it begins with {data[:8]!r}")
         version = (int(header["version_major"]), int(header["version_minor"]))
-        if version not in ((1, 0), (1, 1)):
-            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.1")
+        if not (1, 0) <= version <= (1, 2):
+            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.0 to 1.2")
         if header["file_size"] != len(data):
             raise ModelFormatError(
                 f"{len(data)} bytes, but the header says {header['file_size']}: truncated?"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack, panels
-from fastdigit.compiler.backends.fdm.unpack import listing, unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
 from fastdigit.compiler.ops import Conv2D, Dense
 from fastdigit.compiler.passes import optimize
@@ -26,6 +27,7 @@ from tests.support.compiler_cases import (
     images,
     max_pool,
 )
+from tests.support.networks import operator_networks
 from tests.support.random_graphs import networks
 
 rng = np.random.default_rng(0)
@@ -80,6 +82,18 @@ def test_reads_back_what_was_packed():
     assert (records[4].binary, records[11].binary) == ("prelu", "sub")
     assert (records[7].groups, records[9].concat_axis) == (2, "channel")
     assert records[9].input2_shape == (19, 17, 4)
+
+
+@pytest.mark.parametrize("name", operator_networks())
+def test_every_operator_reads_back(name):
+    graph = operator_networks()[name]
+    program = unpack(pack(graph, {}))
+    batch = images(graph)
+    want = reference.run_graph(graph, batch)
+    np.testing.assert_allclose(reference.run_graph(program.graph, batch), want, rtol=1e-6)
+    assert graph.shapes[graph.output] == program.records[-1].output_shape
+    text = listing(program)
+    assert all(record.opcode in text for record in program.records)
 
 
 @settings(max_examples=100, deadline=None)
@@ -360,6 +374,6 @@ def test_listing():
 
 def test_multiply_adds_leave_out_what_no_pooling_reads():
     graph = chain((8, 8, 2), conv(rng, (2, 2), 2, 3, pool=max_pool(2)))  # 7x7, of which 6x6 is read
-    assert unpack(pack(graph, {})).records[1].multiply_adds() == 6 * 6 * 2 * 2 * 2 * 3
+    assert unpack(pack(graph, {})).multiply_adds[1] == 6 * 6 * 2 * 2 * 2 * 3
     total = listing(unpack(pack(graph, {}))).splitlines()[-1]
     assert re.search(r"\b864$", total)

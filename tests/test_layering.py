@@ -712,7 +712,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 def test_tests_are_found() -> None:
     rooms = {"bench", "compiler", "csrc", "engine", "export", "serve", "support"}
-    assert {path.parts[-2] for path in TESTS if path.name == "__init__.py"} == {*rooms, "tests"}
+    folders = {path.parts[-2] for path in TESTS if path.name == "__init__.py"}
+    assert folders == {*rooms, "native", "tests"}
     assert "tests.support" in imported(Path(__file__))
 
 

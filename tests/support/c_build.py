@@ -22,7 +22,7 @@ import pytest
 
 from tests.support import ROOT, build
 
-TIMEOUT = 300
+TIMEOUT = 900
 
 
 @functools.cache

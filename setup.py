@@ -1,9 +1,9 @@
-"""Builds the C core, one static library an ISA, and the Cython extension that links them.
+"""Builds the C library, and the Cython extension that is linked with it.
 
-Everything else about the package is in pyproject.toml; what the core is made of, and with which
-flags, is in csrc/build.json. setuptools gives compiler flags to a library, not to a single source,
-hence one library an ISA: only its kernels may use its instructions. The same objects make the
-libraries for C programs that the package carries (docs/c-api.md).
+The rest about the package is in pyproject.toml; what the library is made of, and with which flags,
+in csrc/build.json. One shared library holds the core and the kernels of every ISA, for Python and
+for C programs alike (docs/c-api.md). Its files are compiled here and not by setuptools, side by
+side and each with the flags of its ISA: only an ISA's kernels may use its instructions.
 """
 
 from __future__ import annotations
@@ -11,27 +11,35 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import product
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError
+from setuptools.command.build_py import build_py
 
 MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
     platform.machine().lower(), platform.machine().lower()
 )
-
+MAC = sys.platform == "darwin"
 
 ROOT = Path(__file__).resolve().parent
 #: What is built and how: shared with csrc/CMakeLists.txt.
 BUILD = json.loads((ROOT / "csrc/build.json").read_text(encoding="utf-8"))
+#: Where objects are kept for the next build.
+OBJECTS = Path("build/objects")
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,11 @@ ISAS = tuple(
     Isa(row["name"], tuple(row["machines"]), tuple(row["flags"]), row["probe"])
     for row in BUILD["isas"]
 )
-CORE_SOURCES = [f"csrc/{source}" for source in BUILD["core"]]
-HEADERS = sorted(str(path) for kind in ("*.h", "*.def") for path in Path("csrc").rglob(kind))
+CORE_SOURCES = [
+    path.relative_to(ROOT).as_posix()
+    for pattern in BUILD["core"]
+    for path in sorted((ROOT / "csrc").glob(pattern))
+]
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
 # keep their order. No errno from sqrt: it is an instruction then, and no libm is needed.
@@ -57,6 +68,9 @@ CFLAGS = [*BUILD["flags"], "-O3", "-g0", "-fPIC"]
 # What our own builds ask for; a user's newer compiler may know warnings that we have not met.
 if os.environ.get("FASTDIGIT_WERROR"):
     CFLAGS += BUILD["warnings"]
+
+# One extension for all Pythons from 3.11; those without a GIL have no stable ABI for it.
+ABI3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 NO_COMPILER = """
 fastdigit is built from C, and the C compiler {compiler!r} {problem}.
@@ -67,167 +81,252 @@ Python's C headers are not installed: {header} does not exist.
 Install them (Debian, Ubuntu: apt install python3-dev; Fedora: dnf install python3-devel)."""
 
 
-def compiles(compiler, source: str, flags: tuple[str, ...] = ()) -> bool:
-    """Whether the compiler takes `source` with `flags`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.c"
-        path.write_text(source + "\n")
-        try:
-            compiler.compile([str(path)], output_dir=folder, extra_preargs=["-w", *flags])
-        except CompileError:
-            return False
-        return True
-
-
-class BuildLibraries(build_clib):
-    """Probes the compiler, then builds the ISA libraries it can, and the core that knows which."""
-
-    built: tuple[str, ...] = ()
-    objects: tuple[str, ...] = ()
-
-    def get_library_names(self) -> list[str]:
-        """What the extension links: the core first, for it is what asks for the others."""
-        return list(self.built)
-
-    def build_libraries(self, libraries) -> None:
-        command = self.compiler.compiler[0]
-        if shutil.which(command) is None:
-            raise SystemExit(NO_COMPILER.format(compiler=command, problem="was not found"))
-        if not compiles(self.compiler, "int main(void) { return 0; }"):
-            raise SystemExit(NO_COMPILER.format(compiler=command, problem="does not work"))
-        if not compiles(self.compiler, "#ifndef __GNUC__\n#error\n#endif"):
-            raise SystemExit(
-                NO_COMPILER.format(
-                    compiler=command, problem="does not speak GNU C (vector types, asm)"
-                )
-            )
-        have = {isa.name for isa in ISAS if self.can_build(isa)}
-        built = []
-        for name, info in libraries:
-            isa = name.removeprefix("fastdigit_")
-            if isa == "core":
-                info["macros"] += [(f"FD_HAVE_{name.upper()}", "1") for name in sorted(have)]
-            elif isa not in have:
-                continue
-            built.append((name, info))
-        super().build_libraries(built)
-        self.built = tuple(name for name, _ in built)
-        sources = [source for _, info in built for source in info["sources"]]
-        self.objects = self.compiler.object_filenames(sources, output_dir=self.build_temp)
-
-    def can_build(self, isa: Isa) -> bool:
-        """Whether this machine has the ISA in its family and the compiler knows it."""
-        if isa.machines and MACHINE not in isa.machines:
-            return False
-        return compiles(self.compiler, isa.probe, isa.flags)
-
-
-class BuildExtension(build_ext):
-    """Builds the libraries first, also where setuptools would not (editable installs)."""
-
-    def run(self) -> None:
-        header = Path(sysconfig.get_path("include")) / "Python.h"
-        if not header.exists():
-            raise SystemExit(NO_HEADERS.format(header=header))
-        libraries = self.get_finalized_command("build_clib")
-        libraries.force = self.force
-        self.run_command("build_clib")
-        archives = [str(Path(libraries.build_clib) / f"lib{name}.a") for name in libraries.built]
-        for extension in self.extensions:
-            extension.depends = archives
-        super().run()
-        self.build_sdk(libraries)
-
-    def build_sdk(self, libraries: BuildLibraries) -> None:
-        """Puts the C API into the package: header, static and shared library, pkg-config file.
-
-        The shared library has its soname as its name, because a wheel can't hold symbolic links.
-        """
-        static, shared, header, pc = map(Path, self.sdk_files())
-        for path in (static, header, pc):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in static.parent.glob("libfastdigit*"):
-            stale.unlink()
-        shutil.copyfile("csrc/include/fastdigit.h", header)
-        template = Path("csrc/cmake/fastdigit.pc.in").read_text(encoding="utf-8")
-        version = self.distribution.get_version()
-        for name, value in (
-            ("PREFIX", "../.."),
-            ("INCLUDEDIR", "${prefix}/include"),
-            ("LIBDIR", "${prefix}/lib"),
-            ("VERSION", version),
-        ):
-            template = template.replace(f"@PC_{name}@", value)
-        pc.write_text(template, encoding="utf-8")
-
-        compiler, objects = libraries.compiler, list(libraries.objects)
-        # Python's own places for libraries are none of this one's business.
-        words = [word for word in compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))]
-        compiler.create_static_lib(objects, "fastdigit", output_dir=str(static.parent))
-        if sys.platform == "darwin":
-            words = ["-dynamiclib" if word == "-bundle" else word for word in words]
-            options = [f"-Wl,-install_name,@rpath/{shared.name}"]
-        else:
-            # Threads of the pool may outlive dlclose: what they run must stay.
-            options = [f"-Wl,-soname,{shared.name}", "-Wl,-z,nodelete"]
-        compiler.linker_so = words
-        compiler.link_shared_object(objects, str(shared), extra_postargs=["-pthread", *options])
-
-    def sdk_files(self) -> list[str]:
-        """Where `build_sdk` puts its files."""
-        package = Path("fastdigit") if self.inplace else Path(self.build_lib, "fastdigit")
-        version = abi_version(self.distribution.get_version())
-        mac = sys.platform == "darwin"
-        shared = f"libfastdigit.{version}.dylib" if mac else f"libfastdigit.so.{version}"
-        files = ("lib/libfastdigit.a", f"lib/{shared}", "include/fastdigit.h")
-        return [str(package / name) for name in (*files, "lib/pkgconfig/fastdigit.pc")]
-
-    def get_outputs(self) -> list[str]:
-        """What the command makes, for the record of an installation."""
-        return super().get_outputs() + ([] if self.inplace else self.sdk_files())
-
-
 def abi_version(version: str) -> str:
     """The version in the soname: releases that share it are compatible (docs/c-api.md)."""
     major, minor = version.split(".")[:2]
     return f"{major}.{minor}" if major == "0" else major
 
 
-def library(name: str, sources: list[str], flags: tuple[str, ...] = ()):
-    """A static library for setuptools, rebuilt when a source or any header changes."""
-    return (
-        f"fastdigit_{name}",
-        {
-            "sources": sources,
-            "include_dirs": ["csrc", "csrc/include"],
-            "cflags": [*CFLAGS, *flags],
-            "macros": [],
-            "obj_deps": {"": HEADERS},
-        },
-    )
+def filled(template: str, **values: str) -> str:
+    """A file of csrc/cmake with its @NAMES@ replaced."""
+    text = (ROOT / "csrc/cmake" / template).read_text(encoding="utf-8")
+    return re.sub(r"@(\w+)@", lambda match: values[match[1]], text)
+
+
+class Compiler:
+    """The C compiler that setuptools found, as a list of words."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        if shutil.which(words[0]) is None:
+            raise SystemExit(NO_COMPILER.format(compiler=words[0], problem="was not found"))
+        if not self.takes("int main(void) { return 0; }"):
+            raise SystemExit(NO_COMPILER.format(compiler=words[0], problem="does not work"))
+        if not self.takes("#ifndef __GNUC__\n#error\n#endif"):
+            problem = "does not speak GNU C (vector types, asm)"
+            raise SystemExit(NO_COMPILER.format(compiler=words[0], problem=problem))
+        command = [word for word in words if not word.startswith("-")]
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        self.version = (done.stdout or done.stderr).partition("\n")[0]
+
+    def takes(self, source: str, flags: tuple[str, ...] = ()) -> bool:
+        """Whether it compiles `source` with `flags`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.c"
+            path.write_text(source + "\n")
+            command = [*self.words, "-w", *flags, "-c", str(path), "-o", str(path) + ".o"]
+            return subprocess.run(command, capture_output=True).returncode == 0
+
+    def can_build(self, isa: Isa) -> bool:
+        """Whether this machine has the ISA in its family and the compiler knows it."""
+        return (not isa.machines or MACHINE in isa.machines) and self.takes(isa.probe, isa.flags)
+
+    def compile(self, source: str, flags: list[str]) -> tuple[Path, float]:
+        """The object of a source, and the seconds it took: none if nothing has changed since."""
+        target = OBJECTS / Path(source).relative_to("csrc").with_suffix(".o")
+        command = [*self.words, *flags, "-Icsrc", "-Icsrc/include", "-c", source, "-o", str(target)]
+        made_from, record = target.with_suffix(".d"), target.with_suffix(".json")
+
+        def state() -> str:
+            files = dependencies(made_from.read_text(encoding="utf-8"))
+            seen = {name: [os.stat(name).st_mtime_ns, os.stat(name).st_size] for name in files}
+            return json.dumps([self.version, command, seen])
+
+        try:
+            if record.read_text(encoding="utf-8") == state() and target.exists():
+                return target, 0.0
+        except OSError:
+            pass  # never built, or a header is gone
+        target.parent.mkdir(parents=True, exist_ok=True)
+        record.unlink(missing_ok=True)
+        start = time.monotonic()
+        run([*command, "-MMD", "-MF", str(made_from)])
+        record.write_text(state(), encoding="utf-8")
+        return target, time.monotonic() - start
+
+
+def dependencies(makefile: str) -> list[str]:
+    """The files that a rule of the compiler's -MMD names."""
+    names = makefile.replace("\\\n", " ").partition(": ")[2]
+    return [name.replace("\\ ", " ") for name in re.findall(r"(?:\\ |\S)+", names)]
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+    if done.stderr:
+        print(done.stderr, file=sys.stderr, flush=True)  # warnings
+
+
+class BuildPython(build_py):
+    """Begins with an empty folder: what an older tree had left there must not get into a wheel."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "fastdigit"), ignore_errors=True)
+        super().run()
+
+
+class BuildExtension(build_ext):
+    """Builds the C library into the package, and the extension that finds it there."""
+
+    def run(self) -> None:
+        header = Path(sysconfig.get_path("include")) / "Python.h"
+        if not header.exists():
+            raise SystemExit(NO_HEADERS.format(header=header))
+        if self.inplace:
+            # Python would prefer one whose name holds its version.
+            for extension, suffix in product(self.extensions, EXTENSION_SUFFIXES):
+                Path(extension.name.replace(".", "/") + suffix).unlink(missing_ok=True)
+        super().run()
+        if self.inplace:
+            package = Path("fastdigit")
+            shutil.rmtree(package / "lib", ignore_errors=True)
+            for name in self.sdk_files():
+                (package / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(Path(self.build_lib, "fastdigit", name), package / name)
+
+    def build_extensions(self) -> None:
+        start = time.monotonic()
+        compiler = Compiler(self.compiler.compiler_so)
+        # Python's own places for libraries are none of ours.
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))
+        ]
+        jobs = self.parallel if isinstance(self.parallel, int) else 0
+        with ThreadPoolExecutor(jobs or cpus()) as pool:
+            able = pool.map(compiler.can_build, ISAS)
+            isas = [isa for isa, yes in zip(ISAS, able, strict=True) if yes]
+            print(f"fastdigit for {MACHINE}: {compiler.version}, {pool._max_workers} at a time")
+            compiled = {}
+            # The longest first.
+            for isa in reversed(isas):
+                flags = [*CFLAGS, *isa.flags]
+                compiled[isa.name] = [
+                    pool.submit(compiler.compile, f"csrc/isa/isa_{isa.name}.c", flags)
+                ]
+            flags = [*CFLAGS, *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)]
+            compiled["core"] = [pool.submit(compiler.compile, name, flags) for name in CORE_SOURCES]
+            # Meanwhile, here:
+            translated = cythonize(
+                [Extension(extension.name, extension.sources) for extension in self.extensions],
+                build_dir="build/cython",
+                compiler_directives={
+                    "language_level": 3,
+                    "embedsignature": True,
+                    "freethreading_compatible": True,
+                },
+            )
+            objects = []
+            for name, futures in compiled.items():
+                done = [future.result() for future in futures]
+                objects += [path for path, _ in done]
+                seconds = sum(taken for _, taken in done)
+                print(f"  {name:12}{len(done):3} {'files' if len(done) > 1 else 'file '}", end="  ")
+                print(f"{seconds:5.1f} s" if seconds else "as it was", flush=True)
+        library = self.link(objects)
+        print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
+        for extension, made in zip(self.extensions, translated, strict=True):
+            extension.sources = made.sources
+            if extension.name.endswith("_testing"):  # it calls what the library does not export
+                extension.extra_objects = [str(path) for path in objects]
+                extension.depends = extension.extra_objects
+                continue
+            extension.extra_link_args += [str(library), *rpath("lib")]
+            extension.depends = [str(library)]
+        super().build_extensions()
+        print(f"  in all {time.monotonic() - start:.1f} s", flush=True)
+
+    def link(self, objects: list[Path]) -> Path:
+        """Puts the C library into the package: shared library, header, pkg-config file."""
+        version = self.distribution.get_version()
+        shared, header, pc = (Path(self.build_lib, "fastdigit", name) for name in self.sdk_files())
+        for path in (shared, header, pc):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile("csrc/include/fastdigit.h", header)
+        # By its path, for a wheel can't hold the symbolic link that -lfastdigit asks for.
+        libs = f"${{libdir}}/{shared.name} -Wl,-rpath,${{libdir}}"
+        prefixes = {"PC_INCLUDEDIR": "${prefix}/include", "PC_LIBDIR": "${prefix}/lib"}
+        text = filled(
+            "fastdigit.pc.in", PC_PREFIX="../..", **prefixes, PC_VERSION=version, PC_LIBS=libs
+        )
+        pc.write_text(text, encoding="utf-8")
+
+        words = self.compiler.linker_so
+        if MAC:
+            words = ["-dynamiclib" if word == "-bundle" else word for word in words]
+            options = [f"-Wl,-install_name,@rpath/{shared.name}"]
+        else:
+            exports = OBJECTS / "fastdigit.map"
+            exports.write_text(filled("fastdigit.map.in", ABI=abi_version(version)))
+            # Its own calls reach itself. Threads of the pool may outlive dlclose: what they run
+            # must stay.
+            options = [
+                f"-Wl,-soname,{shared.name}",
+                f"-Wl,--version-script={exports}",
+                "-Wl,-Bsymbolic",
+                "-Wl,-z,nodelete",
+            ]
+        run([*words, *map(str, objects), "-o", str(shared), "-pthread", *options])
+        return shared
+
+    def sdk_files(self) -> list[str]:
+        """What `link` puts into the package.
+
+        The shared library has its soname as its name, because a wheel can't hold symbolic links.
+        """
+        version = abi_version(self.distribution.get_version())
+        shared = f"libfastdigit.{version}.dylib" if MAC else f"libfastdigit.so.{version}"
+        return [f"lib/{shared}", "include/fastdigit.h", "lib/pkgconfig/fastdigit.pc"]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """Where each file that is built goes in an editable installation."""
+        mapping = dict(super().get_output_mapping())
+        if self.inplace:
+            for name in self.sdk_files():
+                mapping[str(Path(self.build_lib, "fastdigit", name))] = f"fastdigit/{name}"
+        return mapping
+
+    def get_outputs(self) -> list[str]:
+        """What the command makes, for the record of an installation."""
+        made = [str(Path(self.build_lib, "fastdigit", name)) for name in self.sdk_files()]
+        return [*super().get_outputs(), *([] if self.inplace else made)]
+
+
+def rpath(folder: str) -> list[str]:
+    """Options that make what is linked look for libraries in a folder beside itself.
+
+    First of all there: DT_RPATH comes before LD_LIBRARY_PATH, where another one may lie.
+    """
+    if MAC:
+        return [f"-Wl,-rpath,@loader_path/{folder}"]
+    return [f"-Wl,-rpath,$ORIGIN/{folder}", "-Wl,--disable-new-dtags"]
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 setup(
-    libraries=[
-        library("core", CORE_SOURCES),
-        *(library(isa.name, [f"csrc/isa/isa_{isa.name}.c"], isa.flags) for isa in ISAS),
+    ext_modules=[
+        Extension(
+            "fastdigit._core",
+            ["fastdigit/_core.pyx"],
+            include_dirs=["csrc/include"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
+            py_limited_api=ABI3,
+            extra_compile_args=["-g0", "-fvisibility=hidden"],
+        ),
+        Extension(
+            "fastdigit._testing",
+            ["fastdigit/_testing.pyx"],
+            include_dirs=["csrc", "csrc/include"],
+            extra_link_args=["-pthread"],
+        ),
     ],
-    ext_modules=cythonize(
-        [
-            Extension(
-                f"fastdigit.{name}",
-                [f"fastdigit/{name}.pyx"],
-                include_dirs=["csrc", "csrc/include"],
-                extra_link_args=["-pthread"],
-            )
-            for name in ("_core", "_testing")
-        ],
-        build_dir="build/cython",
-        compiler_directives={
-            "language_level": 3,
-            "embedsignature": True,
-            "freethreading_compatible": True,
-        },
-    ),
-    cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtension},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
+    cmdclass={"build_py": BuildPython, "build_ext": BuildExtension},
 )

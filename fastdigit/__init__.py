@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdigit import _core
+try:
+    import fastdigit._core as _core
+except ModuleNotFoundError as error:
+    if error.name != "fastdigit._core":
+        raise
+    raise ImportError(
+        f"{Path(__file__).parents[1]} has the source of fastdigit, of which the C part is not built"
+        " for this Python: type `pip install --editable .` there"
+    ) from None
 from fastdigit.model import DEFAULT_MODEL, Model, load
 from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads

@@ -14,6 +14,10 @@ from fastdigit.errors import InputError, IsaError, ModelFormatError, Unsupported
 
 
 cdef extern from "fastdigit.h":
+    int FD_VERSION_MAJOR
+    int FD_VERSION_MINOR
+    int FD_VERSION_PATCH
+
     ctypedef enum fd_status:
         FD_OK
         FD_ERR_ARGUMENT
@@ -138,6 +142,17 @@ cdef int check(fd_status status, const fd_error *error) except -1:
 def version():
     """The version of the C library."""
     return fd_version().decode()
+
+
+cdef int check_version() except -1:
+    built = f"{FD_VERSION_MAJOR}.{FD_VERSION_MINOR}.{FD_VERSION_PATCH}"
+    if version() != built:
+        raise ImportError(f"this process has loaded libfastdigit {version()} before, under the same name as the one of "
+                          f"fastdigit {built}: import fastdigit first")
+    return 0
+
+
+check_version()
 
 
 def isas():

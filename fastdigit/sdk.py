@@ -1,4 +1,4 @@
-"""Where C programs find the header and the libraries that the package carries.
+"""Where C programs find the header and the library that the package carries.
 
 ``fastdigit-config --cflags --libs`` prints what a compiler needs; pkg-config finds the same through
 the ``pkg_config`` entry point of the package `pkgconf`. docs/c-api.md is the guide.
@@ -14,7 +14,6 @@ from typing import Final
 __all__ = ["get_include", "get_library", "main"]
 
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
-_STATIC: Final = "libfastdigit.a"
 
 
 def get_include() -> str:
@@ -29,18 +28,18 @@ def get_include() -> str:
 
 
 def get_library() -> str:
-    """Path of the shared C library, to load (``ctypes``, ``dlopen``) or to link with.
+    """Path of the C library, to load (``ctypes``, ``dlopen``) or to link with.
 
-    Its name ends in the version of its ABI; beside it lies the static library, ``libfastdigit.a``.
+    It is the one that this package runs on; its name ends in the version of its ABI.
 
     Raises
     ------
     FileNotFoundError
         The package was built without it.
     """
-    folder = os.path.dirname(_installed("lib", _STATIC))
+    folder = _installed("lib")
     for name in sorted(os.listdir(folder)):
-        if name.startswith("libfastdigit.") and name != _STATIC:
+        if name.startswith("libfastdigit."):
             return os.path.join(folder, name)
     raise FileNotFoundError(_missing(os.path.join(folder, "libfastdigit.so.*")))
 
@@ -54,14 +53,6 @@ def _installed(*parts: str) -> str:
 
 def _missing(path: str) -> str:
     return f"{path} does not exist: it is made when fastdigit is built; install fastdigit again"
-
-
-def _options(kind: str) -> list[str]:
-    """The words of ``--libs``."""
-    if kind == "static":
-        return [_installed("lib", _STATIC), "-pthread"]
-    shared = get_library()
-    return [shared, f"-Wl,-rpath,{os.path.dirname(shared)}"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,15 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="version of the library")
     parser.add_argument("--includedir", action="store_true", help="folder of fastdigit.h")
-    parser.add_argument("--library", action="store_true", help="path of the shared library")
+    parser.add_argument("--library", action="store_true", help="path of the library")
     parser.add_argument("--pkgconfigdir", action="store_true", help="folder for PKG_CONFIG_PATH")
     parser.add_argument("--cflags", action="store_true", help="options to compile with")
-    parser.add_argument("--libs", action="store_true", help="options to link with")
     parser.add_argument(
-        "--shared",
+        "--libs",
         action="store_true",
-        help="--libs with the shared library, found where it lies now; without, the static one "
-        "becomes part of the program",
+        help="options to link with; the program will find the library where it lies now",
     )
     chosen = parser.parse_args(arguments)
     lines = []
@@ -100,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines.append(os.path.dirname(_installed("lib", "pkgconfig", "fastdigit.pc")))
     words = [f"-I{get_include()}"] if chosen.cflags else []
     if chosen.libs:
-        words += _options("shared" if chosen.shared else "static")
-    elif chosen.shared:
-        parser.error("--shared says which library --libs is to link: give both")
+        library = get_library()
+        words += [library, f"-Wl,-rpath,{os.path.dirname(library)}"]
     if words:
         lines.append(shlex.join(words))
     if not lines:

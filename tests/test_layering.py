@@ -693,8 +693,14 @@ def test_isas_are_the_same_everywhere() -> None:
 
 
 def test_every_source_of_the_core_is_built() -> None:
+    """By a pattern for each room, so that a new file is named nowhere."""
     sources = {file for file in C_FILES if file.endswith(".c") and not file.startswith("isa/")}
-    assert set(build()["core"]) == sources
+    found = [
+        {path.relative_to(CSRC).as_posix() for path in CSRC.glob(pattern)}
+        for pattern in build()["core"]
+    ]
+    assert all(found), "a pattern that matches nothing"
+    assert set().union(*found) == sources
 
 
 def test_version_is_the_same_everywhere() -> None:

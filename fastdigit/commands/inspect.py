@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastdigit
-from fastdigit.compiler.backends.fdm.unpack import listing, unpack
+from fastdigit.compiler import listing, unpack
 
 __all__ = ["add_arguments", "run"]
 

@@ -7,7 +7,8 @@ imports the engine: whoever compiles hands it in.
 
 from __future__ import annotations
 
-from fastdigit.compiler.backends.fdm.unpack import Program, listing, unpack
+from fastdigit.compiler.backends.fdm.listing import listing
+from fastdigit.compiler.backends.fdm.unpack import Program, unpack
 from fastdigit.compiler.driver import COMPILER_VERSION, Compiled, compile_model
 from fastdigit.compiler.verify import Verification
 

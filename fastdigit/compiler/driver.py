@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack
-from fastdigit.compiler.backends.fdm.unpack import listing, unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
 from fastdigit.compiler.ir import Graph, Shape

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fastdigit
-from fastdigit import sdk
+from fastdigit import _core, sdk
 from tests.support import c_networks, need
 from tests.support.c_build import (
     AARCH64,
@@ -86,7 +86,16 @@ def build_and_run(folder: Path, words: list[str], compiler: str = "gcc", **envir
 
 def exported(path: Path | str, *options: str) -> set[str]:
     lines = run_checked(["nm", "--defined-only", "--extern-only", *options, path]).splitlines()
-    return {line.split()[-1] for line in lines if re.search(r" [A-Z] ", line)}
+    # Not the name of their version itself, an absolute symbol.
+    return {line.split()[-1].partition("@")[0] for line in lines if re.search(r" [B-Z] ", line)}
+
+
+def versions(path: Path | str) -> set[str]:
+    """Versions of the symbols of ours that a shared object exports or asks for."""
+    table = run_checked(["readelf", "--dyn-syms", "--wide", path])
+    found = re.findall(r" (fd_\w+)(?:@+(\S+))?", table)
+    assert found
+    return {version for _, version in found}
 
 
 # ---- The header ----
@@ -166,28 +175,75 @@ def test_the_shared_library_exports_the_header_and_nothing_else() -> None:
     assert f"Library soname: [libfastdigit.so.{ABI}]" in dynamic
     assert "NODELETE" in dynamic
     assert not re.search(r"R(UN)?PATH", dynamic)
+    assert versions(fastdigit.get_library()) == {f"FASTDIGIT_{ABI}"}
     needed = re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic)
     assert {re.sub(r"[-.].*", "", name) for name in needed} <= {"libc", "libpthread", "ld"}
 
 
-def test_the_static_library_exports_only_names_of_ours() -> None:
-    NATIVE.require("nm")
-    names = exported(Path(fastdigit.get_library()).parent / "libfastdigit.a")
-    assert names >= DECLARED
-    assert {name for name in names if not name.startswith("fd_")} == set()
+def test_the_extension_runs_on_that_library() -> None:
+    """It finds it beside itself, whatever LD_LIBRARY_PATH says, and has no kernels of its own."""
+    NATIVE.require("nm", "readelf")
+    extension = _core.__file__
+    dynamic = run_checked(["readelf", "--dynamic", "--wide", extension])
+    assert f"[libfastdigit.so.{ABI}]" in dynamic
+    assert re.findall(r"\((R(?:UN)?PATH)\).*\[(.*)\]", dynamic) == [("RPATH", "$ORIGIN/lib")]
+    assert exported(extension, "--dynamic") == {"PyInit__core"}
+    assert versions(extension) == {f"FASTDIGIT_{ABI}"}
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        loaded = set(re.findall(r"/\S*libfastdigit\S*", maps.read_text()))
+        assert loaded == {os.path.realpath(fastdigit.get_library())}
+
+
+FAKE = """
+#include <stdlib.h>
+const char *fd_version(void) { return "0.0.9"; }
+"""
+
+
+@pytest.mark.parametrize(
+    "soname, loaded, environment, said",
+    [
+        # A program that is linked with another one, and runs Python.
+        ("libfastdigit.so.0.0", True, False, f"{ABI} [0]"),
+        # One in the folders that the environment names.
+        (f"libfastdigit.so.{ABI}", False, True, f"{ABI} [0]"),
+        # The dynamic loader takes it for ours: that must not go unnoticed.
+        (f"libfastdigit.so.{ABI}", True, False, "has loaded libfastdigit 0.0.9 before"),
+    ],
+)
+def test_another_version_in_the_process(
+    soname: str, loaded: bool, environment: bool, said: str, tmp_path: Path
+) -> None:
+    NATIVE.require()
+    functions = "".join(f"void {name}(void) {{ abort(); }}\n" for name in DECLARED - {"fd_version"})
+    (tmp_path / "fake.c").write_text(FAKE + functions)
+    version = "FASTDIGIT_" + soname.removeprefix("libfastdigit.so.")
+    (tmp_path / "fake.map").write_text(f"{version} {{ global: fd_*; }};")
+    options = ("-shared", "-fPIC", f"-Wl,-soname,{soname},--version-script,{tmp_path}/fake.map")
+    run_checked(["gcc", tmp_path / "fake.c", *options, "-o", tmp_path / soname])
+    code = f"import ctypes; ctypes.CDLL({str(tmp_path / soname)!r}, ctypes.RTLD_GLOBAL); "
+    code = (code if loaded else "") + (
+        "import fastdigit, numpy\n"
+        "label = fastdigit.load('seed').predict(numpy.zeros((28, 28), numpy.uint8))[0]\n"
+        f"print({ABI!r}, [int(label) - {wanted().split()[-1]}])"
+    )
+    folder = {"LD_LIBRARY_PATH": str(tmp_path)} if environment else {}
+    done = run([sys.executable, "-c", code], **folder)
+    assert done.returncode in (0, 1)
+    assert said in (done.stdout if done.returncode == 0 else done.stderr)
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "g++", "clang", "clang++"])
-@pytest.mark.parametrize("options", [[], ["--shared"]], ids=["static", "shared"])
 def test_fastdigit_config(
-    compiler: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compiler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Toolchain(compiler=compiler).require("readelf")
-    assert sdk.main(["--cflags", "--libs", *options]) == 0
+    assert sdk.main(["--cflags", "--libs"]) == 0
     words = shlex.split(capsys.readouterr().out)
     assert build_and_run(tmp_path, words, compiler) == wanted()
     dynamic = run_checked(["readelf", "--dynamic", tmp_path / "program"])
-    assert (f"libfastdigit.so.{ABI}" in dynamic) == bool(options)
+    assert f"libfastdigit.so.{ABI}" in dynamic
 
 
 def test_fastdigit_config_says_where_things_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,10 +268,9 @@ def test_a_package_without_the_library_says_so(
     monkeypatch.setattr(sdk, "_PACKAGE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="install fastdigit again"):
         fastdigit.get_include()
-    with pytest.raises(FileNotFoundError, match=r"libfastdigit\.a does not exist"):
+    with pytest.raises(FileNotFoundError, match="lib does not exist"):
         fastdigit.get_library()
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib/libfastdigit.a").touch()
+    (tmp_path / "lib/pkgconfig").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"libfastdigit\.so\.\* does not exist"):
         fastdigit.get_library()
 
@@ -284,6 +339,7 @@ def test_cmake_installs(installed: Path) -> None:
     dynamic = run_checked(["readelf", "--dynamic", "--wide", library])
     assert f"Library soname: [libfastdigit.so.{ABI}]" in dynamic and "NODELETE" in dynamic
     assert exported(library, "--dynamic") == DECLARED
+    assert versions(library) == {f"FASTDIGIT_{ABI}"}
     static = exported(installed / "lib/libfastdigit.a")
     assert static >= DECLARED and all(name.startswith("fd_") for name in static)
 
@@ -423,10 +479,9 @@ def test_the_wheel_carries_the_library(wheel: Path, tmp_path: Path) -> None:
         return run_checked([sys.executable, "-c", code, *arguments]).strip()
 
     assert config("--library") == str(library)
-    for options in ([], ["--shared"]):
-        words = shlex.split(config("--cflags", "--libs", *options))
-        assert all(str(wheel) in word or not word.startswith("/") for word in words)
-        assert build_and_run(tmp_path, words) == wanted()
+    words = shlex.split(config("--cflags", "--libs"))
+    assert all(str(wheel) in word or not word.startswith("/") for word in words)
+    assert build_and_run(tmp_path, words) == wanted()
     (entry_points,) = wheel.glob("*.dist-info/entry_points.txt")
     text = entry_points.read_text()
     assert "fastdigit-config = fastdigit.sdk:main" in text

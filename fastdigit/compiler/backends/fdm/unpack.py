@@ -1,4 +1,4 @@
-"""Reads model files: for ``fastdigit inspect``, and as a second opinion on the packer.
+"""Reads model files: for people, back ends and tests, and as a second opinion on the packer.
 
 It is written from csrc/FORMAT.md and shares no code with the packer; the engine has a third reader,
 in C, which is the one that hostile files meet. This one checks what it needs in order to read what
@@ -8,7 +8,6 @@ is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ from fastdigit.compiler.ops import (
 )
 from fastdigit.errors import FastDigitError, ModelFormatError
 
-__all__ = ["Program", "Record", "listing", "unpack"]
+__all__ = ["Program", "Record", "unpack"]
 
 _NONE = 0xFFFFFFFF
 _OPCODES = (
@@ -151,27 +150,6 @@ class Record:
     pad_channels: Shape
     perm: Shape
 
-    def multiply_adds(self) -> int:
-        """Multiply-adds for one image, of every output that the op reads or writes."""
-        if self.opcode == "DENSE":
-            return self.weights[0] * self.weights[1]
-        if self.opcode != "CONV2D":
-            return 0
-        height, width = self.output_shape[:2]
-        if self.pool_mode != "none":
-            height, width = (
-                (count - 1) * stride + size - before - after
-                for count, stride, size, before, after in zip(
-                    (height, width),
-                    self.pool_stride,
-                    self.pool,
-                    self.pool_pad[:2],
-                    self.pool_pad[2:],
-                    strict=True,
-                )
-            )
-        return height * width * self.weights[0] * self.weights[1]
-
 
 @dataclass(frozen=True, eq=False)
 class Program:
@@ -200,6 +178,12 @@ class Program:
     input_range: tuple[float, float]
     u8_divisor: int
     size: int
+
+    @property
+    def multiply_adds(self) -> tuple[int, ...]:
+        """Those of each op for one image, by definition; INPUT has none."""
+        graph = self.graph
+        return (0, *(node.op.multiply_adds(graph.shapes[node.output]) for node in graph.nodes))
 
 
 def unpack(data: bytes) -> Program:
@@ -449,74 +433,3 @@ def _ints(array: Any) -> Shape:
 def _pair(array: Any) -> tuple[int, int]:
     first, second = _ints(array)
     return first, second
-
-
-def listing(program: Program) -> str:
-    """Return the program as a table: op, output, what it does, bytes of weights, multiply-adds."""
-    rows = [("op", "output", "", "bytes", "multiply-adds")]
-    for record, size in zip(program.records, program.weight_bytes, strict=True):
-        shape = "x".join(map(str, record.output_shape))
-        work = record.multiply_adds()
-        text = ", ".join(_details(record, program))
-        rows.append((record.opcode, shape, text, f"{size:,}", f"{work:,}"))
-    total = sum(record.multiply_adds() for record in program.records)
-    weights = f"{sum(program.weight_bytes):,}"
-    rows.append(("total", "", f"file {program.size:,} bytes", weights, f"{total:,}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join(_line(row, widths) for row in rows)
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    left = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False))
-    right = "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
-    return f"{left}  {right}"
-
-
-def _details(record: Record, program: Program) -> Iterator[str]:
-    def by(pair: Shape) -> str:
-        return "x".join(map(str, pair))
-
-    if record.opcode == "INPUT":
-        yield "{:g} to {:g}".format(*program.input_range)
-        if program.u8_divisor:
-            yield f"bytes / {program.u8_divisor}"
-    if record.opcode == "CONV2D":
-        yield f"{by(record.kernel)} of {record.input_shape[2]} channels"
-        if record.stride != (1, 1):
-            yield f"stride {by(record.stride)}"
-        if record.dilation != (1, 1):
-            yield f"dilation {by(record.dilation)}"
-        if record.groups > 1:
-            yield f"{record.groups} groups"
-    if any(record.pad):
-        yield f"pad {by(record.pad)}"
-    if record.opcode == "DENSE":
-        yield f"of {record.weights[0]}"
-        if record.precision != "fp32":
-            dynamic = record.precision == "int8-dynamic"
-            yield "int8 weights and inputs" if dynamic else f"{record.precision} weights"
-    if record.opcode == "BINARY":
-        yield record.binary if record.input2_shape else f"{record.binary} of a constant"
-    if record.input2_shape:
-        yield f"with {by(record.input2_shape)}"
-    if record.opcode == "CONCAT":
-        yield f"by {record.concat_axis}"
-    if record.opcode == "TRANSPOSE":
-        yield f"axes {by(record.perm[:3])}"
-    if any(record.pad_channels):
-        yield f"pad channels {by(record.pad_channels)}"
-    if record.opcode == "PAD" and record.alpha:
-        yield f"of {record.alpha:g}"
-    if record.bias:
-        yield "bias"
-    if record.activation != "linear":
-        alpha = f" {record.alpha:g}" if record.alpha else ""
-        yield f"{record.activation}{alpha}"
-    if record.opcode == "SOFTMAX" and record.alpha:
-        yield f"temperature {record.alpha:g}"
-    if record.affine_axis != "none":
-        yield f"affine by {record.affine_axis}"
-    if record.pool_mode != "none":
-        stride = "" if record.pool_stride == record.pool else f" stride {by(record.pool_stride)}"
-        pad = f" pad {by(record.pool_pad)}" if any(record.pool_pad) else ""
-        yield f"{record.pool_mode} pool {by(record.pool)}{stride}{pad}"

@@ -83,9 +83,12 @@ def draw(page: Any, strokes: list[list[tuple[int, int]]]) -> None:
         page.mouse.up()
 
 
-def percentages(page: Any) -> list[float]:
-    texts = page.locator("#bars .percent").all_text_contents()
+def numbers(texts: list[str]) -> list[float]:
     return [float(text.removesuffix(" %")) for text in texts]
+
+
+def percentages(page: Any) -> list[float]:
+    return numbers(page.locator("#bars .percent").all_text_contents())
 
 
 def settled(page: Any, digit: object) -> None:
@@ -108,15 +111,17 @@ def test_a_drawn_digit_is_read(page: Any, digit: int) -> None:
     )
     assert int(np.argmax(widths)) == digit
     assert "ms network" in page.locator("#time").text_content()
-    # The image is what the network saw: it says the same about it.
-    pixels = page.evaluate(
+    # The image is what the network saw: it says the same about it. Both are read at once, because
+    # the answer to the last stroke may still come.
+    texts, pixels = page.evaluate(
+        "[Array.from(document.querySelectorAll('#bars .percent'), (text) => text.textContent),"
         "Array.from(document.getElementById('seen').getContext('2d')"
-        ".getImageData(0, 0, 28, 28).data)"
+        ".getImageData(0, 0, 28, 28).data)]"
     )
     image = np.array(pixels, np.uint8).reshape(28, 28, 4)[..., 0]
     assert image.max() == 255
     again = 100 * fastdigit.predict_proba(image)[0]
-    np.testing.assert_allclose(shown, again, rtol=0, atol=0.051)
+    np.testing.assert_allclose(numbers(texts), again, rtol=0, atol=0.051)
 
 
 def test_it_fits_the_width(page: Any) -> None:

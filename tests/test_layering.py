@@ -519,10 +519,11 @@ def test_every_operator_has_a_reference_and_cases() -> None:
     }
     assert covered == {kind.__name__ for kind in ops.OPS}
 
-    program = unpack(pack.pack(everything(), {})).records
-    assert {record.opcode for record in program} == set(opcodes_of_the_format()), (
-        "a case of the packer's tests"
-    )
+    read_back = [everything(), *networks.operator_networks().values()]
+    programs = [unpack(pack.pack(graph, {})).records for graph in read_back]
+    assert {record.opcode for program in programs for record in program} == set(
+        opcodes_of_the_format()
+    ), "a case of the packer's tests"
     graphs = [networks.seed_network(), *networks.small_networks().values()]
     run = {type(node.op) for graph in graphs for node in graph.nodes}
     assert run == set(pack.OPCODES), "a network of the engine's tests"

@@ -49,7 +49,8 @@ static void walk(fd_plan *p, fd_planned *planned, size_t zeros) {
     p->work = 0;
     p->zeros = fd_plan_take(p, zeros, sizeof *p->zeros);
     p->zeros_room = zeros;
-    for (size_t i = 0; i < f->op_count; i++) {
+    /* A model that is too large is refused, and need not be counted to its end. */
+    for (size_t i = 0; i < f->op_count && p->taken <= MAX_MEMORY; i++) {
         const fd_file_op *const op = &f->ops[i];
         p->planned = &planned[i];
         p->tail = &p->planned->steps;

@@ -109,8 +109,7 @@ static fd_conv_plan choose(const fd_plan *p, const fd_file_op *op) {
 
 /* Whether it reads a copy of its input, which has no margins, or each of whose channels it wants several times. */
 static int gathers(const fd_value *in, const fd_conv_plan *plan) {
-    const size_t *const margin = plan->margin;
-    return plan->repeat > 1 || (in->is_vector && (margin[0] || margin[1] || margin[2] || margin[3]));
+    return plan->repeat > 1 || (in->is_vector && fd_is_margin(plan->margin));
 }
 
 /* Its padding is a margin of zeros around its input. */
@@ -120,31 +119,6 @@ static void margins(const fd_plan *p, const fd_file_op *op, size_t margin[4]) {
 }
 
 /* ---- The runs ---- */
-
-/* Its input with margins, or with each channel repeated: zeros, then row by row, or all of them at once. */
-typedef struct gather_step {
-    fd_step step;
-    fd_place in, out;
-    size_t floats, origin; /* of the copy; of its first pixel within the margins */
-    size_t rows, from, to; /* how many copies, and between them */
-    void (*kernel)(const fd_copy_args *);
-    fd_copy_args args;
-} gather_step;
-
-static void run_gather(const fd_step *step, const fd_work *work, const fd_share *share) {
-    const gather_step *const s = (const gather_step *)step;
-    fd_copy_args a = s->args;
-    for (size_t i = share->first; i < share->end; i++) {
-        const float *const in = fd_source(work, &s->in, i);
-        float *const copy = fd_target(work, &s->out, i);
-        memset(copy, 0, s->floats * sizeof *copy);
-        for (size_t r = 0; r < s->rows; r++) {
-            a.in = in + r * s->from;
-            a.out = copy + s->origin + r * s->to;
-            s->kernel(&a);
-        }
-    }
-}
 
 typedef struct direct_step {
     fd_step step;
@@ -232,47 +206,16 @@ static void name_algorithm(fd_plan *p, const char *name) {
     snprintf(facts->algorithm, sizeof facts->algorithm, "%s", name);
 }
 
-/* What it reads: its input as it lies, or a copy with the margins that it wants. */
-typedef struct fd_conv_input {
-    fd_place first; /* tap of the first output */
-    size_t row, channels;
-} fd_conv_input;
-
-static fd_conv_input plan_input(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan) {
+/* What it reads: its input, or a copy with the margins that it wants; at the first tap of the first output. */
+static fd_image plan_input(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan) {
     const fd_value *const in = fd_plan_value(p, op->input);
-    fd_place place = fd_place_of(in);
-    if (!gathers(in, plan)) {
-        const size_t origin = op->pad[0] * in->row + op->pad[1] * in->channels;
-        return (fd_conv_input){fd_place_at(place, -(ptrdiff_t)origin), in->row, in->channels};
-    }
-    const size_t channels = in->channels * plan->repeat, cols = in->cols + plan->margin[1] + plan->margin[3];
-    const size_t rows = in->rows + plan->margin[0] + plan->margin[2], row = cols * channels;
-    gather_step s = {
-        .step = {.run = run_gather},
-        .in = place,
-        .floats = fd_plan_image(p, rows, cols, channels),
-        .origin = op->pad[0] * row + op->pad[1] * channels,
-        .kernel = p->isa->floats->copy,
-    };
-    if (plan->repeat == 1) {
-        s.rows = 1;
-        s.args = (fd_copy_args){
-            .size = {1, in->rows, in->cols * channels}, .in_stride = {0, in->row, 1}, .out_stride = {0, row, 1}};
-    } else {
-        s.rows = in->rows;
-        s.from = in->row;
-        s.to = row;
-        s.args = (fd_copy_args){.size = {in->cols * in->channels, plan->repeat, 1}, /* a row */
-                                .in_stride = {1, 0, 1},
-                                .out_stride = {plan->repeat, 1, 1}};
-    }
-    s.out = fd_plan_scratch(p, s.floats);
-    fd_plan_step(p, &s.step, sizeof s);
-    return (fd_conv_input){s.out, row, channels};
+    fd_image image = gathers(in, plan) ? fd_steps_gather(p, in, plan->margin, plan->repeat) : fd_image_of(in);
+    image.first = fd_place_at(image.first, -(ptrdiff_t)(op->pad[0] * image.row + op->pad[1] * image.channels));
+    return image;
 }
 
 /* The offset of each weight row's input from an output's first tap; of each tap's pixel if `channels` is 1. */
-static const uint32_t *plan_taps(fd_plan *p, const fd_file_op *op, const fd_conv_input *in, size_t kernel_cols,
+static const uint32_t *plan_taps(fd_plan *p, const fd_file_op *op, const fd_image *in, size_t kernel_cols,
                                  size_t channels) {
     uint32_t *const taps = fd_plan_take(p, op->kernel[0] * kernel_cols * channels, sizeof *taps), *tap = taps;
     for (uint32_t y = 0; taps && y < op->kernel[0]; y++)
@@ -289,7 +232,7 @@ static size_t position_step(size_t patches, size_t channels) {
     return ((patches * channels + line - 1) / line | 1) * line;
 }
 
-static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_conv_input *in) {
+static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     const fd_winograd_sizes w = fd_algorithm_sizes(plan->algorithm);
     const size_t padded = fd_panel_columns(out->channels), patches = plan->patch_rows * plan->patch_cols;
@@ -329,7 +272,7 @@ static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *
     facts->weight_bytes += w.positions * in->channels * padded * sizeof(float) - fd_file_bytes(p->file, op->weights);
 }
 
-static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_conv_input *in) {
+static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     const depthwise_step s = {
         .step = {.run = run_depthwise},
@@ -364,7 +307,7 @@ static int is_plane(const fd_file_op *op, const fd_conv_plan *plan) {
 }
 
 /* What all direct ones have in common. */
-static fd_conv2d_args direct_args(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_conv_input *in) {
+static fd_conv2d_args direct_args(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     const size_t kernel_cols = abreast_kernel(op, plan->abreast);
     return (fd_conv2d_args){
@@ -406,7 +349,7 @@ static void put_abreast(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
                            fd_file_bytes(p->file, op->bias);
 }
 
-static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_conv_input *in) {
+static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     direct_step s = {.step = {.run = run_direct},
                      .in = in->first,
@@ -438,7 +381,7 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     fd_plan_step(p, &s.step, sizeof s);
 }
 
-static void plan_grouped(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_conv_input *in) {
+static void plan_grouped(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     const size_t each = plan->shape.channels, padded = fd_panel_columns(each);
     grouped_step s = {
@@ -482,7 +425,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     facts->weight_bytes = fd_plan_weight_bytes(p, op);
     fd_plan_pooling_work(p, op);
 
-    const fd_conv_input in = plan_input(p, op, &plan);
+    const fd_image in = plan_input(p, op, &plan);
     if (plan.algorithm != FD_DIRECT)
         plan_winograd(p, op, &plan, &in);
     else if (is_depthwise(p, op))

@@ -93,9 +93,9 @@ fd_epilogue fd_plan_epilogue(const fd_plan *plan, const fd_file_op *op);
 /* Adds what the pooling of op takes, if it has one, to the plan's work. */
 void fd_plan_pooling_work(fd_plan *plan, const fd_file_op *op);
 
-static inline int fd_has_margins(const fd_value *value) {
-    return value->margin[0] || value->margin[1] || value->margin[2] || value->margin[3];
-}
+static inline int fd_is_margin(const size_t margin[4]) { return margin[0] || margin[1] || margin[2] || margin[3]; }
+
+static inline int fd_has_margins(const fd_value *value) { return fd_is_margin(value->margin); }
 
 /* Where a value lies. */
 fd_place fd_place_of(const fd_value *value);

@@ -69,6 +69,62 @@ fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilog
     };
 }
 
+/* ---- gather ---- */
+
+/* Zeros, then row by row, or all of them at once. */
+typedef struct gather_step {
+    fd_step step;
+    fd_place in, out;
+    size_t floats, origin; /* of the copy; of its first pixel within the margins */
+    size_t rows, from, to; /* how many copies, and between them */
+    void (*kernel)(const fd_copy_args *);
+    fd_copy_args args;
+} gather_step;
+
+static void run_gather(const fd_step *step, const fd_work *work, const fd_share *share) {
+    const gather_step *const s = (const gather_step *)step;
+    fd_copy_args a = s->args;
+    for (size_t i = share->first; i < share->end; i++) {
+        const float *const in = fd_source(work, &s->in, i);
+        float *const copy = fd_target(work, &s->out, i);
+        memset(copy, 0, s->floats * sizeof *copy);
+        for (size_t r = 0; r < s->rows; r++) {
+            a.in = in + r * s->from;
+            a.out = copy + s->origin + r * s->to;
+            s->kernel(&a);
+        }
+    }
+}
+
+fd_image fd_image_of(const fd_value *value) { return (fd_image){fd_place_of(value), value->row, value->channels}; }
+
+fd_image fd_steps_gather(fd_plan *plan, const fd_value *in, const size_t margin[4], size_t repeat) {
+    const size_t channels = in->channels * repeat, cols = in->cols + margin[1] + margin[3];
+    const size_t rows = in->rows + margin[0] + margin[2], row = cols * channels;
+    gather_step s = {
+        .step = {.run = run_gather},
+        .in = fd_place_of(in),
+        .floats = fd_plan_image(plan, rows, cols, channels),
+        .origin = margin[0] * row + margin[1] * channels,
+        .kernel = plan->isa->floats->copy,
+    };
+    if (repeat == 1) {
+        s.rows = 1;
+        s.args = (fd_copy_args){
+            .size = {1, in->rows, in->cols * channels}, .in_stride = {0, in->row, 1}, .out_stride = {0, row, 1}};
+    } else {
+        s.rows = in->rows;
+        s.from = in->row;
+        s.to = row;
+        s.args = (fd_copy_args){.size = {in->cols * in->channels, repeat, 1}, /* a row */
+                                .in_stride = {1, 0, 1},
+                                .out_stride = {repeat, 1, 1}};
+    }
+    s.out = fd_plan_scratch(plan, s.floats);
+    fd_plan_step(plan, &s.step, sizeof s);
+    return (fd_image){fd_place_at(s.out, (ptrdiff_t)s.origin), row, channels};
+}
+
 /* ---- zero margins ---- */
 
 typedef struct margins_step {

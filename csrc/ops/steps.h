@@ -13,6 +13,18 @@ void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise
 /* Zeros around a value, if its memory may have been another's before. */
 void fd_steps_zero_margins(fd_plan *plan, const fd_value *value);
 
+/* An image that a step reads. */
+typedef struct fd_image {
+    fd_place first; /* element, or tap */
+    size_t row, channels;
+} fd_image;
+
+fd_image fd_image_of(const fd_value *value);
+
+/* A copy of `in` with zeros around it (top, left, bottom, right), in scratch, with each channel `repeat` times; at the
+ * first element within the margins. For who wants margins of a vector, which has none. */
+fd_image fd_steps_gather(fd_plan *plan, const fd_value *in, const size_t margin[4], size_t repeat);
+
 /* A whole value, to somewhere with other strides between rows and pixels. */
 fd_copy_args fd_copy_of(const fd_value *in, size_t out_row, size_t out_pixel);
 

@@ -387,7 +387,7 @@ class ReLU(L.Layer):
             r"layer 'odd' \(Strange\) is not supported; supported are InputLayer",
         ),
         ([ReLU(name="mine")], r"layer 'mine' \(ReLU\) is not supported"),
-        ([L.Conv2DTranspose(2, 2, name="up")], r"'up' \(Conv2DTranspose\) is not supported"),
+        ([L.UnitNormalization(name="unit")], r"'unit' \(UnitNormalization\) is not supported"),
         ([L.Conv2D(2, 2, activation="mish", name="c")], "'c' .*activation 'mish' .*supported are"),
         ([L.ReLU(threshold=1.0, name="r")], "'r' .*threshold=1"),
         ([L.Softmax(axis=(1, 2), name="s")], "'s' .*axis="),

@@ -27,6 +27,7 @@ from tests.support.compiler_cases import (
     images,
     max_pool,
 )
+from tests.support.networks import operator_networks
 from tests.support.random_graphs import networks
 
 rng = np.random.default_rng(0)
@@ -81,6 +82,18 @@ def test_reads_back_what_was_packed():
     assert (records[4].binary, records[11].binary) == ("prelu", "sub")
     assert (records[7].groups, records[9].concat_axis) == (2, "channel")
     assert records[9].input2_shape == (19, 17, 4)
+
+
+@pytest.mark.parametrize("name", operator_networks())
+def test_every_operator_reads_back(name):
+    graph = operator_networks()[name]
+    program = unpack(pack(graph, {}))
+    batch = images(graph)
+    want = reference.run_graph(graph, batch)
+    np.testing.assert_allclose(reference.run_graph(program.graph, batch), want, rtol=1e-6)
+    assert graph.shapes[graph.output] == program.records[-1].output_shape
+    text = listing(program)
+    assert all(record.opcode in text for record in program.records)
 
 
 @settings(max_examples=100, deadline=None)

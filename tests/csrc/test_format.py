@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdigit import Model, _testing
+from fastdigit import Model
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import (
     Binary,
@@ -27,6 +28,7 @@ from fastdigit.compiler.ops import (
     Transpose,
 )
 from fastdigit.errors import ModelFormatError, UnsupportedError
+from tests.support.model_files import of_op, of_tensor, sealed
 from tests.support.networks import Net, affine, chain, conv, dense, packed
 
 NONE = 0xFFFFFFFF
@@ -59,14 +61,6 @@ def network() -> Graph:
 
 GOOD = packed(network())
 INPUT, CONV2D, POOL2D, DENSE, SOFTMAX = 0, 1, 2, 3, 5  # positions in the program
-
-
-def sealed(data: bytes | bytearray) -> bytes:
-    """The same with the right checksum and file size, so that the other checks are reached."""
-    out = bytearray(data)
-    struct.pack_into("<Q", out, 16, len(out))
-    struct.pack_into("<Q", out, 24, _testing.xxhash64(bytes(out[64:])))
-    return bytes(out)
 
 
 def section(kind: int) -> tuple[int, int]:
@@ -301,19 +295,7 @@ BRANCHES = packed(branches())
 PAD, TRANSPOSE, RESHAPE, GROUPS, LAYERNORM, MUL, PRELU, ADD, CONCAT = 1, 2, 3, 4, 5, 6, 7, 9, 10
 
 
-def branched(i: int, field: int, format: str, *values: float) -> bytes:
-    """BRANCHES with a field of op i changed."""
-    out = bytearray(BRANCHES)
-    program = struct.unpack_from("<Q", out, 64 + 32 * 2 + 8)[0]
-    struct.pack_into("<" + format, out, program + 160 * i + field, *values)
-    return sealed(out)
-
-
-def of_tensor(index: int, field: int, *values: int) -> bytes:
-    out = bytearray(BRANCHES)
-    tensors = struct.unpack_from("<Q", out, 64 + 32 + 8)[0]
-    struct.pack_into(f"<{len(values)}I", out, tensors + 64 * index + field, *values)
-    return sealed(out)
+branched, of_branch = partial(of_op, BRANCHES), partial(of_tensor, BRANCHES)
 
 
 BRANCH_CASES: dict[str, tuple[bytes, str]] = {
@@ -341,7 +323,7 @@ BRANCH_CASES: dict[str, tuple[bytes, str]] = {
     "concat along another axis": (branched(CONCAT, 144, "I", 1), "op 10 .*by its fields"),
     "concat of other sizes": (branched(CONCAT, 8, "I", 0), "op 10 joins tensors whose other axes differ"),
     "alpha on CONCAT": (branched(CONCAT, 80, "f", 1.0), "does not use"),
-    "reshape of other sizes": (of_tensor(3, 16, 7, 6, 9), "op 3 reshapes 336 elements to 378"),
+    "reshape of other sizes": (of_branch(3, 16, 7, 6, 9), "op 3 reshapes 336 elements to 378"),
     "perm twice": (branched(TRANSPOSE, 156, "4B", 1, 1, 2, 0), "not a permutation"),
     "perm beyond": (branched(TRANSPOSE, 156, "4B", 1, 3, 2, 0), "not a permutation"),
     "perm of four": (branched(TRANSPOSE, 156, "4B", 1, 0, 2, 1), "not a permutation"),

@@ -16,7 +16,7 @@ from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
 from tests.support import c_networks
 from tests.support.c_build import NATIVE, driver, run_checked
-from tests.support.networks import affine, chain, conv, dense, moves, packed, residual
+from tests.support.networks import affine, chain, conv, dense, operator_networks, packed, residual
 from tests.support.sanitizers import MEMORY, OPTIONS, THREADS, sanitizer
 
 pytestmark = pytest.mark.slow
@@ -73,9 +73,8 @@ def fuzzed_networks() -> dict[str, Graph]:
                 Softmax(),
             ],
         ),
-        # Values with several readers; every operator that joins, moves or normalises.
-        "residual": residual(rng, 4, 4),
-        "moves": moves(rng),
+        "residual": residual(rng, 4, 4),  # values with several readers
+        **operator_networks(),
     }
 
 

@@ -178,6 +178,15 @@ def moves(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def operator_networks() -> dict[str, Graph]:
+    """Networks of one operator, or of a few, with all that its record can say; small files.
+
+    They are among :func:`small_networks`, which engine and back ends run, are damaged and opened
+    by tests/csrc/test_sanitizers.py, and are read back by tests/compiler/test_pack.py.
+    """
+    return {"moves": moves(np.random.default_rng(10))}
+
+
 def small_networks() -> dict[str, Graph]:
     """One of each kind: what a planner could get wrong, small enough to run thousands of times."""
     rng = np.random.default_rng(7)
@@ -221,7 +230,6 @@ def small_networks() -> dict[str, Graph]:
         ),
         "residual": residual(np.random.default_rng(8)),
         "residual, large": residual(np.random.default_rng(9), 24, 20, 3),
-        "moves": moves(np.random.default_rng(10)),
         "activations": chain(
             (3, 4, 9),
             [Eltwise(Activation(name), affine(rng, 2, 9)) for name in NEW_ACTIVATIONS],
@@ -241,4 +249,5 @@ def small_networks() -> dict[str, Graph]:
             ],
         ),
         "tempered softmax": chain((5,), [dense(rng, 5, 20), Softmax(1.5)]),
+        **operator_networks(),
     }

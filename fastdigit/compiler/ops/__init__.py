@@ -1,7 +1,7 @@
 """The operators, a file for each family: attributes, shape rule, limits, work.
 
-An operator is a subclass of :class:`fastdigit.compiler.ir.Op` in one of these files, and in
-:data:`OPS`. Passes leave alone what they do not know, so that a new operator works before any
+An operator is a subclass of :class:`fastdigit.compiler.ir.Op` in one of these files and its
+``__all__``. Passes leave alone what they do not know, so that a new operator works before any
 pass has heard of it.
 """
 
@@ -10,38 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastdigit.compiler.ir import Graph, Node, Op, Shape
-from fastdigit.compiler.ops.convolution import Conv2D
-from fastdigit.compiler.ops.dense import PRECISIONS, Dense
-from fastdigit.compiler.ops.elementwise import BINARIES, Binary, Eltwise
-from fastdigit.compiler.ops.moves import Concat, Pad, Reshape, Transpose
-from fastdigit.compiler.ops.normalization import LayerNorm, Softmax
-from fastdigit.compiler.ops.pooling import Pool2D
+from fastdigit.compiler.ops import (
+    convolution,
+    dense,
+    elementwise,
+    moves,
+    normalization,
+    pooling,
+)
+from fastdigit.compiler.ops.convolution import *  # noqa: F403
+from fastdigit.compiler.ops.dense import *  # noqa: F403
+from fastdigit.compiler.ops.elementwise import *  # noqa: F403
+from fastdigit.compiler.ops.moves import *  # noqa: F403
+from fastdigit.compiler.ops.normalization import *  # noqa: F403
+from fastdigit.compiler.ops.pooling import *  # noqa: F403
 from fastdigit.errors import UnsupportedError
 
-__all__ = [
-    "BINARIES",
-    "OPS",
-    "PRECISIONS",
-    "Binary",
-    "Concat",
-    "Conv2D",
-    "Dense",
-    "Eltwise",
-    "LayerNorm",
-    "Pad",
-    "Pool2D",
-    "Reshape",
-    "Softmax",
-    "Transpose",
-    "check_values",
-    "infer",
-    "make_graph",
-]
+__all__ = ["OPS", "check_values", "infer", "make_graph"]
+__all__ += convolution.__all__
+__all__ += dense.__all__
+__all__ += elementwise.__all__
+__all__ += moves.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
 
 #: Every operator.
-OPS: tuple[type[Op], ...] = (
-    *(Conv2D, Dense, Pool2D, Eltwise, Softmax, Binary, Concat),
-    *(Reshape, Transpose, Pad, LayerNorm),
+OPS: tuple[type[Op], ...] = tuple(
+    value for value in map(globals().get, __all__) if isinstance(value, type)
 )
 
 

@@ -14,6 +14,8 @@
 #include "base/xxhash64.h"
 #include "driver.h"
 #include "format/format.h"
+#include "ops/check.h"
+#include "ops/ops.h"
 
 /* More than this is only opened: a damaged size may ask for hours. */
 #define MAX_WORK ((uint64_t)1 << 21)
@@ -31,6 +33,12 @@ static size_t below(size_t n) { return random_below(&state, n); }
 
 static fd_file_tensor *tensors_of(const file *f) { return (fd_file_tensor *)(void *)(f->data + f->tensors); }
 static fd_file_op *ops_of(const file *f) { return (fd_file_op *)(void *)(f->data + f->ops); }
+
+/* FD_HAS_* of an op: an operator that has no case below is damaged and mended by these. */
+static unsigned fields_of(const fd_file_op *op) {
+    const fd_operator *const operator = fd_operator_of(op->opcode);
+    return operator ? operator->fields : 0;
+}
 
 /* The activation that a field of an op names, or NULL. */
 static fd_file_tensor *activation(const file *f, uint32_t index) {
@@ -146,7 +154,7 @@ static void damage_opcode(const file *f, size_t i) {
 static void damage_network(file *f) {
     const size_t i = below(f->op_count);
     fd_file_op *const op = &ops_of(f)[i];
-    const int has_weights = op->opcode == FD_OP_CONV2D || op->opcode == FD_OP_DENSE;
+    const int has_weights = (fields_of(op) & FD_HAS_WEIGHTS) != 0;
     if (op->input < f->tensor_count && below(3) == 0) {
         tensors_of(f)[op->input].dims[below(3)] = (uint32_t)(1 + below(24));
     } else if (has_weights && op->weights < f->tensor_count && below(3) == 0) {
@@ -155,51 +163,32 @@ static void damage_network(file *f) {
         tensors_of(f)[op->weights].dtype = (uint32_t)below(FD_DTYPE_END);
     } else if (has_weights && below(3) == 0) {
         op->bias = FD_FILE_NONE;
-    } else if ((has_weights || op->opcode == FD_OP_ELTWISE || op->opcode == FD_OP_BINARY) && below(3) == 0) {
+    } else if ((fields_of(op) & FD_HAS_ACTIVATION) && below(3) == 0) {
         damage_activation(op);
     } else if (i > 0 && !has_weights && op->opcode != FD_OP_POOL2D && below(2)) {
         damage_opcode(f, i);
     }
-    switch (op->opcode) {
-    case FD_OP_CONV2D: {
+    const unsigned fields = fields_of(op);
+    if (fields & FD_HAS_KERNEL) {
         uint32_t *const sizes[] = {op->kernel, op->stride, op->dilation};
         if (below(2)) sizes[below(3)][below(2)] = some_size(1);
-        if (below(2)) op->pad[below(4)] = some_size(0);
-        if (below(4) == 0) op->affine_axis = (uint32_t)below(FD_AXIS_END);
         if (below(4) == 0) op->groups = below(2) ? some_size(1) : UINT32_MAX; /* a group each channel */
-        break;
     }
-    case FD_OP_DENSE:
-        if (below(2)) op->quantization = (uint32_t)below(FD_QUANTIZATION_END);
-        break;
-    case FD_OP_BINARY:
-        if (below(2)) op->binary = (uint32_t)(1 + below(FD_BINARY_END - 1));
-        if (below(4) == 0) op->affine_axis = (uint32_t)below(FD_AXIS_END);
-        if (below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
-        break;
-    case FD_OP_CONCAT:
-        if (below(2)) op->concat_axis = (uint32_t)(1 + below(FD_AXIS_END - 1));
-        if (below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
-        break;
-    case FD_OP_RESHAPE:
-        if (op->output < f->tensor_count && below(2)) tensors_of(f)[op->output].rank = below(2) ? 1u : 3u;
-        break;
-    case FD_OP_TRANSPOSE: {
+    if (fields & FD_HAS_PAD && below(2)) op->pad[below(4)] = some_size(0);
+    if (fields & FD_HAS_PAD_CHANNELS && below(2)) op->pad_channels[below(2)] = some_size(0);
+    if (fields & FD_HAS_AXIS && below(4) == 0) op->affine_axis = (uint32_t)below(FD_AXIS_END);
+    if (fields & FD_HAS_QUANTIZATION && below(2)) op->quantization = (uint32_t)below(FD_QUANTIZATION_END);
+    if (fields & FD_HAS_BINARY && below(2)) op->binary = (uint32_t)(1 + below(FD_BINARY_END - 1));
+    if (fields & FD_HAS_CONCAT_AXIS && below(2)) op->concat_axis = (uint32_t)(1 + below(FD_AXIS_END - 1));
+    if (fields & FD_HAS_INPUT2 && below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
+    if (fields & FD_HAS_PERM) {
         static const uint8_t perms[][4] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
         memcpy(op->perm, perms[below(6)], sizeof op->perm);
-        break;
     }
-    case FD_OP_PAD:
-        if (below(2)) op->pad[below(4)] = some_size(0);
-        if (below(2)) op->pad_channels[below(2)] = some_size(0);
-        if (below(2)) op->alpha = below(2) ? 0.0f : -1.5f;
-        break;
-    case FD_OP_ELTWISE:
-        if (below(2)) op->affine_axis = (uint32_t)below(FD_AXIS_END);
-        break;
-    default: break;
-    }
-    if (op->opcode == FD_OP_CONV2D || op->opcode == FD_OP_POOL2D) {
+    if (op->opcode == FD_OP_RESHAPE && op->output < f->tensor_count && below(2))
+        tensors_of(f)[op->output].rank = below(2) ? 1u : 3u;
+    if (op->opcode == FD_OP_PAD && below(2)) op->alpha = below(2) ? 0.0f : -1.5f;
+    if (fields & FD_HAS_POOL) {
         uint32_t *const sizes[] = {op->pool, op->pool_stride};
         if (below(2)) sizes[below(2)][below(2)] = some_size(1);
         if (below(2)) op->pool_pad[below(4)] = some_size(0);
@@ -367,6 +356,46 @@ static void mend_reshape(const fd_file_tensor *out, uint32_t sizes[3]) {
     sizes[2] = (uint32_t)left;
 }
 
+/* Groups that divide the channels, and weights for the kernel, of which there may be only so many: the number of output
+ * channels, or 0 if there can be none. */
+static size_t mend_kernel(const file *f, fd_file_op *op, uint32_t channels) {
+    if (op->groups > channels) op->groups = channels;
+    while (below(16) && op->groups > 1 && channels % op->groups) op->groups--;
+    const size_t groups = op->groups ? op->groups : 1;
+    const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * (channels / groups);
+    if (!depth) return 0;
+    const size_t outputs = mend_panels(f, op->weights, depth, groups);
+    mend_vector(f, &op->bias, outputs);
+    return outputs;
+}
+
+/* The output of an operator that has no case in mend: as its check says, which need not accept it. */
+static void mend_by_check(const file *f, size_t i, const fd_file_tensor *in, fd_file_tensor *out, uint32_t sizes[3]) {
+    fd_file_op *const op = &ops_of(f)[i];
+    const unsigned fields = fields_of(op);
+    const fd_file whole = {.tensors = tensors_of(f),
+                           .tensor_count = f->tensor_count,
+                           .ops = ops_of(f),
+                           .op_count = f->op_count,
+                           .weights = f->data + f->weights,
+                           .weight_bytes = f->weight_bytes};
+    const fd_dims from = fd_dims_of(in);
+    fd_dims to = from;
+    fd_error ignored;
+    const fd_file_op kept = *op;
+    if (fields & FD_HAS_AXIS) { /* whose length is that of the output */
+        op->affine_axis = FD_AXIS_NONE;
+        op->scale = op->shift = FD_FILE_NONE;
+    }
+    const fd_status status = fields ? fd_operator_of(op->opcode)->check(&whole, i, &from, &to, &ignored) : FD_OK;
+    *op = kept;
+    if (status != FD_OK) return;
+    sizes[0] = (uint32_t)to.rows;
+    sizes[1] = (uint32_t)to.cols;
+    sizes[2] = (uint32_t)to.channels;
+    if (fields & FD_HAS_AXIS) mend_affine(f, op, out, sizes);
+}
+
 /* Makes the sizes of tensors agree with the fields of the ops, from the first op to the last. */
 static void mend(file *f) {
     for (size_t i = 1; i < f->op_count; i++) {
@@ -380,10 +409,12 @@ static void mend(file *f) {
             out->rank = 1;
         else if (op->opcode != FD_OP_RESHAPE)
             out->rank = in->rank;
-        switch (op->opcode) {
-        case FD_OP_CONV2D: {
+        if (fields_of(op) & FD_HAS_KERNEL) {
             const size_t most = f->weight_bytes / (FD_PANEL_ALIGN * sizeof(float) * sizes[2]);
             if ((size_t)op->kernel[0] * op->kernel[1] > most && below(16)) op->kernel[0] = op->kernel[1] = 1;
+        }
+        switch (op->opcode) {
+        case FD_OP_CONV2D:
             for (int d = 0; d < 2; d++) {
                 if (!op->kernel[d] || !op->stride[d] || !op->dilation[d]) return;
                 const uint32_t padded = sizes[d] + op->pad[d] + op->pad[d + 2];
@@ -391,18 +422,11 @@ static void mend(file *f) {
                 sizes[d] = (uint32_t)fd_window_count(sizes[d], op->pad[d] + op->pad[d + 2], op->kernel[d],
                                                      op->dilation[d], op->stride[d]);
             }
-            if (op->groups > sizes[2]) op->groups = sizes[2];
-            while (below(16) && op->groups > 1 && sizes[2] % op->groups) op->groups--;
+            sizes[2] = (uint32_t)mend_kernel(f, op, sizes[2]);
             if (op->groups > 1 && below(16)) op->pool_mode = FD_POOL_NONE;
-            const size_t groups = op->groups ? op->groups : 1;
-            const size_t depth = (size_t)op->kernel[0] * op->kernel[1] * (sizes[2] / groups);
-            if (!depth) return;
-            sizes[2] = (uint32_t)mend_panels(f, op->weights, depth, groups);
-            mend_vector(f, &op->bias, sizes[2]);
             mend_affine(f, op, out, sizes);
             mend_pool(op, sizes);
             break;
-        }
         case FD_OP_DENSE:
             if (op->weights >= f->tensor_count) return;
             if (tensors_of(f)[op->weights].dims[1] <= FD_NARROW && below(16))
@@ -436,7 +460,10 @@ static void mend(file *f) {
             mend_vector(f, &op->scale, sizes[2]);
             mend_vector(f, &op->shift, sizes[2]);
             break;
-        default: break;
+        case FD_OP_SOFTMAX: break;
+        default:
+            if (fields_of(op) & FD_HAS_KERNEL) mend_kernel(f, op, sizes[2]);
+            mend_by_check(f, i, in, out, sizes);
         }
         set_sizes(out, sizes);
     }

@@ -118,7 +118,7 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
         name, source, flags = job
         installed = _installed(source) if toolchain == NATIVE else None
         target = f"{Path(source).stem}.o"
-        return name, installed or _compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
+        return name, installed or compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -139,22 +139,30 @@ def _installed(source: str) -> Path | None:
     return target if same and target.exists() else None
 
 
-def _compiled(
+def compiled(
     name: str,
     toolchain: Toolchain,
     source: Path,
     options: Sequence[str],
     link: Sequence[str | Path],
+    before: Path | None = None,
 ) -> Path:
-    """What a compiler makes of one file of the repository, and of what it is linked with."""
+    """What a compiler makes of one file of the repository, and of what it is linked with.
+
+    `before` is a header for it to read first.
+    """
     flags = (*setup_py()["CFLAGS"], *toolchain.flags, *options)
     include = ("-I", ROOT / "csrc", "-I", ROOT / "csrc/include")
+    include += ("-include", before) if before else ()
+    texts = [source, *[before] * (before is not None)]
+    texts += [path for path in link if isinstance(path, Path) and path.suffix == ".c"]
+    files = {file for path in texts for file in build.sources(path)}
 
     def make(target: Path) -> None:
         words = (*flags, *include, source, *link, "-o", target)
         run_checked([toolchain.compiler, *words])
 
-    made_of = [build.compiler_version(toolchain.compiler), *flags, *build.sources(source), *link]
+    made_of = [build.compiler_version(toolchain.compiler), *flags, *sorted(files), *link]
     return build.once(name, made_of, make)
 
 
@@ -162,7 +170,7 @@ def _compiled(
 def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
     """A program of one file of the repository, linked with the core and options `link`."""
     core = [path for paths in objects(toolchain).values() for path in paths]
-    return _compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
+    return compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
 
 
 def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:

@@ -7,6 +7,7 @@ tests/csrc/drivers.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import runpy
 import shutil
@@ -55,7 +56,7 @@ class Toolchain:
                 pytest.skip(f"{tool} is not installed")
 
 
-#: What is installed, but for the compiler that setuptools may choose.
+#: What is installed: the very objects, unless the sources have changed since.
 NATIVE = Toolchain(flags=())
 CLANG = Toolchain(compiler="clang")
 # Static, so that QEMU needs no libraries of that CPU.
@@ -115,14 +116,27 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
 
     def compile_one(job: tuple[str, str, tuple[str, ...]]) -> tuple[str, Path]:
         name, source, flags = job
-        target = f"{name}-{Path(source).stem}.o"
-        return name, compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
+        installed = _installed(source) if toolchain == NATIVE else None
+        target = f"{Path(source).stem}.o"
+        return name, installed or compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, target in pool.map(compile_one, jobs):
             parts[name] = (*parts.get(name, ()), target)
     return parts
+
+
+def _installed(source: str) -> Path | None:
+    """The object that setup.py made of a source, if nothing that it was made of has changed."""
+    target = ROOT / setup_py()["OBJECTS"] / Path(source).relative_to("csrc").with_suffix(".o")
+    try:
+        _, _, seen = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        stats = {name: (ROOT / name).stat() for name in seen}
+    except OSError:  # it was never built, or a header is gone
+        return None
+    same = seen == {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
+    return target if same and target.exists() else None
 
 
 def compiled(

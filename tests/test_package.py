@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.c_build import MACHINE, NATIVE, Toolchain, run, run_checked, setup_py
+from tests.support.sdk import ABI, DECLARED, HEADER, build_and_run, exported, wanted
 
 #: What a wheel may weigh.
 LIMIT = 10_000_000
 
 STABLE_ABI: bool = setup_py()["ABI3"]
+OBJECTS: Path = setup_py()["OBJECTS"]
 #: Of the names that begin with an underscore, those that the stable ABI has.
 STABLE_NAMES = {"_Py_NoneStruct", "_Py_TrueStruct", "_Py_FalseStruct", "_Py_Dealloc"}
 STABLE_NAMES |= {"_Py_EllipsisObject", "_Py_NotImplementedStruct"}
@@ -47,8 +50,8 @@ def copy_repository(folder: Path) -> Path:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone, with the objects of the last build, which are taken where nothing has changed."""
     folder = copy_repository(tmp_path_factory.mktemp("package") / "fastdigit")
-    if (ROOT / "build/objects").is_dir():
-        shutil.copytree(ROOT / "build/objects", folder / "build/objects")
+    if (ROOT / OBJECTS).is_dir():
+        shutil.copytree(ROOT / OBJECTS, folder / OBJECTS)
     return folder
 
 
@@ -179,6 +182,32 @@ def test_the_build_says_what_it_does(wheel: Wheel) -> None:
     assert set(rows) == {"core", *done.stdout.split()}
     assert re.search(r"libfastdigit\S+: [\d,]+ bytes", wheel.log)
     assert re.search(r"in all [\d.]+ s", wheel.log)
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_c_library(wheel: Wheel, tmp_path: Path) -> None:
+    """Of its own package, unpacked elsewhere: header, library, command, entry points."""
+    NATIVE.require("nm")
+    site = wheel.site
+    package = site / "fastdigit"
+    library = package / f"lib/libfastdigit.so.{ABI}"
+    assert (package / "include/fastdigit.h").read_bytes() == HEADER.read_bytes()
+    assert not (package / "_core.pyx").exists() and not (site / "csrc").exists()
+    assert exported(library, "--dynamic") == DECLARED
+
+    def config(*arguments: str) -> str:
+        done = python(f"import fastdigit.sdk; fastdigit.sdk.main({list(arguments)})", site)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert config("--library") == str(library)
+    words = shlex.split(config("--cflags", "--libs"))
+    assert all(str(site) in word or not word.startswith("/") for word in words)
+    assert build_and_run(tmp_path, words) == wanted()
+    (entry_points,) = site.glob("*.dist-info/entry_points.txt")
+    text = entry_points.read_text()
+    assert "fastdigit-config = fastdigit.sdk:main" in text
+    assert "[pkg_config]\nfastdigit = fastdigit.lib.pkgconfig" in text
 
 
 # ---- A source distribution, and another compiler ----

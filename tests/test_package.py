@@ -1,4 +1,4 @@
-"""What is installed: a wheel and what is in it, an sdist, a tree built in place, and one not built."""
+"""What is installed: wheels, source distributions, a tree built in place, and one not built."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STABLE_ABI: bool = setup_py()["ABI3"]
 OBJECTS: Path = setup_py()["OBJECTS"]
 #: Of the names that begin with an underscore, those that the stable ABI has.
 STABLE_NAMES = {"_Py_NoneStruct", "_Py_TrueStruct", "_Py_FalseStruct", "_Py_Dealloc"}
-STABLE_NAMES |= {"_Py_EllipsisObject", "_Py_NotImplementedStruct"}
+STABLE_NAMES |= {"_PyObject_CallFunction_SizeT", "_PyObject_GC_New"}
 
 
 def repository_files() -> list[str]:
@@ -80,7 +80,7 @@ def pip_wheel(what: Path, folder: Path, **environment: str) -> Wheel:
     with zipfile.ZipFile(archive) as files:
         files.extractall(folder / "site")
         sizes = {info.filename: info.compress_size for info in files.infolist()}
-    return Wheel(archive, sizes, folder / "site", done.stdout)
+    return Wheel(archive, sizes, folder / "site", done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="module")

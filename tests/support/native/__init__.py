@@ -33,6 +33,7 @@ __all__ = [
     "ISAS",
     "USABLE",
     "Kernels",
+    "Words",
     "algorithm_costs",
     "choose_isa",
     "kernels",
@@ -137,7 +138,7 @@ def _generic() -> ctypes.CDLL:
     """The core with the ISAs that can't run here, in the generic vocabulary."""
     isas = {owner for row in ROWS if row[0] not in USABLE for owner in row} - {"generic"}
     native = c_build.objects(c_build.NATIVE)
-    objects = [path for path in native["core"] if path.name != "core-cpu.o"]
+    objects = [path for path in native["core"] if path.name != "cpu.o"]
     objects += native["generic"]
 
     macros = [f"-DFD_HAVE_{isa.upper()}" for isa in sorted(isas)]
@@ -275,3 +276,37 @@ def winograd_transform(
 ) -> None:
     """Transforms panels for an algorithm."""
     _function("fd_algorithm_transform")(ALGORITHMS[name], panels, _shape(sizes), out)
+
+
+class Words:
+    """The words of a vocabulary, as methods on arrays: see words.c.
+
+    Parameters
+    ----------
+    isa
+        Whose, one that runs here.
+    floats
+        Another width for the generic one.
+    """
+
+    def __init__(self, isa: str, floats: int | None = None) -> None:
+        if isa not in USABLE:
+            raise ValueError(f"{isa} does not run here")
+        flags = next(row.flags for row in c_build.setup_py()["ISAS"] if row.name == isa)
+        width = (f"-DFD_VL={floats}", "-DFD_VREGS=16", "-Wno-psabi") if floats else ()
+        path = c_build.compiled(
+            "words.so",
+            c_build.NATIVE,
+            HERE / "words.c",
+            ("-shared", *flags, *width),
+            [],
+            before=CSRC / f"simd/dot_{isa}.h",
+        )
+        library = ctypes.CDLL(str(path))
+        for name, signature in declarations.words().items():
+            address = ctypes.cast(library[name], ctypes.c_void_p).value
+            assert address
+            setattr(self, name.removeprefix("word_"), signature.bind(address))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"words.c has no word_{name}")

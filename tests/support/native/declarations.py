@@ -11,12 +11,14 @@ import ctypes
 import functools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.support import ROOT
 
+HERE = Path(__file__).parent
 CSRC = ROOT / "csrc"
 
 SCALARS: dict[str, Any] = {
@@ -181,9 +183,27 @@ def signature(name: str) -> Signature:
 def kernels() -> dict[str, Signature]:
     """Those of all kernels, in the order of kernels.def."""
     text = (CSRC / "kernels/kernels.def").read_text(encoding="utf-8")
-    rows = re.findall(r"^FD_(?:FLOAT|BYTE)_KERNEL\((\w+), (\w+), \(([^)]*)\)\)", text, re.M)
+    rows = re.findall(r"^FD_(?:FLOAT|BYTE)_KERNEL\((\w+), (\w+),\s+\(([^)]*)\)\)", text, re.M)
     assert len(rows) == len(re.findall(r"^FD_\w+_KERNEL\(", text, re.M))
     return {name: Signature(_result(type_), declarations(row, ",")) for name, type_, row in rows}
+
+
+@functools.cache
+def words() -> dict[str, Signature]:
+    """Those of the functions of words.c, as its macros make them."""
+    text = (HERE / "words.c").read_text(encoding="utf-8").replace("\\\n", "")
+    found: dict[str, str] = {}
+    macros = r"#define (\w+)\(name, word\)\s+SHOWN void word_##name\(([^)]*)\)"
+    for macro, parameters in re.findall(macros, text):
+        names = re.findall(rf"^{macro}\((\w+), \w+\)", text, re.MULTILINE)
+        found |= {f"word_{name}": f"void|{parameters}" for name in names}
+    plain = re.findall(r"^SHOWN (\w+) (word_\w+)\(([^)]*)\)", text, re.MULTILINE)
+    found |= {name: f"{result}|{parameters}" for result, name, parameters in plain}
+    split = {name: declared.split("|") for name, declared in found.items()}
+    return {
+        name: Signature(_result(result), declarations(parameters, ","))
+        for name, (result, parameters) in split.items()
+    }
 
 
 def layout() -> str:

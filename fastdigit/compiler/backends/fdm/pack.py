@@ -29,6 +29,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
 )
@@ -332,6 +333,11 @@ def _pad(writer: _Named, op: Pad, shapes: list[Shape]) -> Record:
 @packs(LayerNorm, opcode=12)
 def _layernorm(writer: _Named, op: LayerNorm, shapes: list[Shape]) -> Record:
     return Record(scale=writer.vector(op.scale), shift=writer.vector(op.shift), alpha=op.epsilon)
+
+
+@packs(Resize, opcode=13, minor=2)
+def _resize(writer: _Named, op: Resize, shapes: list[Shape]) -> Record:
+    return Record(scale=writer.vector(op.rows), shift=writer.vector(op.columns))
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -26,6 +26,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
     check_values,
@@ -38,7 +39,7 @@ __all__ = ["Program", "Record", "unpack"]
 _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
-    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE"),
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
@@ -344,6 +345,8 @@ class _Reader:
             case "LAYERNORM":
                 scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
                 return LayerNorm(float(op["alpha"]), scale, shift)
+            case "RESIZE":
+                return Resize(self._required(op["scale"]), self._required(op["shift"]))
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
 
     def _dense(self, op: Any, activation: Activation) -> Dense:

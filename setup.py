@@ -19,10 +19,10 @@ import sys
 import sysconfig
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -105,7 +105,7 @@ class Compiler:
         if not self.takes("#ifndef __GNUC__\n#error\n#endif"):
             problem = "does not speak GNU C (vector types, asm)"
             raise SystemExit(NO_COMPILER.format(compiler=words[0], problem=problem))
-        command = [word for word in words if not word.startswith("-")]
+        command = takewhile(lambda word: not word.startswith("-"), words)
         done = subprocess.run([*command, "--version"], capture_output=True, text=True)
         self.version = (done.stdout or done.stderr).partition("\n")[0]
 
@@ -159,6 +159,46 @@ def run(command: list[str]) -> None:
         print(done.stderr, file=sys.stderr, flush=True)  # warnings
 
 
+Parts = dict[str, list["Future[tuple[Path, float]]"]]
+
+
+def begin(pool: ThreadPoolExecutor, compiler: Compiler, isas: list[Isa]) -> Parts:
+    """Compile the core and the kernels of each ISA; those that take longest come first."""
+    parts: Parts = {}
+    for isa in reversed(isas):
+        source, flags = f"csrc/isa/isa_{isa.name}.c", [*CFLAGS, *isa.flags]
+        parts[isa.name] = [pool.submit(compiler.compile, source, flags)]
+    flags = [*CFLAGS, *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)]
+    parts["core"] = [pool.submit(compiler.compile, source, flags) for source in CORE_SOURCES]
+    return parts
+
+
+def finish(parts: Parts) -> list[Path]:
+    """The objects, when they are there; and a line for each part."""
+    objects = []
+    for name, futures in parts.items():
+        done = [future.result() for future in futures]
+        objects += [path for path, _ in done]
+        seconds = sum(taken for _, taken in done)
+        files = f"{len(done):3} {'file' if len(done) == 1 else 'files':5}"
+        print(f"  {name:12}{files}  {f'{seconds:5.1f} s' if seconds else 'as it was'}", flush=True)
+    return objects
+
+
+def translated(extension: Extension) -> list[str]:
+    """The sources of an extension, by Cython in C."""
+    (made,) = cythonize(
+        [Extension(extension.name, extension.sources)],
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "embedsignature": True,
+            "freethreading_compatible": True,
+        },
+    )
+    return made.sources
+
+
 class BuildPython(build_py):
     """Begins with an empty folder: what an older tree had left there must not get into a wheel."""
 
@@ -194,43 +234,25 @@ class BuildExtension(build_ext):
         self.compiler.linker_so = [
             word for word in self.compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))
         ]
-        jobs = self.parallel if isinstance(self.parallel, int) else 0
-        with ThreadPoolExecutor(jobs or cpus()) as pool:
-            able = pool.map(compiler.can_build, ISAS)
-            isas = [isa for isa, yes in zip(ISAS, able, strict=True) if yes]
-            print(f"fastdigit for {MACHINE}: {compiler.version}, {pool._max_workers} at a time")
-            compiled = {}
-            # The longest first.
-            for isa in reversed(isas):
-                flags = [*CFLAGS, *isa.flags]
-                compiled[isa.name] = [
-                    pool.submit(compiler.compile, f"csrc/isa/isa_{isa.name}.c", flags)
-                ]
-            flags = [*CFLAGS, *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)]
-            compiled["core"] = [pool.submit(compiler.compile, name, flags) for name in CORE_SOURCES]
-            # Meanwhile, here:
-            translated = cythonize(
-                [Extension(extension.name, extension.sources) for extension in self.extensions],
-                build_dir="build/cython",
-                compiler_directives={
-                    "language_level": 3,
-                    "embedsignature": True,
-                    "freethreading_compatible": True,
-                },
-            )
-            objects = []
-            for name, futures in compiled.items():
-                done = [future.result() for future in futures]
-                objects += [path for path, _ in done]
-                seconds = sum(taken for _, taken in done)
-                print(f"  {name:12}{len(done):3} {'files' if len(done) > 1 else 'file '}", end="  ")
-                print(f"{seconds:5.1f} s" if seconds else "as it was", flush=True)
+        jobs = self.parallel if type(self.parallel) is int else cpus()
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            isas = [
+                isa
+                for isa, able in zip(ISAS, pool.map(compiler.can_build, ISAS), strict=True)
+                if able
+            ]
+            print(f"fastdigit for {MACHINE}: {compiler.version}, {jobs} at a time", flush=True)
+            parts = begin(pool, compiler, isas)
+            (extension,) = self.extensions
+            extension.sources = translated(extension)
+            objects = finish(parts)
+        finally:
+            pool.shutdown(cancel_futures=True)
         library = self.link(objects)
         print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
-        for extension, made in zip(self.extensions, translated, strict=True):
-            extension.sources = made.sources
-            extension.extra_link_args += [str(library), *rpath("lib")]
-            extension.depends = [str(library)]
+        extension.extra_link_args += [str(library), *rpath("lib")]
+        extension.depends = [str(library)]
         super().build_extensions()
         print(f"  in all {time.monotonic() - start:.1f} s", flush=True)
 

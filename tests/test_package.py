@@ -299,6 +299,10 @@ def test_only_what_has_changed_is_built_again(source: Path) -> None:
     assert rows()["core"] == "as it was"
     (source / "csrc/model/more.h").write_text("#define FD_MORE 1007\n")
     assert rows()["core"] != "as it was"
+    (source / "csrc/model/more.h").write_text("#define FD_MORE more\n")
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=1800)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert " -c csrc/model/more.c " in done.stderr and "error:" in done.stderr
     (source / "csrc/model/more.c").unlink()
     (source / "csrc/model/more.h").unlink()
     assert rows()["core"] == "as it was"

@@ -23,6 +23,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -332,6 +333,21 @@ def _pad(writer: _Named, op: Pad, shapes: list[Shape]) -> Record:
 @packs(LayerNorm, opcode=12)
 def _layernorm(writer: _Named, op: LayerNorm, shapes: list[Shape]) -> Record:
     return Record(scale=writer.vector(op.scale), shift=writer.vector(op.shift), alpha=op.epsilon)
+
+
+@packs(ConvTranspose2D, opcode=13, minor=2)
+def _conv_transpose2d(writer: _Named, op: ConvTranspose2D, shapes: list[Shape]) -> Record:
+    return Record(  # the output's shape tells the output padding
+        weights=writer.matrix(op.weights.reshape(-1, op.weights.shape[3])),
+        bias=writer.vector(op.bias),
+        kernel=op.weights.shape[:2],
+        stride=op.stride,
+        dilation=op.dilation,
+        pad=op.pad,
+        groups=op.groups,
+        **_activation(op.activation),
+        **writer.affine(op.affine, 3),
+    )
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -229,10 +229,6 @@ class BuildExtension(build_ext):
         print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
         for extension, made in zip(self.extensions, translated, strict=True):
             extension.sources = made.sources
-            if extension.name.endswith("_testing"):  # it calls what the library does not export
-                extension.extra_objects = [str(path) for path in objects]
-                extension.depends = extension.extra_objects
-                continue
             extension.extra_link_args += [str(library), *rpath("lib")]
             extension.depends = [str(library)]
         super().build_extensions()
@@ -319,12 +315,6 @@ setup(
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
             py_limited_api=ABI3,
             extra_compile_args=["-g0", "-fvisibility=hidden"],
-        ),
-        Extension(
-            "fastdigit._testing",
-            ["fastdigit/_testing.pyx"],
-            include_dirs=["csrc", "csrc/include"],
-            extra_link_args=["-pthread"],
         ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},

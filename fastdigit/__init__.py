@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 try:
-    import fastdigit._core as _core
-except ModuleNotFoundError as error:
-    if error.name != "fastdigit._core":
+    from fastdigit import _core
+except ImportError as error:
+    if error.name != __name__:  # it is there, and can't be loaded
         raise
+    _here = Path(__file__).parent
     raise ImportError(
-        f"{Path(__file__).parents[1]} has the source of fastdigit, of which the C part is not built"
-        " for this Python: type `pip install --editable .` there"
+        f"{_here.parent} is the source of fastdigit, and its C part is not built for this Python: "
+        "type `pip install --editable .` there"
+        if (_here / "_core.pyx").exists()
+        else f"{_here} was built for another Python or platform: install fastdigit again"
     ) from None
 from fastdigit.model import DEFAULT_MODEL, Model, load
 from fastdigit.sdk import get_include, get_library

@@ -1,6 +1,7 @@
 """Binding to csrc/include/fastdigit.h: buffer to pointer, nogil, status to exception.
 
-No logic lives here, but for `Core.try_run`: of the time of a single digit, a tenth went to looking at arrays in Python.
+No logic lives here, but for `run_batch`: of the time of a single digit, a tenth went to looking at arrays in Python. It
+is written in the words of the stable ABI, because what Cython makes of Python's for that ABI took twice as long.
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -120,12 +121,65 @@ cdef object EXCEPTIONS = {
 }
 
 
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL
+    object PyCFunction_NewEx(PyMethodDef *method, object self, PyObject *module)
+    object PyObject_CallFunctionObjArgs(object function, PyObject *first, PyObject *second, PyObject *end)
+    # That it has failed, and not an exception, is what is asked here.
+    int get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    int PyErr_ExceptionMatches(PyObject *exception)
+    void PyErr_Clear()
+    PyObject *PyExc_BufferError
+    PyObject *PyExc_ValueError
+
+cdef extern from *:
+    """
+    /* Contexts that no call is using, in slots, taken and put back without a lock. */
+    enum { SPARES = 64 };
+
+    static fd_context *take_spare(fd_context **spares) {
+        for (int i = 0; i < SPARES; i++) {
+            if (!__atomic_load_n(&spares[i], __ATOMIC_RELAXED)) continue;
+            fd_context *context = __atomic_exchange_n(&spares[i], NULL, __ATOMIC_ACQUIRE);
+            if (context) return context;
+        }
+        return NULL;
+    }
+
+    static void put_spare(fd_context **spares, fd_context *context) {
+        for (int i = 0; i < SPARES; i++) {
+            fd_context *none = NULL;
+            if (__atomic_load_n(&spares[i], __ATOMIC_RELAXED)) continue;
+            if (__atomic_compare_exchange_n(&spares[i], &none, context, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) return;
+        }
+        fd_context_free(context);
+    }
+    """
+    enum:
+        SPARES
+    fd_context *take_spare(fd_context **spares)
+    void put_spare(fd_context **spares, fd_context *context)
+
+
+cdef object NDARRAY = ndarray
+cdef object EMPTY = empty
 cdef object FLOAT32 = dtype("float32")
 cdef object INT64 = dtype("int64")
 cdef object UINT8 = dtype("uint8")
 
-# What `Core.try_run` returns.
-VALUES, LOGITS, LABELS = range(3)
+# What `run_batch` returns.
+cdef enum:
+    KIND_VALUES
+    KIND_LOGITS
+    KIND_LABELS
+VALUES, LOGITS, LABELS = KIND_VALUES, KIND_LOGITS, KIND_LABELS
 
 # Axes of one image, and shapes of it that a batch may have: whole, flat, without one of its axes.
 cdef enum:
@@ -203,19 +257,12 @@ def probe(str isa, int kind, size_t rounds, memory=None):
     return work
 
 
-cdef class _Context:
-    cdef fd_context *context
-
-    def __dealloc__(self):
-        fd_context_free(self.context)
-
-
 cdef class Core:
     """One open model and the contexts that its calls have left for the next ones."""
 
     cdef fd_model *model
     cdef unsigned threads
-    cdef list contexts
+    cdef fd_context *spares[SPARES]
     cdef fd_model_info info
     cdef int shape_count
     cdef int ranks[MAX_SHAPES]
@@ -229,7 +276,6 @@ cdef class Core:
         cdef char *path
         cdef size_t size
         self.threads = threads
-        self.contexts = []
         if isinstance(source, bytes):
             data = PyBytes_AsString(source)
             size = <size_t>PyBytes_Size(source)
@@ -246,16 +292,18 @@ cdef class Core:
         check(status, &error)
         fd_model_get_info(self.model, &self.info)
         # Finds out now, and not in the first call, that there is no memory for it.
-        self.contexts.append(self.new_context())
+        put_spare(self.spares, self.new_context(self.threads))
 
     def __dealloc__(self):
-        self.contexts = None
+        cdef int i
+        for i in range(SPARES):
+            fd_context_free(self.spares[i])
         fd_model_close(self.model)
 
-    cdef _Context new_context(self):
+    cdef fd_context *new_context(self, unsigned threads) except NULL:
         cdef fd_error error
-        cdef _Context context = _Context.__new__(_Context)
-        check(fd_context_create(self.model, self.threads, &context.context, &error), &error)
+        cdef fd_context *context = NULL
+        check(fd_context_create(self.model, threads, &context, &error), &error)
         return context
 
     def facts(self):
@@ -325,8 +373,11 @@ cdef class Core:
             for i in range(taken):
                 PyBuffer_Release(&views[i])
 
-    def set_batch_shapes(self, shapes):
-        """Shapes of one image of a batch, for `try_run`; at most MAX_SHAPES of at most MAX_RANK axes."""
+    def batch_runner(self, shapes):
+        """The function `run_batch` of this model, for batches of images of any of the shapes.
+
+        These are at most MAX_SHAPES of at most MAX_RANK axes.
+        """
         for i, shape in enumerate(shapes):
             if i >= MAX_SHAPES or len(shape) > MAX_RANK:
                 raise ValueError(f"too many shapes, or axes: {shapes}")
@@ -334,59 +385,7 @@ cdef class Core:
             for axis, size in enumerate(shape):
                 self.dims[i][axis] = size
         self.shape_count = len(shapes)
-
-    def try_run(self, batch, out, int kind):
-        """Runs a batch that needs neither conversion nor an explanation; returns None for any other.
-
-        That is one or more images, a C-contiguous and aligned array of native float32 or, if the model takes them,
-        uint8; and as `out` None or a C-contiguous and aligned array of the right type and shape. `kind` is VALUES,
-        LOGITS or LABELS. Returns `out` or a new array.
-        """
-        cdef Py_buffer views[2]
-        cdef fd_outputs outputs
-        cdef int taken = 0
-        cdef Py_ssize_t n
-        cdef bint u8
-        if type(batch) is not ndarray:
-            return None
-        given = batch.dtype
-        if given is FLOAT32:
-            u8 = False
-        elif given is UINT8 and self.info.u8_divisor:
-            u8 = True
-        else:
-            return None
-        wanted = INT64 if kind == LABELS else FLOAT32
-        if out is not None and (type(out) is not ndarray or out.dtype is not wanted):
-            return None
-        outputs.values = outputs.logits = NULL
-        outputs.labels = NULL
-        try:
-            try:
-                PyObject_GetBuffer(batch, &views[0], PyBUF_C_CONTIGUOUS)
-                taken = 1
-                if not self.is_batch(&views[0]):
-                    return None
-                n = views[0].shape[0]
-                if out is None:
-                    out = empty(n, wanted) if kind == LABELS else empty((n, self.info.output_elements), wanted)
-                PyObject_GetBuffer(out, &views[1], PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-                taken = 2
-            except (BufferError, ValueError):  # not contiguous; not writable
-                return None
-            if not self.is_output(&views[1], n, kind == LABELS):
-                return None
-            if kind == VALUES:
-                outputs.values = <float *>views[1].buf
-            elif kind == LOGITS:
-                outputs.logits = <float *>views[1].buf
-            else:
-                outputs.labels = <int64_t *>views[1].buf
-            self.run_at(views[0].buf, u8, <size_t>n, &outputs)
-        finally:
-            for i in range(taken):
-                PyBuffer_Release(&views[i])
-        return out
+        return PyCFunction_NewEx(&RUN_BATCH, self, NULL)
 
     cdef bint is_batch(self, const Py_buffer *view):
         """One or more images, in any of the shapes, aligned."""
@@ -409,18 +408,23 @@ cdef class Core:
             return False
         return labels or view.shape[1] == <Py_ssize_t>self.info.output_elements
 
+    cdef int run_into(self, const Py_buffer *batch, bint u8, void *out, int kind) except -1:
+        """Runs a batch, for one of its results."""
+        cdef fd_outputs outputs
+        outputs.values = <float *>out if kind == KIND_VALUES else NULL
+        outputs.logits = <float *>out if kind == KIND_LOGITS else NULL
+        outputs.labels = <int64_t *>out if kind == KIND_LABELS else NULL
+        return self.run_at(batch.buf, u8, <size_t>batch.shape[0], &outputs)
+
     cdef int run_at(self, const void *input, bint u8, size_t n, const fd_outputs *outputs) except -1:
         cdef fd_error error
         cdef fd_status status
-        cdef _Context context
-        try:
-            context = self.contexts.pop()
-        except IndexError:
-            context = self.new_context()
+        cdef fd_context *context = take_spare(self.spares)
+        if context == NULL:
+            context = self.new_context(self.threads)
         with nogil:
-            status = fd_run(self.model, context.context, input, FD_INPUT_U8 if u8 else FD_INPUT_F32, n, outputs, NULL,
-                            &error)
-        self.contexts.append(context)
+            status = fd_run(self.model, context, input, FD_INPUT_U8 if u8 else FD_INPUT_F32, n, outputs, NULL, &error)
+        put_spare(self.spares, context)
         return check(status, &error)
 
     def profile(self, input, Py_ssize_t calls, Py_ssize_t n, nanoseconds):
@@ -437,8 +441,7 @@ cdef class Core:
         cdef size_t i
         cdef size_t ops = self.info.ops
         cdef size_t elements = <size_t>n * self.info.input_elements
-        cdef _Context context = _Context.__new__(_Context)
-        check(fd_context_create(self.model, 1, &context.context, &error), &error)
+        cdef fd_context *context = self.new_context(1)
         outputs.values = outputs.logits = NULL
         outputs.labels = NULL
         try:
@@ -448,16 +451,86 @@ cdef class Core:
             taken = 2
             with nogil:
                 for i in range(<size_t>calls):
-                    status = fd_context_profile(context.context, <uint64_t *>views[1].buf + i * ops, &error)
+                    status = fd_context_profile(context, <uint64_t *>views[1].buf + i * ops, &error)
                     if status == FD_OK:
-                        status = fd_run(self.model, context.context, <const float *>views[0].buf + i * elements,
+                        status = fd_run(self.model, context, <const float *>views[0].buf + i * elements,
                                         FD_INPUT_F32, <size_t>n, &outputs, NULL, &error)
                     if status != FD_OK:
                         break
             check(status, &error)
         finally:
+            fd_context_free(context)
             for j in range(taken):
                 PyBuffer_Release(&views[j])
+
+
+cdef object run_batch(object self, PyObject **arguments, Py_ssize_t count):
+    """Runs a batch that needs neither conversion nor an explanation; returns None for any other.
+
+    Arguments are `batch`, `out` and `kind`. The batch is one or more images, a C-contiguous and aligned array of native
+    float32 or, if the model takes them, uint8; `out` is None or a C-contiguous and aligned array of the right type and
+    shape; `kind` is VALUES, LOGITS or LABELS. Returns `out` or a new array.
+    """
+    if count != 3:
+        raise TypeError(f"run_batch takes 3 arguments, not {count}")
+    cdef Core core = <Core>self
+    cdef Py_buffer source, target
+    cdef int kind = <object>arguments[2]
+    cdef bint labels = kind == KIND_LABELS
+    cdef bint u8
+    batch = <object>arguments[0]
+    if type(batch) is not NDARRAY:
+        return None
+    given = batch.dtype
+    if given is FLOAT32:
+        u8 = False
+    elif given is UINT8 and core.info.u8_divisor:
+        u8 = True
+    else:
+        return None
+    out = <object>arguments[1]
+    wanted = INT64 if labels else FLOAT32
+    if out is not None and (type(out) is not NDARRAY or out.dtype is not wanted):
+        return None
+    if not borrow(batch, &source, PyBUF_C_CONTIGUOUS):
+        return None
+    try:
+        if not core.is_batch(&source):
+            return None
+        if out is None:
+            if labels:
+                shape = source.shape[0]
+            else:
+                shape = source.shape[0], core.info.output_elements
+            out = PyObject_CallFunctionObjArgs(EMPTY, <PyObject *>shape, <PyObject *>wanted, NULL)
+        if not borrow(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE):
+            return None
+        try:
+            if not core.is_output(&target, source.shape[0], labels):
+                return None
+            core.run_into(&source, u8, target.buf, kind)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
+    return out
+
+
+cdef PyMethodDef RUN_BATCH
+RUN_BATCH.ml_name = "run_batch"
+RUN_BATCH.ml_meth = <PyCFunction><void *>run_batch
+RUN_BATCH.ml_flags = METH_FASTCALL
+RUN_BATCH.ml_doc = NULL
+
+
+cdef bint borrow(object array, Py_buffer *view, int flags) except -1:
+    """Whether it has such a buffer: contiguous, writable."""
+    if get_buffer(<PyObject *>array, view, flags) == 0:
+        return True
+    if not (PyErr_ExceptionMatches(PyExc_BufferError) or PyErr_ExceptionMatches(PyExc_ValueError)):
+        return -1
+    PyErr_Clear()
+    return False
 
 
 cdef int acquire(object buffer, Py_buffer *view, size_t size, bint writable) except -1:

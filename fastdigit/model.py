@@ -102,8 +102,7 @@ class Model:
         self._facts = {**facts, "output_shape": self._output_shape}
         self._accepts_u8 = facts["accepts_u8"]
         self._batch_shapes = _batch_shapes(self._shape)
-        self._core.set_batch_shapes(self._batch_shapes)
-        self._try_run = self._core.try_run
+        self._run_batch = self._core.batch_runner(self._batch_shapes)
         # Not (784,): more likely a mistake than an image.
         self._single_shapes = tuple(shape for shape in self._batch_shapes if len(shape) > 1)
 
@@ -205,7 +204,7 @@ class Model:
         UnsupportedError
             ``reject_below`` is given, and the network does not end in a softmax.
         """
-        if reject_below is None and (done := self._try_run(batch, out, LABELS)) is not None:
+        if reject_below is None and (done := self._run_batch(batch, out, LABELS)) is not None:
             return done
         images, u8, n = self._images(batch)
         labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
@@ -245,7 +244,7 @@ class Model:
             The network does not end in a softmax.
         """
         self._require_softmax()
-        if (done := self._try_run(batch, out, VALUES)) is not None:
+        if (done := self._run_batch(batch, out, VALUES)) is not None:
             return done
         images, u8, n = self._images(batch)
         values = self._floats(n, out)
@@ -276,7 +275,7 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        if (done := self._try_run(batch, out, LOGITS)) is not None:
+        if (done := self._run_batch(batch, out, LOGITS)) is not None:
             return done
         images, u8, n = self._images(batch)
         values = self._floats(n, out)

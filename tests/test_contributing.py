@@ -77,7 +77,7 @@ def test_the_common_changes_are_there() -> None:
         "Adding an ISA",
         "Adding a front end",
         "Adding a figure to the benchmark's report",
-        "Mending the server's protocol",
+        "Fixing the server's protocol",
     ]
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import fastdigit
-from fastdigit import _core, _testing
+from fastdigit import _core
 from fastdigit.compiler import limits, ops
 from fastdigit.compiler.activations import ACTIVATIONS, evaluate
 from fastdigit.compiler.backends.fdm import pack
@@ -35,7 +35,7 @@ from fastdigit.compiler.backends.fdm.unpack import (
     _POOLS,
     unpack,
 )
-from tests.support import ROOT, cases, networks, reference
+from tests.support import ROOT, cases, native, networks, reference
 from tests.support.compiler_cases import everything
 from tests.support.repository import repository_files
 
@@ -163,7 +163,6 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "threads": set(),
     "_core": {"errors"},
-    "_testing": set(),
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},
     "sdk": {"_core"},
@@ -172,7 +171,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "compiler": {"errors"},
     "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "compiler"},
     "bench": {
-        *("errors", "threads", "_core", "_testing"),
+        *("errors", "threads", "_core"),
         *("model", "datasets", "compiler", "fastdigit"),
     },
     "serve": {"errors", "threads", "model", "images", "fastdigit"},
@@ -611,19 +610,7 @@ def kernel_rows(kind: str) -> list[str]:
 def test_the_tests_can_call_every_kernel() -> None:
     rows = {kind: kernel_rows(kind) for kind in ("FLOAT", "BYTE")}
     every = [*rows["FLOAT"], *rows["BYTE"]]
-    assert rows["BYTE"] and every == _testing.kernels()
-    binding = text_of("fastdigit/_testing.pyx")
-    for kind, names in rows.items():
-        struct = f"fd_{kind.lower()}_kernels"
-        members = re.search(rf"ctypedef struct {struct}:\n(.*?)\n\n", binding, re.DOTALL)
-        assert members and re.findall(r"\(\*(\w+)\)", members[1]) == names, f"members of {struct}"
-        calls = re.findall(rf"self\.{kind.lower()}s\.(\w+)\(", binding)
-        assert set(calls) == set(names), "calls of Kernels"
-    methods = {
-        name for name, value in vars(_testing.Kernels).items() if callable(value) and name[0] != "_"
-    }
-    several = {"dense_narrow", "dense_dynamic", "winograd_4x4_3x3", "winograd_2x2_2x2"}
-    assert methods == set(every) - several | {"winograd"}, "dense and winograd call several kernels"
+    assert rows["BYTE"] and every == native.kernels()
 
 
 @dataclass(frozen=True)
@@ -725,7 +712,8 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 def test_tests_are_found() -> None:
     rooms = {"bench", "compiler", "csrc", "engine", "export", "serve", "support"}
-    assert {path.parts[-2] for path in TESTS if path.name == "__init__.py"} == {*rooms, "tests"}
+    folders = {path.parts[-2] for path in TESTS if path.name == "__init__.py"}
+    assert folders == {*rooms, "native", "tests"}
     assert "tests.support" in imported(Path(__file__))
 
 

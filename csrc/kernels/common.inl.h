@@ -24,7 +24,9 @@ extern const fd_float_kernels FD_FLOAT_TABLE;
  * might call code for a CPU that is not there. */
 #define FD_LOCAL static
 #define FD_INLINE static inline __attribute__((always_inline))
+#ifndef FD_UNROLL
 #define FD_UNROLL _Pragma("GCC unroll 64")
+#endif
 
 /* The most inputs or vectors of weights in a tile. */
 #define FD_TILE_SIDE 12

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdigit import _testing
+from tests.support import native
 
 HALVE = {"pool_mode": 1, "pool": (2, 2), "pool_stride": (2, 2)}
 AVERAGE = {**HALVE, "pool_mode": 2}
@@ -34,7 +34,7 @@ OVERLAP = {**HALVE, "pool": (3, 3)}
     ],
 )
 def test_choice(vector: int, sizes, options, expected: str) -> None:
-    chosen, costs = _testing.algorithm_costs(sizes, vector, **options)
+    chosen, costs = native.algorithm_costs(sizes, vector, **options)
     assert chosen == expected, costs
 
 
@@ -44,7 +44,7 @@ def test_choice(vector: int, sizes, options, expected: str) -> None:
     st.sampled_from([(2, 2), (3, 3), (1, 1), (3, 1)]),
 )
 def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, vector: int, kernel) -> None:
-    chosen, costs = _testing.algorithm_costs(sizes, vector, kernel=kernel)
+    chosen, costs = native.algorithm_costs(sizes, vector, kernel=kernel)
     possible = {name: cost for name, cost in costs.items() if cost}
     assert chosen in possible and costs[chosen] == min(possible.values())
     assert costs["conv2d"] == kernel[0] * kernel[1] * sizes[0] * sizes[1] * sizes[2] * -(
@@ -55,11 +55,11 @@ def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, vector: int, kerne
 @pytest.mark.parametrize("name", ["winograd_4x4_3x3", "winograd_2x2_2x2"])
 def test_filters_are_transformed_exactly(name: str) -> None:
     """G g G' of a filter that is 1 at one tap is the outer product of two columns of G."""
-    m, r, positions = _testing.winograd_sizes(name)
+    m, r, positions = native.winograd_sizes(name)
     assert positions == (m + r - 1) ** 2
     eye = np.eye(r * r, 16, dtype=np.float32)  # channel t has a 1 at tap t
     out = np.empty(positions * 16, np.float32)
-    _testing.winograd_transform(name, eye.ravel(), (1, 4, 4, 16), out)
+    native.winograd_transform(name, eye.ravel(), (1, 4, 4, 16), out)
     u = out.reshape(m + r - 1, m + r - 1, 16)[..., : r * r]
     # The value at infinity is the last tap; at the point 0 it is the first, up to its scale.
     assert u[-1, -1].tolist() == [0.0] * (r * r - 1) + [1.0]

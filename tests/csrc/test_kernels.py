@@ -1,7 +1,8 @@
 """Every kernel of every ISA against the float64 reference, between canaries.
 
-An ISA that this machine lacks is skipped with its reason. ``generic`` shares its source with the
-others and is no oracle: the oracle is tests/support/reference.py.
+Every ISA is tested on every machine: one that this CPU lacks by its own loops and tile sizes, in
+the generic vocabulary (tests/support/native). ``generic`` shares its source with the others and is
+no oracle: the oracle is tests/support/reference.py.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastdigit import _core, _testing
-from tests.support import reference
+from tests.support import native, reference
 from tests.support.cases import (
     ACTIVATIONS,
     AXES,
@@ -39,15 +39,15 @@ WITH_ALPHA = {"leaky_relu": 0.3, "elu": 0.3, "clipped_relu": 6.0, "hard_sigmoid"
 
 EPSILON = float(np.finfo(np.float32).eps)
 
-#: ISAs of this build; those this CPU lacks are skipped, not passed over.
-ISAS = [
-    pytest.param(
-        name, marks=[] if usable else pytest.mark.skip(reason=f"this CPU does not have {name}")
-    )
-    for name, usable in _core.isas()
-]
 
-isa_matrix = pytest.mark.parametrize("isa", ISAS)
+def matrix(isas: tuple[str, ...]) -> pytest.MarkDecorator:
+    """A test for each of the ISAs; its name tells which of them this CPU can't run as they are."""
+    names = [isa if isa in native.USABLE else f"{isa}-by-generic" for isa in isas]
+    return pytest.mark.parametrize("isa", isas, ids=names)
+
+
+float_matrix = matrix(native.FLOAT_ISAS)
+byte_matrix = matrix(native.BYTE_ISAS)
 
 
 def rng_of(case: Any) -> np.random.Generator:
@@ -92,45 +92,46 @@ def tolerance(depth: int, magnitude: float) -> float:
 
 def test_every_kernel_is_tested() -> None:
     covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    several = {"dense_narrow"} | set(_testing.ALGORITHMS)
-    assert set(_testing.kernels()) <= covered | several
+    several = {"dense_narrow"} | set(native.ALGORITHMS)
+    assert set(native.kernels()) <= covered | several
     assert any(case.channels <= NARROW for case in DENSES), (
         "dense_narrow is the dense kernel of few outputs"
     )
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("n", LENGTHS)
 def test_find_outside(isa: str, n: int) -> None:
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     x = np.random.default_rng(n).random(n, np.float32)
     x[0], x[-1] = 0.0, 1.0
-    assert kernels.find_outside(x, 0.0, 1.0) == n
+    assert kernels.find_outside(x=x, n=n, lo=0.0, hi=1.0) == n
     for bad in (np.nan, np.inf, -np.inf, -1e-7, np.nextafter(np.float32(1), np.float32(2))):
         for i in range(n) if n < 40 else (0, 1, n // 2, n - 2, n - 1):
             y = x.copy()
             y[i:] = bad
-            assert kernels.find_outside(y, 0.0, 1.0) == i
+            assert kernels.find_outside(x=y, n=n, lo=0.0, hi=1.0) == i
     big = np.finfo(np.float32).max
-    assert kernels.find_outside(np.array([big, -big, np.inf], np.float32), -big, big) == 2
+    ends = np.array([big, -big, np.inf], np.float32)
+    assert kernels.find_outside(x=ends, n=3, lo=-big, hi=big) == 2
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("n", LENGTHS)
 def test_from_u8(isa: str, n: int) -> None:
     x = np.resize(np.arange(256, dtype=np.uint8), n)
     y = Guarded(n)
-    _testing.Kernels(isa).from_u8(x, y.data, 255.0)
+    native.Kernels(isa).from_u8(x=x, y=y.data, n=n, divisor=255.0)
     np.testing.assert_array_equal(y.check(), x.astype(np.float32) / np.float32(255))
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("n", [n for n in LENGTHS if n < 100])
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 10.0, 300.0])
 def test_softmax(isa: str, n: int, spread: float) -> None:
     x = (np.random.default_rng(n).normal(size=n) * spread).astype(np.float32)
     y = Guarded(n)
-    _testing.Kernels(isa).softmax(x, y.data)
+    native.Kernels(isa).softmax(x=x, y=y.data, n=n)
     got = y.check()
     np.testing.assert_allclose(got, reference.softmax(x[None])[0], rtol=0, atol=3e-7)
     assert abs(float(got.sum(dtype=np.float64)) - 1) < 1e-6
@@ -139,11 +140,14 @@ def test_softmax(isa: str, n: int, spread: float) -> None:
 def run_activation(isa: str, activation: str, x: np.ndarray) -> np.ndarray:
     y = Guarded(x.size)
     e = epilogue(activation, WITH_ALPHA.get(activation, 0.0))
-    _testing.Kernels(isa).eltwise(x, y.data, 0, 0, 1, 1, x.size, 0, e)
+    native.Kernels(isa).eltwise(
+        **{"in_": x, "out": y.data, "in_row": 0, "out_row": 0, "row_index": 0, "epilogue": e},
+        **{"rows": 1, "cols": 1, "channels": x.size},
+    )
     return y.check()
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @given(x=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-200, 200, width=32)))
 @settings(max_examples=60, deadline=None)
@@ -152,7 +156,7 @@ def test_activation(isa: str, activation: str, x: np.ndarray) -> None:
     np.testing.assert_allclose(run_activation(isa, activation, x), want, rtol=5e-7, atol=4e-7)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activation_everywhere(isa: str, activation: str) -> None:
     """Closely spaced, tiny and huge: a few units in the last place of the result or of 1."""
@@ -170,7 +174,7 @@ def test_activation_everywhere(isa: str, activation: str) -> None:
         np.testing.assert_allclose(got[near], want[near], rtol=6e-7, atol=0)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9, 16, 17, 48])
 @pytest.mark.parametrize("in_place", [False, True])
@@ -184,8 +188,16 @@ def test_eltwise(isa: str, axis: str | None, channels: int, in_place: bool) -> N
     row = cols * channels + gap
     source = y.data if in_place else x.ravel()
     affine = (axis, scale, shift) if axis else ()
-    _testing.Kernels(isa).eltwise(
-        source, y.data, row, row, rows, cols, channels, first, epilogue("relu", 0.0, *affine)
+    native.Kernels(isa).eltwise(
+        in_=source,
+        out=y.data,
+        in_row=row,
+        out_row=row,
+        rows=rows,
+        cols=cols,
+        channels=channels,
+        row_index=first,
+        epilogue=epilogue("relu", 0.0, *affine),
     )
     image = reference.activate(x[:, : cols * channels].reshape(1, rows, cols, channels), "relu")
     if axis:
@@ -223,6 +235,8 @@ def pool_args(
     first=0,
 ):
     return {
+        "in_": None,
+        "out": None,
         "in_row": in_row,
         "in_ring": ring,
         "out_row": out_row,
@@ -239,7 +253,7 @@ def pool_args(
     }
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("mode", ["max", "average"])
 @pytest.mark.parametrize("channels", [1, 3, 4, 5, 8, 9, 16, 17, 40])
 @pytest.mark.parametrize(
@@ -269,7 +283,7 @@ def test_pool2d(isa: str, mode: str, channels: int, size, stride, pad) -> None:
         ring=rows,
         out_row=want.shape[1] * channels,
     )
-    _testing.Kernels(isa).pool2d(x.ravel(), y.data, args)
+    native.Kernels(isa).pool2d(**{**args, "in_": x.ravel(), "out": y.data})
     np.testing.assert_allclose(y.check().reshape(want.shape), want, rtol=1e-6, atol=1e-6)
 
 
@@ -333,21 +347,24 @@ def run_conv(
     planes &= case.kernel == (3, 3) and case.stride == case.dilation == (1, 1)
     planes &= case.in_channels == 1
     kernels.conv2d(
-        image.ravel(),
-        y.data,
-        panels(w.reshape(-1, case.channels)),
-        padded(bias),
-        taps,
-        case.stride[0] * in_row,
-        case.stride[1] * case.in_channels,
-        rows,
-        cols,
-        case.channels,
-        out_row,
-        epilogue(case.activation, case.alpha, *affine),
-        pool,
-        ring.data,
+        in_=image.ravel(),
+        out=y.data,
+        weights=panels(w.reshape(-1, case.channels)),
+        bias=padded(bias),
+        taps=taps,
+        depth=taps.size,
+        in_row_step=case.stride[0] * in_row,
+        in_col_step=case.stride[1] * case.in_channels,
         plane_row=in_row if planes else 0,
+        rows=rows,
+        cols=cols,
+        channels=case.channels,
+        out_row=out_row,
+        out_col=case.channels,
+        epilogue=epilogue(case.activation, case.alpha, *affine),
+        pool_mode=pool["mode"],
+        ring=ring.data,
+        pool=pool,
     )
     ring.check()
     got = y.check().reshape(out[0], out_row)
@@ -377,16 +394,16 @@ def conv_data(case: Conv):
     return x, w, bias, scale, shift, want[0], depth
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("case", CONVS, ids=str)
 def test_conv2d(isa: str, case: Conv) -> None:
     x, w, bias, scale, shift, want, depth = conv_data(case)
-    got = run_conv(_testing.Kernels(isa), case, x, w, bias, scale, shift)
+    got = run_conv(native.Kernels(isa), case, x, w, bias, scale, shift)
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max())))
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("pool_mode", [None, "max", "average"])
 @pytest.mark.parametrize("axis", [None, "height", "width", "channel"])
@@ -394,7 +411,7 @@ def test_planes_are_the_same_bits(
     isa: str, channels: int, pool_mode: str | None, axis: str | None
 ) -> None:
     """3x3 over one channel has its own tiles, whose outputs take their inputs in the same order."""
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     for width in range(4, 40):
         case = Conv(6, width, 1, channels, axis=axis, pool_mode=pool_mode)
         x, w, bias, scale, shift, *_ = conv_data(case)
@@ -405,7 +422,7 @@ def test_planes_are_the_same_bits(
         np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("case", SEED_CONVS, ids=str)
 def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
     _, w, bias, scale, shift, _, depth = conv_data(case)
@@ -415,13 +432,13 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
         if case.axis:
             full = reference.affine(full, scale, shift, case.axis)
         want = reference.pool2d(full, "max", (2, 2), (2, 2), (0, 0, 0, 0))[0]
-        got = run_conv(_testing.Kernels(isa), case, x, w, bias, scale, shift)
+        got = run_conv(native.Kernels(isa), case, x, w, bias, scale, shift)
         np.testing.assert_allclose(
             got, want, rtol=0, atol=tolerance(depth, float(np.abs(want).max()))
         )
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9, 16, 17, 24, 96, 97, 200])
 @pytest.mark.parametrize("cols", [1, 3, 4, 5, 9])
 @pytest.mark.parametrize(
@@ -461,17 +478,20 @@ def test_depthwise(
     taps = (ky * dilation[0] * in_row + kx * dilation[1] * channels).ravel().astype(np.uint32)
     out_row = cols * channels + out_gap
     y = Guarded(rows * out_row)
-    _testing.Kernels(isa).depthwise(
-        x.data,
-        y.data,
-        panels(w.reshape(-1, channels)),
-        padded(bias),
-        taps,
-        stride[0] * in_row,
-        stride[1] * channels,
-        (rows, cols, channels),
-        out_row,
-        epilogue(activation, alpha, *((axis, scale, shift) if axis else ())),
+    native.Kernels(isa).depthwise(
+        in_=x.data,
+        out=y.data,
+        weights=panels(w.reshape(-1, channels)),
+        bias=padded(bias),
+        taps=taps,
+        taps_count=taps.size,
+        in_row_step=stride[0] * in_row,
+        in_col_step=stride[1] * channels,
+        rows=rows,
+        cols=cols,
+        channels=channels,
+        out_row=out_row,
+        epilogue=epilogue(activation, alpha, *((axis, scale, shift) if axis else ())),
     )
     got = y.check().reshape(rows, out_row)
     assert np.isnan(got[:, cols * channels :]).all(), "wrote into the margin of a row"
@@ -480,7 +500,7 @@ def test_depthwise(
     np.testing.assert_allclose(got, want[0], rtol=0, atol=atol)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("kind", BINARIES)
 @pytest.mark.parametrize("channels", [1, 7, 8, 17])
 @pytest.mark.parametrize("ones", [(), (0,), (1,), (2,), (0, 1), (0, 1, 2)])
@@ -500,16 +520,20 @@ def test_binary(
     row, out_row = 4 * channels, 4 * channels + gap
     y = Guarded(3 * out_row)
     b_row = 0 if 0 in ones else other_shape[1] * other_shape[2]
-    _testing.Kernels(isa).binary(
-        Guarded(x).data,
-        Guarded(other).data,
-        y.data,
-        1 + BINARIES.index(kind),
-        shape,
-        (row, b_row, out_row),
-        0 if 1 in ones else other_shape[2],
-        2 in ones,
-        epilogue(activation, 0.0, *((axis, scale, shift) if axis else ())),
+    native.Kernels(isa).binary(
+        a=Guarded(x).data,
+        b=Guarded(other).data,
+        out=y.data,
+        a_row=row,
+        b_row=b_row,
+        b_col=0 if 1 in ones else other_shape[2],
+        out_row=out_row,
+        one=2 in ones,
+        rows=shape[0],
+        cols=shape[1],
+        channels=shape[2],
+        op=1 + BINARIES.index(kind),
+        epilogue=epilogue(activation, 0.0, *((axis, scale, shift) if axis else ())),
     )
     want = reference.activate(reference.binary(x[None], other[None], kind), activation)
     if axis:
@@ -519,7 +543,7 @@ def test_binary(
     np.testing.assert_allclose(got[:, :row].reshape(shape), want[0], rtol=1e-6, atol=2e-6)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("perm", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5), (2, 1, 17), (5, 9, 1)])
 def test_copy(isa: str, perm: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -528,13 +552,17 @@ def test_copy(isa: str, perm: tuple[int, ...], shape: tuple[int, ...]) -> None:
     y = Guarded(x.size)
     strides = (shape[1] * shape[2], shape[2], 1)
     to = (want.shape[1] * want.shape[2], want.shape[2], 1)
-    _testing.Kernels(isa).copy(
-        Guarded(x).data, y.data, want.shape, [strides[axis] for axis in perm], to
+    native.Kernels(isa).copy(
+        in_=Guarded(x).data,
+        out=y.data,
+        size=want.shape,
+        in_stride=[strides[axis] for axis in perm],
+        out_stride=to,
     )
     np.testing.assert_array_equal(y.check().reshape(want.shape), want)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 @pytest.mark.parametrize(("scaled", "shifted"), [(True, True), (False, False), (True, False)])
@@ -544,7 +572,9 @@ def test_layernorm(isa: str, n: int, mean: float, scaled: bool, shifted: bool) -
     x += np.float32(mean)
     y = Guarded(n)
     scale, shift = (scale if scaled else None), (shift if shifted else None)
-    _testing.Kernels(isa).layernorm(Guarded(x).data, y.data, 1e-3, scale, shift)
+    native.Kernels(isa).layernorm(
+        in_=Guarded(x).data, out=y.data, n=n, epsilon=1e-3, scale=scale, shift=shift
+    )
     want = reference.layernorm(x, float(np.float32(1e-3)), scale, shift)
     np.testing.assert_allclose(y.check(), want, rtol=0, atol=4e-6 * max(1.0, mean))
 
@@ -552,7 +582,7 @@ def test_layernorm(isa: str, n: int, mean: float, scaled: bool, shifted: bool) -
 def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:
     """Calls a Winograd kernel as the engine does, with zeros as far as the last patches reach."""
     x, w, bias, scale, shift = data
-    m, r, positions = _testing.winograd_sizes(name)
+    m, r, positions = native.winograd_sizes(name)
     top, left, bottom, right = case.pad
     rows, cols = case.height + top + bottom - r + 1, case.width + left + right - r + 1
     if case.pool_mode:
@@ -564,7 +594,7 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
     padded_channels = -(-case.channels // 16) * 16
     sizes = (case.in_channels, rows, cols, case.channels)
     weights = Guarded(positions * case.in_channels * padded_channels)
-    _testing.winograd_transform(name, panels(w.reshape(-1, case.channels)), sizes, weights.data)
+    native.winograd_transform(name, panels(w.reshape(-1, case.channels)), sizes, weights.data)
     halve = 2 if case.pool_mode else 1
     gap = 3
     out_row = cols // halve * case.channels + gap
@@ -574,21 +604,25 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
     steps = (count * case.in_channels + 3, count * padded_channels + 5)
     v, products = (Guarded(positions * step) for step in steps)
     affine = (case.axis, scale, shift) if case.axis else ()
-    kernels.winograd(
-        name,
-        Guarded(image).data,
-        y.data,
-        weights.check(),
-        padded(bias),
-        image.shape[1] * case.in_channels,
-        sizes,
-        out_row,
-        epilogue(case.activation, case.alpha, *affine),
-        halve == 2,
-        patches,
-        v.data,
-        products.data,
-        steps,
+    getattr(kernels, name)(
+        in_=Guarded(image).data,
+        out=y.data,
+        weights=weights.check(),
+        bias=padded(bias),
+        in_row=image.shape[1] * case.in_channels,
+        in_channels=case.in_channels,
+        rows=rows,
+        cols=cols,
+        channels=case.channels,
+        out_row=out_row,
+        epilogue=epilogue(case.activation, case.alpha, *affine),
+        pooled=halve == 2,
+        patch_rows=patches[0],
+        patch_cols=patches[1],
+        v=v.data,
+        products=products.data,
+        v_step=steps[0],
+        products_step=steps[1],
     )
     v.check(), products.check()
     got = y.check().reshape(rows // halve, out_row)
@@ -618,13 +652,13 @@ WINOGRADS = (
 )
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("case", WINOGRADS, ids=str)
 def test_winograd(isa: str, case: Conv) -> None:
     """A few times the direct convolution's rounding, as the transforms add and scale."""
     name = {3: "winograd_4x4_3x3", 2: "winograd_2x2_2x2"}[case.kernel[0]]
     x, w, bias, scale, shift, want, depth = conv_data(case)
-    got = run_winograd(_testing.Kernels(isa), name, case, (x, w, bias, scale, shift))
+    got = run_winograd(native.Kernels(isa), name, case, (x, w, bias, scale, shift))
     assert got.shape == want.shape
     atol = 4 * tolerance(depth, float(np.abs(want).max()))
     np.testing.assert_allclose(got, want, rtol=0, atol=atol)
@@ -648,21 +682,22 @@ def run_dense(
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
     scratch = Guarded(2 * (-(-case.depth // 16) * 16) + 16)
-    kernels.dense(
-        "dense_narrow" if case.channels <= NARROW else "dense",
-        rows.ravel(),
-        y.data,
-        panels(w).astype(w.dtype).view(np.uint8),
-        DTYPES.index(w.dtype.type),
-        padded(bias),
-        None if scale is None else padded(scale),
-        m,
-        case.depth,
-        case.channels,
-        case.depth + gap,
-        case.channels + gap,
-        epilogue(case.activation, case.alpha),
-        scratch.data,
+    kernel = kernels.dense_narrow if case.channels <= NARROW else kernels.dense
+    kernel(
+        in_=rows.ravel(),
+        out=y.data,
+        weights=panels(w).astype(w.dtype),
+        dtype=DTYPES.index(w.dtype.type),
+        bias=padded(bias),
+        scale=None if scale is None else padded(scale),
+        sums=None,
+        m=m,
+        depth=case.depth,
+        channels=case.channels,
+        in_row=case.depth + gap,
+        out_row=case.channels + gap,
+        epilogue=epilogue(case.activation, case.alpha),
+        scratch=scratch.data,
     )
     scratch.check()
     got = y.check().reshape(m, -1)
@@ -678,18 +713,18 @@ def dense_data(case: Dense):
     return x, w, rng.normal(size=case.channels).astype(np.float32)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("case", DENSES, ids=str)
 def test_dense(isa: str, case: Dense) -> None:
     x, w, bias = dense_data(case)
-    got = run_dense(_testing.Kernels(isa), case, x, w, bias)
+    got = run_dense(native.Kernels(isa), case, x, w, bias)
     want = reference.activate(reference.dense(x, w, bias), case.activation, case.alpha)
     np.testing.assert_allclose(
         got, want, rtol=0, atol=tolerance(case.depth, float(np.abs(want).max()))
     )
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("channels", [10, 16, 32, 33, 96, 100, 200])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
@@ -707,7 +742,7 @@ def test_dense_rows_do_not_depend_on_the_batch(
     w = rng.normal(size=(depth, channels)).astype(np.float32)
     w[rng.random(w.shape) < 0.3] = 0.0
     bias = rng.choice(np.array([0.0, -0.0, 0.5], np.float32), channels)
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     together = run_dense(kernels, case, x, w, bias)
     for i in range(m):
         alone = run_dense(kernels, case, x[i : i + 1], w, bias)
@@ -722,20 +757,20 @@ def reduced(w: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray | None]:
     return np.rint(w / scale).astype(np.int8), scale
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 @pytest.mark.parametrize("case", [case for case in DENSES if case.channels > NARROW], ids=str)
 def test_dense_of_reduced_precision(isa: str, case: Dense, dtype: type) -> None:
     x, w, bias = dense_data(case)
     w, scale = reduced(w, dtype)
-    got = run_dense(_testing.Kernels(isa), case, x, w, bias, scale)
+    got = run_dense(native.Kernels(isa), case, x, w, bias, scale)
     exact = w.astype(np.float64) * (1.0 if scale is None else scale.astype(np.float64))
     want = reference.activate(reference.dense(x, exact, bias), case.activation, case.alpha)
     atol = tolerance(case.depth, float(np.abs(want).max()))
     np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 @pytest.mark.parametrize("channels", [33, 96, 100, 200])
 def test_rows_of_reduced_precision_do_not_depend_on_the_batch(
@@ -743,7 +778,7 @@ def test_rows_of_reduced_precision_do_not_depend_on_the_batch(
 ) -> None:
     x, w, bias = dense_data(Dense(13, 70, channels))
     w, scale = reduced(w, dtype)
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     for m in range(2, 14):
         case = Dense(m, 70, channels)
         together = run_dense(kernels, case, x[:m], w, bias, scale)
@@ -752,10 +787,10 @@ def test_rows_of_reduced_precision_do_not_depend_on_the_batch(
             assert alone.tobytes() == together[i : i + 1].tobytes()
 
 
-@isa_matrix
+@float_matrix
 def test_every_half_and_every_byte_is_read_exactly(isa: str) -> None:
     """An input of 1 and a weight each: the output is the weight."""
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]
     for w, scale in (
@@ -779,17 +814,28 @@ def run_dense_dynamic(
     column = -(-depth // 4) * 4
     fours = Guarded(columns * column // 4)  # of bytes each
     sums = Guarded(columns)
-    _testing.prepack_dynamic(
+    native.prepack_dynamic(
         panels(w).astype(np.int8), depth, channels, fours.data.view(np.int8), sums.data.view("i4")
     )
     fours.check(), sums.check()
     np.testing.assert_array_equal(sums.data.view("i4"), padded(w.sum(0)))
     y = Guarded(m * (channels + gap))
     scratch = Guarded(m * (-(-depth // 16) * 4 + 2))
-    kernels.dense(
-        *("dense_dynamic", rows.ravel(), y.data, fours.data.view(np.uint8), 2, padded(bias)),
-        *(padded(scale), m, depth, channels, depth + gap, channels + gap),
-        *(epilogue(case.activation, case.alpha), scratch.data, sums.data.view("i4")),
+    kernels.dense_dynamic(
+        in_=rows.ravel(),
+        out=y.data,
+        weights=fours.data,
+        dtype=DTYPES.index(np.int8),
+        bias=padded(bias),
+        scale=padded(scale),
+        sums=sums.data.view("i4"),
+        m=m,
+        depth=depth,
+        channels=channels,
+        in_row=depth + gap,
+        out_row=channels + gap,
+        epilogue=epilogue(case.activation, case.alpha),
+        scratch=scratch.data,
     )
     scratch.check()
     got = y.check().reshape(m, -1)
@@ -801,7 +847,7 @@ def bytes_of(rng: np.random.Generator, depth: int, channels: int) -> np.ndarray:
     return rng.integers(-127, 128, (depth, channels)).astype(np.int8)
 
 
-@isa_matrix
+@byte_matrix
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("case", [case for case in DENSES if case.channels > NARROW], ids=str)
 def test_dense_dynamic(isa: str, case: Dense, signed: bool) -> None:
@@ -812,7 +858,7 @@ def test_dense_dynamic(isa: str, case: Dense, signed: bool) -> None:
         x -= rng.random(x.shape, np.float32) * np.float32(0.7)
     w = bytes_of(rng, case.depth, case.channels)
     scale = rng.random(case.channels, np.float32) / np.float32(127) + np.float32(1e-3)
-    got = run_dense_dynamic(_testing.Kernels(isa), x, w, scale, bias, case)
+    got = run_dense_dynamic(native.Kernels(isa), x, w, scale, bias, case)
     linear = reference.dense_dynamic(x, w, scale, bias)
     want = reference.activate(linear, case.activation, case.alpha)
     if case.activation in ("linear", "relu"):
@@ -824,7 +870,7 @@ def test_dense_dynamic(isa: str, case: Dense, signed: bool) -> None:
 BIG, TINY = np.finfo(np.float32).max, np.finfo(np.float32).tiny
 
 
-@isa_matrix
+@byte_matrix
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 37, 64])
 def test_dense_dynamic_at_the_ends_of_float32(isa: str, depth: int) -> None:
     """Rows of which each is quantised in another way, alone and among others."""
@@ -843,7 +889,7 @@ def test_dense_dynamic_at_the_ends_of_float32(isa: str, depth: int) -> None:
     w = bytes_of(rng, depth, 50)
     scale = np.full(50, 2.0**-7, np.float32)
     bias = rng.normal(size=50).astype(np.float32)
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     case = Dense(len(x), depth, 50, "linear")
     got = run_dense_dynamic(kernels, x, w, scale, bias, case)
     np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, scale, bias))
@@ -853,7 +899,7 @@ def test_dense_dynamic_at_the_ends_of_float32(isa: str, depth: int) -> None:
         assert alone.tobytes() == got[i : i + 1].tobytes()
 
 
-@isa_matrix
+@byte_matrix
 @pytest.mark.parametrize("depth", [64, 65536])
 @pytest.mark.parametrize("weight", [-127, 127])
 def test_dense_dynamic_overflows_nowhere(isa: str, weight: int, depth: int) -> None:
@@ -863,12 +909,12 @@ def test_dense_dynamic_overflows_nowhere(isa: str, weight: int, depth: int) -> N
     x[2:, 0] *= -1
     w = np.full((depth, 33), weight, np.int8)
     one, zero = np.ones(33, np.float32), np.zeros(33, np.float32)
-    got = run_dense_dynamic(_testing.Kernels(isa), x, w, one, zero, Dense(4, depth, 33, "linear"))
+    got = run_dense_dynamic(native.Kernels(isa), x, w, one, zero, Dense(4, depth, 33, "linear"))
     np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, one, zero))
     assert abs(got[0, 0]) == np.float32(255 * 127 * depth)
 
 
-@isa_matrix
+@byte_matrix
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_input_of_dense_dynamic(isa: str, data: st.DataObject) -> None:
@@ -881,7 +927,7 @@ def test_any_input_of_dense_dynamic(isa: str, data: st.DataObject) -> None:
     scale = np.full(channels, 2.0**-10, np.float32)
     bias = rng.normal(size=channels).astype(np.float32)
     case = Dense(*shape, channels, "linear")
-    got = run_dense_dynamic(_testing.Kernels(isa), x, w, scale, bias, case)
+    got = run_dense_dynamic(native.Kernels(isa), x, w, scale, bias, case)
     np.testing.assert_array_equal(got, reference.dense_dynamic(x, w, scale, bias))
     rows = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) < BIG / 1e6)
     x, got = x[rows], got[rows]
@@ -896,51 +942,53 @@ def test_any_input_of_dense_dynamic(isa: str, data: st.DataObject) -> None:
     assert (np.abs(got - exact) <= atol).all()
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("rounds", [0, 1, 2, 50])
 def test_probe_fma(isa: str, rounds: int) -> None:
     """Chain i starts at i and becomes x / 2 + 1 each round, in every lane."""
-    kernels = _testing.Kernels(isa)
+    kernels = native.Kernels(isa)
     lanes = kernels.vector_floats
-    done, total = kernels.probe_fma(rounds)
-    one_round, _ = kernels.probe_fma(1)
+    total = np.zeros(1, np.float32)
+    one_round = kernels.probe_fma(rounds=1, sum=total)
+    done = kernels.probe_fma(rounds=rounds, sum=total)
     assert done == rounds * one_round
     chains = one_round // lanes
     assert chains >= 12, "enough to hide the latency"
     want = sum(lanes * ((i - 2) * 0.5**rounds + 2) for i in range(chains))
-    assert total == pytest.approx(want, rel=1e-6)
+    assert total[0] == pytest.approx(want, rel=1e-6)
 
 
-@isa_matrix
+@byte_matrix
 @pytest.mark.parametrize("rounds", [0, 1, 2, 50, 51])
 def test_probe_dot(isa: str, rounds: int) -> None:
     """Each lane of chain i starts at i, and has 30 more after an odd number of rounds."""
-    kernels = _testing.Kernels(isa)
-    done, total = kernels.probe_dot(rounds)
-    one_round, _ = kernels.probe_dot(1)
+    kernels = native.Kernels(isa)
+    total = np.zeros(1, np.int32)
+    one_round = kernels.probe_dot(rounds=1, sum=total)
+    done = kernels.probe_dot(rounds=rounds, sum=total)
     assert done == rounds * one_round
     chains = one_round // (4 * kernels.vector_floats)
     assert chains >= 4, "enough to hide the latency"
-    assert total == kernels.vector_floats * sum(i + 30 * (rounds % 2) for i in range(chains))
+    assert total[0] == kernels.vector_floats * sum(i + 30 * (rounds % 2) for i in range(chains))
 
 
-@isa_matrix
+@float_matrix
 @pytest.mark.parametrize("n", [0, *LENGTHS, 5 * 448 + 13])
 @pytest.mark.parametrize("passes", [1, 3])
 def test_probe_read(isa: str, n: int, passes: int) -> None:
     """Every float is read once a pass, and nothing beside them."""
     x = Guarded(np.random.default_rng(n).integers(-9, 10, n).astype(np.float32))
-    got = _testing.Kernels(isa).probe_read(x.data, passes)
+    got = native.Kernels(isa).probe_read(x=x.data, n=n, passes=passes)
     assert got == passes * x.check().sum(dtype=np.float64)
 
 
 def test_unknown_isa_is_an_error() -> None:
-    with pytest.raises(ValueError, match="does not have"):
-        _testing.Kernels("mmx")
+    with pytest.raises(ValueError, match="there is no mmx"):
+        native.Kernels("mmx")
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**64 - 1))
 def test_xxhash64(data: bytes, seed: int) -> None:
     import xxhash
 
-    assert _testing.xxhash64(data, seed) == xxhash.xxh64_intdigest(data, seed)
+    assert native.xxhash64(data, seed) == xxhash.xxh64_intdigest(data, seed)

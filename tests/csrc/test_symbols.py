@@ -35,7 +35,7 @@ def instructions(paths: tuple[Path, ...]) -> tuple[set[str], str]:
     mnemonics, operands = set(), []
     for path in paths:
         for line in run_checked(["objdump", "-d", "--no-show-raw-insn", path]).splitlines():
-            if match := re.match(r"\s+[0-9a-f]+:\s+([a-z0-9]+)\s*(.*)", line):
+            if match := re.match(r"\s+[0-9a-f]+:\s+(?:\{vex\} )?([a-z0-9]+)\s*(.*)", line):
                 mnemonics.add(match[1])
                 operands.append(match[2])
     return mnemonics, "\n".join(operands)

@@ -314,7 +314,7 @@ def test_the_short_way_is_only_shorter(model: Model, digits: np.ndarray, data) -
     def call(short: bool) -> np.ndarray:
         with pytest.MonkeyPatch.context() as patch:
             if not short:
-                patch.setattr(model, "_try_run", lambda *_: None)
+                patch.setattr(model, "_run_batch", lambda *_: None)
             out = outs[short] if outs else None
             result = getattr(model, method)(batch, out=out)
             assert out is None or result is out

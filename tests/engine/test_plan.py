@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import fastdigit
-from fastdigit import _core, _testing
+from fastdigit import _core
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.backends.fdm.pack import POOL_MODES
 from fastdigit.compiler.backends.fdm.unpack import Record, unpack
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
-from tests.support import networks
+from tests.support import native, networks
 from tests.support.networks import affine, chain, conv
 
 USABLE = [name for name, usable in _core.isas() if usable]
@@ -108,12 +108,12 @@ def expected(record: Record, size: int, vector: int) -> Convolution:
         own = 4 * record.groups * (depth + 1) * padded(channels // record.groups)
         return Convolution("conv2d", "grouped", definition, others + own)
     # The choice is held to a table by tests/csrc/test_algorithm.py.
-    chosen, _ = _testing.algorithm_costs(
+    chosen, _ = native.algorithm_costs(
         (in_channels, rows, cols, channels),
         vector,
-        record.kernel,
-        record.stride,
-        record.dilation,
+        kernel=record.kernel,
+        stride=record.stride,
+        dilation=record.dilation,
         activation=list(ACTIVATIONS).index(record.activation),
         pool_mode=POOL_MODES.get(record.pool_mode, 0),
         pool=record.pool,
@@ -144,7 +144,7 @@ def test_a_plan_describes_itself(name: str, isa: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FASTDIGIT_ISA", isa)
     data = networks.packed(NETWORKS[name])
     model, program = fastdigit.Model(data), unpack(data)
-    vector = _testing.Kernels(isa).vector_floats
+    vector = native.sizes(isa)["FD_VL"]
     plan = model.plan()
     told_by_file = (program.records, program.weight_bytes, program.multiply_adds)
     for op, record, size, work in zip(plan, *told_by_file, strict=True):
@@ -155,7 +155,7 @@ def test_a_plan_describes_itself(name: str, isa: str, monkeypatch: pytest.Monkey
         assert op["precision"] == (PRECISIONS[record.precision] if has_matrix else "")
         assert op["arithmetic"] == ("bytes" if record.precision == "int8-dynamic" else "float")
         assert op["multiply_adds"] == work
-        assert op["kernel"] in _testing.kernels()
+        assert op["kernel"] in native.kernels()
         if record.opcode == "CONV2D":
             told = Convolution(*(op[field] for field in Convolution._fields))
             assert told == expected(record, size, vector)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdigit import Model, _core, _testing
+from fastdigit import Model, _core
 from fastdigit.compiler import unpack
 from fastdigit.compiler.ir import Activation, Graph, Node
 from fastdigit.compiler.ops import Dense, Softmax, make_graph
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.errors import ModelFormatError, UnsupportedError
-from tests.support import reference
+from tests.support import native, reference
 from tests.support.networks import RELU, chain, conv, dense, packed, seed_network, small_networks
 
 USABLE = [name for name, usable in _core.isas() if usable]
@@ -207,7 +207,7 @@ def changed(precision: str, *changes: tuple[int, int, str, float]) -> bytes:
     for section, offset, layout, value in changes:
         start = struct.unpack_from("<Q", data, 64 + 32 * (section - 1) + 8)[0]
         struct.pack_into("<" + layout, data, start + offset, value)
-    struct.pack_into("<Q", data, 24, _testing.xxhash64(bytes(data[64:])))
+    struct.pack_into("<Q", data, 24, native.xxhash64(bytes(data[64:])))
     return bytes(data)
 
 
@@ -310,7 +310,7 @@ def test_sums_of_too_many_inputs_are_refused(inputs: int) -> None:
     data = bytearray(packed(graph))
     start = struct.unpack_from("<Q", data, 64 + 32 * (PROGRAM - 1) + 8)[0]
     struct.pack_into("<I", data, start + 160 + 136, 1)
-    struct.pack_into("<Q", data, 24, _testing.xxhash64(bytes(data[64:])))
+    struct.pack_into("<Q", data, 24, native.xxhash64(bytes(data[64:])))
     if inputs > 65536:
         with pytest.raises(ModelFormatError, match="quantises 65537 inputs, at most 65536"):
             Model(bytes(data))

@@ -7,6 +7,7 @@ tests/csrc/drivers.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import runpy
 import shutil
@@ -22,7 +23,7 @@ import pytest
 
 from tests.support import ROOT, build
 
-TIMEOUT = 300
+TIMEOUT = 900
 
 
 @functools.cache
@@ -55,7 +56,7 @@ class Toolchain:
                 pytest.skip(f"{tool} is not installed")
 
 
-#: What is installed, but for the compiler that setuptools may choose.
+#: What is installed: the very objects, unless the sources have changed since.
 NATIVE = Toolchain(flags=())
 CLANG = Toolchain(compiler="clang")
 # Static, so that QEMU needs no libraries of that CPU.
@@ -115,8 +116,9 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
 
     def compile_one(job: tuple[str, str, tuple[str, ...]]) -> tuple[str, Path]:
         name, source, flags = job
-        target = f"{name}-{Path(source).stem}.o"
-        return name, _compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
+        installed = _installed(source) if toolchain == NATIVE else None
+        target = f"{Path(source).stem}.o"
+        return name, installed or compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -125,22 +127,42 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
     return parts
 
 
-def _compiled(
+def _installed(source: str) -> Path | None:
+    """The object that setup.py made of a source, if nothing that it was made of has changed."""
+    target = ROOT / setup_py()["OBJECTS"] / Path(source).relative_to("csrc").with_suffix(".o")
+    try:
+        _, _, seen = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        stats = {name: (ROOT / name).stat() for name in seen}
+    except OSError:  # it was never built, or a header is gone
+        return None
+    same = seen == {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
+    return target if same and target.exists() else None
+
+
+def compiled(
     name: str,
     toolchain: Toolchain,
     source: Path,
     options: Sequence[str],
     link: Sequence[str | Path],
+    before: Path | None = None,
 ) -> Path:
-    """What a compiler makes of one file of the repository, and of what it is linked with."""
+    """What a compiler makes of one file of the repository, and of what it is linked with.
+
+    `before` is a header for it to read first.
+    """
     flags = (*setup_py()["CFLAGS"], *toolchain.flags, *options)
     include = ("-I", ROOT / "csrc", "-I", ROOT / "csrc/include")
+    include += ("-include", before) if before else ()
+    texts = [source, *[before] * (before is not None)]
+    texts += [path for path in link if isinstance(path, Path) and path.suffix == ".c"]
+    files = {file for path in texts for file in build.sources(path)}
 
     def make(target: Path) -> None:
         words = (*flags, *include, source, *link, "-o", target)
         run_checked([toolchain.compiler, *words])
 
-    made_of = [build.compiler_version(toolchain.compiler), *flags, *build.sources(source), *link]
+    made_of = [build.compiler_version(toolchain.compiler), *flags, *sorted(files), *link]
     return build.once(name, made_of, make)
 
 
@@ -148,7 +170,7 @@ def _compiled(
 def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
     """A program of one file of the repository, linked with the core and options `link`."""
     core = [path for paths in objects(toolchain).values() for path in paths]
-    return _compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
+    return compiled(Path(source).stem, toolchain, ROOT / source, [], [*core, *link])
 
 
 def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:

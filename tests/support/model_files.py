@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from fastdigit import _testing
+from tests.support import native
 
 __all__ = ["of_op", "of_tensor", "sealed"]
 
@@ -17,7 +17,7 @@ def sealed(data: bytes | bytearray) -> bytes:
     """The same with the right checksum and file size, so that the other checks are reached."""
     out = bytearray(data)
     struct.pack_into("<Q", out, 16, len(out))
-    struct.pack_into("<Q", out, 24, _testing.xxhash64(bytes(out[64:])))
+    struct.pack_into("<Q", out, 24, native.xxhash64(bytes(out[64:])))
     return bytes(out)
 
 

@@ -96,13 +96,16 @@ def _cut(
     else:
         out = [size[d] * conv.stride[d] for d in (0, 1)]
     *full, _ = conv.infer((*size, conv.weights.shape[2] * conv.groups))
-    total = [full[d] - int(out[d]) for d in (0, 1)]
-    if min(total) < 0:
+    if wanted is None and any(full[d] < out[d] for d in (0, 1)):
+        # ONNX says that it is made longer, and ONNX Runtime leaves it as it is.
         raise operator.refuse(
-            f"an output of {tuple(out)}, where the kernel and output_padding reach {tuple(full)}",
-            "an output that they reach",
+            f"auto_pad {auto}, where the kernel is shorter than the stride",
+            "output_shape or pads",
         )
+    total = [max(full[d] - int(out[d]), 0) for d in (0, 1)]
+    rows, columns = (conv.output_padding[d] + max(int(out[d]) - full[d], 0) for d in (0, 1))
     less = [count // 2 for count in total]
     more = [count - count // 2 for count in total]
     before, behind = (less, more) if auto == "SAME_UPPER" else (more, less)
-    return replace(conv, pad=(before[0], before[1], behind[0], behind[1]))
+    pad = (before[0], before[1], behind[0], behind[1])
+    return replace(conv, pad=pad, output_padding=(rows, columns))

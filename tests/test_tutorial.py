@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,10 @@ class Reader:
             script = self.folder / "bin" / name
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
             script.chmod(0o755)
-        (self.folder / "examples").symlink_to(ROOT / "examples")
+        # The root of a clone, after `pip install --editable`: Python finds `fastdigit` there first.
+        for name in ("fastdigit", "examples"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, self.folder / name, ignore=ignore)
 
     def read_on(self) -> str:
         """Do all blocks up to the one that starts the server, and return that; "" at the end."""
@@ -97,6 +101,14 @@ def percent(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     assert found, text
     return float(found[1])
+
+
+def test_it_is_done_in_the_root_of_a_clone(reader: Reader) -> None:
+    assert "pip install --editable" in PAGE and "root folder of the clone" in PAGE
+    (reader.folder / "where.py").write_text("import fastdigit; print(fastdigit.__file__)")
+    reader.type("python where.py")
+    where = Path(reader.output_of("python where.py").strip())
+    assert where == (reader.folder / "fastdigit/__init__.py").resolve()
 
 
 def test_the_network_learns(reader: Reader) -> None:

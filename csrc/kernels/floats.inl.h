@@ -13,6 +13,7 @@
 #include "kernels/conv2d.inl.h"
 #include "kernels/copy.inl.h"
 #include "kernels/dense.inl.h"
+#include "kernels/interpolate.inl.h"
 #include "kernels/layernorm.inl.h"
 #include "kernels/probe.inl.h"
 #include "kernels/softmax.inl.h"

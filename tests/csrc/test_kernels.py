@@ -563,6 +563,42 @@ def test_copy(isa: str, perm: tuple[int, ...], shape: tuple[int, ...]) -> None:
 
 
 @float_matrix
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_interpolate(isa: str, channels: int) -> None:
+    """Pixels between two others, and the pixel itself where the weight is 0, whatever is behind."""
+    rng = np.random.default_rng(channels)
+    pixels, step, n = 7, 3 * channels, 40
+    x = rng.normal(size=pixels * channels).astype(np.float32)
+    x[-channels:] = np.nan
+    at = (rng.integers(0, pixels - 1, n) * channels).astype(np.uint32)
+    weight = rng.random(n, np.float32)
+    weight[(rng.random(n) < 0.3) | (at + step >= x.size - channels)] = 0
+    out = Guarded(n * channels)
+    native.Kernels(isa).interpolate(
+        x=x, step=step, at=at, weight=weight, y=out.data, n=n, channels=channels
+    )
+    for got, first, share in zip(out.check().reshape(n, channels), at, weight, strict=True):
+        a, b = x[first : first + channels], x[first + step : first + step + channels]
+        if share == 0:
+            assert got.tobytes() == a.tobytes()
+        else:
+            want = a * (1 - float(share)) + b * float(share)
+            np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(2, 4.0))
+
+
+@float_matrix
+@pytest.mark.parametrize("channels", [1, 3, 20])
+def test_interpolate_keeps_what_is_equal(isa: str, channels: int) -> None:
+    x = np.full(2 * channels, 0.1, np.float32)
+    at, weight = np.zeros(9, np.uint32), np.linspace(0, 1, 9, endpoint=False, dtype=np.float32)
+    out = Guarded(9 * channels)
+    native.Kernels(isa).interpolate(
+        x=x, step=channels, at=at, weight=weight, y=out.data, n=9, channels=channels
+    )
+    assert (out.check() == np.float32(0.1)).all()
+
+
+@float_matrix
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 @pytest.mark.parametrize(("scaled", "shifted"), [(True, True), (False, False), (True, False)])

@@ -7,9 +7,7 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,63 +30,20 @@ from tests.support.c_build import (
 )
 from tests.support.networks import packed
 from tests.support.sanitizers import MEMORY, OPTIONS, sanitizer
+from tests.support.sdk import (
+    ABI,
+    DECLARED,
+    HEADER,
+    PEDANTIC,
+    PROGRAM,
+    SEED,
+    build_and_run,
+    exported,
+    wanted,
+)
 
-HEADER = ROOT / "csrc/include/fastdigit.h"
-DECLARED = set(re.findall(r"^FD_API .*?\b(fd_\w+)\(", HEADER.read_text(encoding="utf-8"), re.M))
-ABI: str = setup_py()["abi_version"](fastdigit.__version__)
-OBJECTS: Path = setup_py()["OBJECTS"]
 #: ISAs whose kernels take longest to compile.
 LARGE = [isa for isa in setup_py()["ISAS"] if "avx512" in isa.name]
-PEDANTIC = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror")
-
-#: Opens a model, labels a blank image, and says which version it was linked with.
-PROGRAM = """
-#include <fastdigit.h>
-#include <stdio.h>
-#include <stdlib.h>
-int main(int argc, char **argv) {
-    fd_model *model = NULL;
-    fd_context *context = NULL;
-    fd_model_info info;
-    fd_error error;
-    fd_outputs out = {NULL, NULL, NULL};
-    int64_t label = -1;
-    if (argc != 2 || fd_model_open(argv[1], &model, &error) != FD_OK) return 1;
-    if (fd_context_create(model, 1, &context, &error) != FD_OK) return 2;
-    fd_model_get_info(model, &info);
-    unsigned char *blank = (unsigned char *)calloc(info.input_elements, 1);
-    out.labels = &label;
-    if (fd_run(model, context, blank, FD_INPUT_U8, 1, &out, NULL, &error) != FD_OK) return 3;
-    printf("%s %d.%d %d\\n", fd_version(), FD_VERSION_MAJOR, FD_VERSION_MINOR, (int)label);
-    free(blank);
-    fd_context_free(context);
-    fd_model_close(model);
-    return 0;
-}
-"""
-SEED = ROOT / "fastdigit/models/seed.fdm"
-
-
-def wanted() -> str:
-    import numpy as np
-
-    label = fastdigit.load("seed").predict(np.zeros((28, 28), np.uint8))[0]
-    major, minor, _ = fastdigit.__version__.split(".")
-    return f"{fastdigit.__version__} {major}.{minor} {label}"
-
-
-def build_and_run(folder: Path, words: list[str], compiler: str = "gcc", **environment: str) -> str:
-    """What PROGRAM prints, compiled with options `words`."""
-    source = folder / ("program.cpp" if compiler.endswith("++") else "program.c")
-    source.write_text(PROGRAM)
-    run_checked([compiler, *PEDANTIC, source, *words, "-o", folder / "program"])
-    return run_checked([folder / "program", SEED], **environment).strip()
-
-
-def exported(path: Path | str, *options: str) -> set[str]:
-    lines = run_checked(["nm", "--defined-only", "--extern-only", *options, path]).splitlines()
-    # Not the name of their version itself, an absolute symbol.
-    return {line.split()[-1].partition("@")[0] for line in lines if re.search(r" [B-Z] ", line)}
 
 
 def versions(path: Path | str) -> set[str]:
@@ -433,60 +388,3 @@ def test_cmake_for_another_cpu(tmp_path: Path) -> None:
     run_checked([AARCH64.compiler, source, *words, "-o", tmp_path / "program"])
     assert run_checked([emulator, tmp_path / "program", SEED]).strip() == wanted()
     assert "neon" in run_checked(["strings", tmp_path / "program"])
-
-
-# ---- The wheel ----
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, built from the files of the repository alone and unpacked."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "-z", "--cached"]
-    for name in run_checked([*command, "--others", "--exclude-standard"]).split("\0"):
-        if name and (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, source / name)
-    # With their times, so that objects which were made of the same files, and only those, will do.
-    if (ROOT / OBJECTS).is_dir():
-        shutil.copytree(ROOT / OBJECTS, source / OBJECTS)
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
-    options = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (archive,) = folder.glob("fastdigit-*.whl")
-    with zipfile.ZipFile(archive) as files:
-        files.extractall(folder / "site")
-    return folder / "site"
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_the_library(wheel: Path, tmp_path: Path) -> None:
-    """Its own package, unpacked elsewhere: header, libraries, command, entry points."""
-    NATIVE.require()
-    package = wheel / "fastdigit"
-    library = package / f"lib/libfastdigit.so.{ABI}"
-    assert (package / "include/fastdigit.h").read_bytes() == HEADER.read_bytes()
-    assert not (package / "_core.pyx").exists() and not (wheel / "csrc").exists()
-    assert exported(library, "--dynamic") == DECLARED
-
-    def config(*arguments: str) -> str:
-        code = "import sys, fastdigit.sdk; sys.exit(fastdigit.sdk.main(sys.argv[1:]))"
-        # An editable installation would be found first.
-        code = (
-            f"import sys; sys.path.insert(0, {str(wheel)!r}); sys.meta_path[:] = [finder for "
-            + (f"finder in sys.meta_path if 'editable' not in repr(finder)]; {code}")
-        )
-        return run_checked([sys.executable, "-c", code, *arguments]).strip()
-
-    assert config("--library") == str(library)
-    words = shlex.split(config("--cflags", "--libs"))
-    assert all(str(wheel) in word or not word.startswith("/") for word in words)
-    assert build_and_run(tmp_path, words) == wanted()
-    (entry_points,) = wheel.glob("*.dist-info/entry_points.txt")
-    text = entry_points.read_text()
-    assert "fastdigit-config = fastdigit.sdk:main" in text
-    assert "[pkg_config]\nfastdigit = fastdigit.lib.pkgconfig" in text

@@ -20,6 +20,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
     make_graph,
@@ -179,6 +180,23 @@ def moves(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def resizes(rng: np.random.Generator) -> Graph:
+    """Images made larger and smaller, of many channels and of one, as in a U-Net."""
+    net = Net((6, 5, 3))
+    skip = net.add(conv(rng, (3, 3), 3, 4, pad=(1, 1, 1, 1), activation=RELU))
+    net.add(Pool2D(HALVE))
+    net.add(conv(rng, (3, 3), 4, 21, pad=(1, 1, 1, 1), activation=RELU))
+    net.add(Resize(np.float32([0, 0.25, 0.75, 1.25, 1.25, 2]), np.float32([0, 0.2, 0.5, 0.8, 1])))
+    net.add(Concat(2), net.last, skip)
+    net.add(conv(rng, (3, 3), 25, 1, pad=(1, 1, 1, 1)))
+    net.add(Resize(np.float32([5, 5, 0, 1.5, 1.5]), np.float32([0.5, 4, 3.75, 0, 0, 0, 1])))
+    net.add(conv(rng, (3, 3), 1, 16, pad=(1, 1, 1, 1)))
+    net.add(Resize(np.repeat(np.arange(5), 2) * 1.0, np.repeat(np.arange(7), 3) * 1.0))
+    net.add(Pool2D(Pool("average", (3, 4), (3, 4))))
+    net.add(dense(rng, math.prod(net.size()), 5))
+    return net.graph()
+
+
 def transpose(
     rng: np.random.Generator, kernel: tuple[int, int], inputs: int, outputs: int, **options: object
 ) -> ConvTranspose2D:
@@ -240,7 +258,8 @@ def operator_networks() -> dict[str, Graph]:
     """
     return {
         "moves": moves(np.random.default_rng(10)),
-        "transposed convolutions": transposed(np.random.default_rng(11)),
+        "resizes": resizes(np.random.default_rng(11)),
+        "transposed convolutions": transposed(np.random.default_rng(12)),
     }
 
 

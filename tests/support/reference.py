@@ -252,6 +252,17 @@ def layernorm(x: ArrayLike, epsilon: float, scale: Any = None, shift: Any = None
     return out if shift is None else out + _f64(shift)
 
 
+def resize(x: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> F64:
+    """Rows and columns of (N, H, W, C) at positions from 0: each row has a share of those that are
+    less than one away."""
+    x = _f64(x)
+    shares = [
+        np.maximum(0.0, 1.0 - np.abs(_f64(at)[:, np.newaxis] - np.arange(size)))
+        for at, size in zip((rows, columns), x.shape[1:3], strict=True)
+    ]
+    return np.einsum("nhwc,rh,sw->nrsc", x, *shares)
+
+
 def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
     """Run one operator of the compiler's IR (a dataclass of ``fastdigit.compiler.ir``) on a
     batch."""
@@ -275,6 +286,8 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
             return softmax(x / op.temperature)
         case "LayerNorm":
             return layernorm(x, op.epsilon, op.scale, op.shift)
+        case "Resize":
+            return resize(x, op.rows, op.columns)
         case "Binary":
             if op.constant is not None:
                 other = _f64(op.constant)[np.newaxis]

@@ -17,6 +17,7 @@ from fastdigit.compiler.ops import (
     moves,
     normalization,
     pooling,
+    resize,
 )
 from fastdigit.compiler.ops.convolution import *  # noqa: F403
 from fastdigit.compiler.ops.dense import *  # noqa: F403
@@ -24,6 +25,7 @@ from fastdigit.compiler.ops.elementwise import *  # noqa: F403
 from fastdigit.compiler.ops.moves import *  # noqa: F403
 from fastdigit.compiler.ops.normalization import *  # noqa: F403
 from fastdigit.compiler.ops.pooling import *  # noqa: F403
+from fastdigit.compiler.ops.resize import *  # noqa: F403
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["OPS", "check_values", "infer", "make_graph"]
@@ -33,6 +35,7 @@ __all__ += elementwise.__all__
 __all__ += moves.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += resize.__all__
 
 #: Every operator.
 OPS: tuple[type[Op], ...] = tuple(

@@ -138,7 +138,7 @@ def _generic() -> ctypes.CDLL:
     """The core with the ISAs that can't run here, in the generic vocabulary."""
     isas = {owner for row in ROWS if row[0] not in USABLE for owner in row} - {"generic"}
     native = c_build.objects(c_build.NATIVE)
-    objects = [path for path in native["core"] if path.name != "core-cpu.o"]
+    objects = [path for path in native["core"] if path.name != "cpu.o"]
     objects += native["generic"]
 
     macros = [f"-DFD_HAVE_{isa.upper()}" for isa in sorted(isas)]

@@ -183,7 +183,7 @@ def signature(name: str) -> Signature:
 def kernels() -> dict[str, Signature]:
     """Those of all kernels, in the order of kernels.def."""
     text = (CSRC / "kernels/kernels.def").read_text(encoding="utf-8")
-    rows = re.findall(r"^FD_(?:FLOAT|BYTE)_KERNEL\((\w+), (\w+), \(([^)]*)\)\)", text, re.M)
+    rows = re.findall(r"^FD_(?:FLOAT|BYTE)_KERNEL\((\w+), (\w+),\s+\(([^)]*)\)\)", text, re.M)
     assert len(rows) == len(re.findall(r"^FD_\w+_KERNEL\(", text, re.M))
     return {name: Signature(_result(type_), declarations(row, ",")) for name, type_, row in rows}
 

@@ -21,6 +21,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
 )
@@ -318,6 +319,28 @@ def _pad(emitter: Emitter, label: str, op: Pad, *shapes: Shape) -> list[str]:
 @emits(Reshape)
 def _reshape(emitter: Emitter, label: str, op: Reshape, *shapes: Shape) -> list[str]:
     return [f"for (int i = 0; i < {math.prod(shapes[1])}; i++) y[i] = x[i];"]
+
+
+@emits(Resize)
+def _resize(emitter: Emitter, label: str, op: Resize, *shapes: Shape) -> list[str]:
+    (_, width, channels), (rows, columns, _) = shapes
+    at = [emitter.array(f"{label}_{name}", getattr(op, name)) for name in ("rows", "columns")]
+    return [
+        f"for (int r = 0; r < {rows}; r++)",
+        f"for (int c = 0; c < {columns}; c++) {{",
+        f"    const int i = (int){at[0]}[r], j = (int){at[1]}[c];",
+        f"    const float down = {at[0]}[r] - (float)i, right = {at[1]}[c] - (float)j;",
+        # Where the weight of the next pixel is 0, there may be none.
+        f"    const int below = down > 0.0f ? {width * channels} : 0;",
+        f"    const int behind = right > 0.0f ? {channels} : 0;",
+        f"    const float *a = x + (i * {width} + j) * {channels};",
+        f"    for (int o = 0; o < {channels}; o++, a++) {{",
+        "        const float first = a[0] + right * (a[behind] - a[0]);",
+        "        const float second = a[below] + right * (a[below + behind] - a[below]);",
+        f"        y[(r * {columns} + c) * {channels} + o] = first + down * (second - first);",
+        "    }",
+        "}",
+    ]
 
 
 @emits(Transpose)

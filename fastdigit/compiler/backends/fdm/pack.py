@@ -30,6 +30,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
 )
@@ -335,7 +336,12 @@ def _layernorm(writer: _Named, op: LayerNorm, shapes: list[Shape]) -> Record:
     return Record(scale=writer.vector(op.scale), shift=writer.vector(op.shift), alpha=op.epsilon)
 
 
-@packs(ConvTranspose2D, opcode=13, minor=2)
+@packs(Resize, opcode=13, minor=2)
+def _resize(writer: _Named, op: Resize, shapes: list[Shape]) -> Record:
+    return Record(scale=writer.vector(op.rows), shift=writer.vector(op.columns))
+
+
+@packs(ConvTranspose2D, opcode=14, minor=2)
 def _conv_transpose2d(writer: _Named, op: ConvTranspose2D, shapes: list[Shape]) -> Record:
     return Record(  # the output's shape tells the output padding
         weights=writer.matrix(op.weights.reshape(-1, op.weights.shape[3])),

@@ -27,6 +27,7 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
     check_values,
@@ -39,7 +40,7 @@ __all__ = ["Program", "Record", "unpack"]
 _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
-    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "CONVTRANSPOSE2D"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D"),
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
@@ -372,6 +373,8 @@ class _Reader:
             case "LAYERNORM":
                 scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
                 return LayerNorm(float(op["alpha"]), scale, shift)
+            case "RESIZE":
+                return Resize(self._required(op["scale"]), self._required(op["shift"]))
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
 
     def _dense(self, op: Any, activation: Activation) -> Dense:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from fastdigit.compiler.axes import aligned
 from fastdigit.compiler.backends.onnx.writer import Writer, axis_of, stored, writes
-from fastdigit.compiler.ir import Pool, Shape
+from fastdigit.compiler.ir import Array, Pool, Shape
 from fastdigit.compiler.ops import (
     Binary,
     Concat,
@@ -20,9 +21,11 @@ from fastdigit.compiler.ops import (
     Pad,
     Pool2D,
     Reshape,
+    Resize,
     Softmax,
     Transpose,
 )
+from fastdigit.compiler.ops.resize import COORDINATES, ROUNDINGS, positions
 
 _BINARIES = {
     "add": "Add",
@@ -161,3 +164,38 @@ def _reshape(writer: Writer, op: Reshape, shapes: list[Shape]) -> None:
     # 0 is the size there was: the batch.
     writer.add("Reshape", writer.integers([0, *op.shape]))
     writer.to_channels_first(op.shape)
+
+
+@writes(Resize)
+def _resize(writer: Writer, op: Resize, shapes: list[Shape]) -> None:
+    """A Resize where one of its modes means these positions; otherwise what it would do."""
+    (height, width, _), (rows, columns) = shapes[0], (op.rows.size, op.columns.size)
+    known = [name for name in COORDINATES if name != "tf_half_pixel_for_nn"]  # deprecated
+    for coordinates, rounding in product(known, (*ROUNDINGS, None)):
+        if np.array_equal(op.rows, positions(coordinates, rounding, height, rows)) and (
+            np.array_equal(op.columns, positions(coordinates, rounding, width, columns))
+        ):
+            sizes = writer.integers([rows, columns])
+            modes = {"nearest_mode": rounding} if rounding else {"mode": "linear"}
+            writer.add(
+                *("Resize", "", "", sizes),
+                axes=[2, 3],
+                coordinate_transformation_mode=coordinates,
+                **modes,
+            )
+            return
+    for axis, at in ((2, op.rows), (3, op.columns)):
+        _interpolate(writer, at, axis)
+
+
+def _interpolate(writer: Writer, at: Array, axis: int) -> None:
+    """The values at positions along an axis."""
+    first = np.floor(at)
+    weight = (at - first).reshape(-1, *(1,) * (3 - axis))
+    source = writer.value
+    writer.add("Gather", writer.integers(first), axis=axis)
+    if weight.any():
+        value, following = writer.value, writer.integers(np.ceil(at))
+        second = writer.emit("Gather", [source, following], {"axis": axis})
+        step = writer.emit("Sub", [second, value], {})
+        writer.add("Add", writer.emit("Mul", [step, writer.constant(weight)], {}))

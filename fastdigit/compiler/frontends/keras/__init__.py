@@ -7,6 +7,8 @@ A layer is a function in one of the files by family here, marked with
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,6 @@ import numpy as np
 
 from fastdigit.compiler.frontends.common import GraphBuilder, Imported
 from fastdigit.compiler.frontends.front_end import FrontEnd
-
-# Each of these registers its converters.
-from fastdigit.compiler.frontends.keras import (  # noqa: F401
-    activations,
-    convolution,
-    dense,
-    moves,
-    normalization,
-    pooling,
-)
 from fastdigit.compiler.frontends.keras.joins import convert_operation
 from fastdigit.compiler.frontends.keras.layers import describe, qualified_class
 from fastdigit.compiler.frontends.keras.registry import CONVERTERS, JOINS, supported_layers
@@ -32,6 +24,10 @@ from fastdigit.compiler.ir import Shape
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["FRONT_END", "SUPPORTED_LAYERS", "import_keras", "load_keras"]
+
+# Each file of this folder registers its converters.
+for _file in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
 
 #: Names of the Keras layers that :func:`import_keras` reads.
 SUPPORTED_LAYERS = ("InputLayer", *supported_layers())

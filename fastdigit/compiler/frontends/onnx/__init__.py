@@ -10,23 +10,13 @@ An operator is a function in one of the files by family here, marked with
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.front_end import FrontEnd
-
-# Each of these registers its converters.
-from fastdigit.compiler.frontends.onnx import (  # noqa: F401
-    activations,
-    arithmetic,
-    convolution,
-    identity,
-    matrices,
-    moves,
-    normalization,
-    pooling,
-)
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
@@ -38,6 +28,10 @@ __all__ = ["FRONT_END", "MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load
 
 MIN_OPSET = 13
 MAX_FILE_BYTES = 1 << 30
+
+# Each file of this folder registers its converters.
+for _file in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
 
 #: Operators on images; those of :data:`.constants.EVALUATORS`, Constant and Shape are read on
 #: constants too.

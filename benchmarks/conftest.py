@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastdigit.bench.runtimes import ModelFiles, shipped_files
+from fastdigit.bench.adapter import ModelFiles, shipped_files
 from fastdigit.bench.scenarios import Images, digits
 
 

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 import fastdigit
-from fastdigit.bench.runtimes import shipped_files
+from fastdigit.bench.adapter import shipped_files
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve.settings import Settings
 from fastdigit.threads import available_cpus

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles
+from fastdigit.bench.adapter import ModelFiles
+from fastdigit.bench.runtimes import RUNTIMES
 from fastdigit.bench.scenarios import Images
 
 

@@ -18,20 +18,14 @@ import numpy as np
 import fastdigit
 from fastdigit import __version__
 from fastdigit.bench import layers, machine, report, scenarios, tables
+from fastdigit.bench.adapter import ModelFiles, Runtime, require, shipped_files
 from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
 from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
 from fastdigit.bench.results import EIGHT_BIT as EIGHT_BIT_TOLERANCE
 from fastdigit.bench.results import QUICK, SUBJECT, Settings
 from fastdigit.bench.roofline import Probe
-from fastdigit.bench.runtimes import (
-    RUNTIMES,
-    ModelFiles,
-    OnnxRuntime,
-    Runtime,
-    require,
-    shipped_files,
-)
+from fastdigit.bench.runtimes import RUNTIMES, OnnxRuntime
 from fastdigit.compiler.backends.onnx import write
 from fastdigit.errors import (
     FastDigitError,

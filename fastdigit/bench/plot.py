@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastdigit.bench.adapter import require
 from fastdigit.bench.report import SCHEMA
-from fastdigit.bench.runtimes import require
 from fastdigit.errors import FastDigitError, InputError
 
 if TYPE_CHECKING:

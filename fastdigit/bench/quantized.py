@@ -11,16 +11,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from fastdigit.bench import convert
-from fastdigit.bench.runtimes import (
-    FastDigit,
-    LiteRT,
-    ModelFiles,
-    OnnxRuntime,
-    OpenVino,
-    Runtime,
-    Variant,
-    onnx_variants,
-)
+from fastdigit.bench.adapter import ModelFiles, Runtime, Variant, onnx_variants
+from fastdigit.bench.runtimes import FastDigit, LiteRT, OnnxRuntime, OpenVino
 
 __all__ = ["EIGHT_BIT_RUNTIMES", "REDUCED"]
 

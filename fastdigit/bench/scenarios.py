@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastdigit.bench.adapter import ModelFiles, Runtime
 from fastdigit.bench.arrays import FloatArray
 from fastdigit.bench.machine import choose_cpus
 from fastdigit.bench.measure import interleave
@@ -30,7 +31,7 @@ from fastdigit.bench.results import (
     compare,
 )
 from fastdigit.bench.roofline import Probe
-from fastdigit.bench.runtimes import ModelFiles, OnnxRuntime, Runtime
+from fastdigit.bench.runtimes import OnnxRuntime
 from fastdigit.bench.worker import Worker, WorkerFailed
 from fastdigit.datasets import load_mnist_test
 

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
+from fastdigit.bench.adapter import require
 from fastdigit.bench.layers import Profile
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import NOISY, SOME_NOISE, STEADY, verdict
 from fastdigit.bench.report import gflops, layer_rows
 from fastdigit.bench.results import Results
 from fastdigit.bench.roofline import QUIET, Roofline
-from fastdigit.bench.runtimes import require
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdigit.bench.adapter import Call, ModelFiles, Runtime, Variant
 from fastdigit.bench.arrays import FloatArray, aligned, whole_batches
 from fastdigit.bench.machine import pin
 from fastdigit.bench.measure import SPIN_GAP, Turn, TurnFailed, interleave, summarize
-from fastdigit.bench.runtimes import Call, ModelFiles, Runtime, Variant
 from fastdigit.errors import FastDigitError
 
 __all__ = ["Prepared", "Worker", "WorkerFailed"]

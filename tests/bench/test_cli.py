@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from fastdigit.bench import cli, layers, report, scenarios, tables
+from fastdigit.bench.adapter import ModelFiles, Runtime, require, shipped_files
 from fastdigit.bench.measure import Spread, verdict
 from fastdigit.bench.results import Results
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, Runtime, require, shipped_files
+from fastdigit.bench.runtimes import RUNTIMES
 from fastdigit.bench.scenarios import Images
 from fastdigit.errors import MissingExtraError
 from tests.support import ROOT, bench_fakes, need, networks

@@ -10,6 +10,7 @@ import pytest
 
 import fastdigit
 from fastdigit.bench import calibration, convert, quantized
+from fastdigit.bench.adapter import ModelFiles, Variant, shipped_files
 from fastdigit.bench.calibration import augment, calibration_digits
 from fastdigit.bench.quantize import SCHEMES
 from fastdigit.bench.quantized import (
@@ -19,7 +20,7 @@ from fastdigit.bench.quantized import (
     OnnxRuntimeQdq,
 )
 from fastdigit.bench.results import EIGHT_BIT, compare
-from fastdigit.bench.runtimes import ModelFiles, OnnxRuntime, Variant, shipped_files
+from fastdigit.bench.runtimes import OnnxRuntime
 from fastdigit.bench.scenarios import digits
 from fastdigit.datasets import load_mnist_test
 

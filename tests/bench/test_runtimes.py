@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastdigit.bench import convert
+from fastdigit.bench.adapter import ModelFiles, Variant, shipped_files
 from fastdigit.bench.machine import choose_cpus
 from fastdigit.bench.results import compare
-from fastdigit.bench.runtimes import RUNTIMES, ModelFiles, OnnxRuntime, Variant, shipped_files
+from fastdigit.bench.runtimes import RUNTIMES, OnnxRuntime
 from fastdigit.bench.scenarios import digits
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
 from fastdigit.threads import usable_cpus

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastdigit.bench.adapter import ModelFiles, Runtime
 from fastdigit.bench.results import EIGHT_BIT, FULL, Results, Settings, compare
-from fastdigit.bench.runtimes import ModelFiles, Runtime
 from fastdigit.bench.scenarios import Images, digits, noise, run
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError

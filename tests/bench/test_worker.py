@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastdigit.bench.adapter import ModelFiles, Runtime
 from fastdigit.bench.arrays import FloatArray
 from fastdigit.bench.machine import choose_cpus
-from fastdigit.bench.runtimes import ModelFiles, Runtime
 from fastdigit.bench.worker import Worker, WorkerFailed
 from tests.support import bench_fakes
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fastdigit.bench.adapter import Call, ModelFiles, Runtime, Variant, onnx_variants
 from fastdigit.bench.arrays import FloatArray
 from fastdigit.bench.roofline import FMA, INT8, MEMORY, Roofline, Sample, summarize
-from fastdigit.bench.runtimes import Call, ModelFiles, Runtime, Variant, onnx_variants
 
 CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 

@@ -288,6 +288,35 @@ def test_refused_axes() -> None:
         import_model(net.model(check=False, infer=False))
 
 
+@pytest.mark.parametrize("repeats", [(1, 1, 1, 1), (1, 1, 2, 3), (1, 2, 1, 1), (1, 3, 2, 2)])
+def test_tile(repeats: tuple[int, ...]) -> None:
+    need("onnx", "onnxruntime")
+    held(OnnxNet(("N", 2, 4, 3)).add("Relu").add("Tile", None, np.array(repeats)).add("Neg"))
+
+
+def test_nearest_neighbours_of_tf2onnx() -> None:
+    """Rows and columns with a new axis behind them, along which they are repeated."""
+    need("onnx", "onnxruntime")
+    net = OnnxNet(("N", 2, 4, 3)).conv(2, 5, (1, 1)).add("Unsqueeze", None, np.array([3]))
+    net.add("Tile", None, np.array([1, 1, 1, 2, 1])).add("Reshape", None, np.array([-1, 5, 8, 3]))
+    net.add("Unsqueeze", None, np.array([4])).add("Tile", None, np.array([1, 1, 1, 1, 3]))
+    net.add("Reshape", None, np.array([-1, 5, 8, 9])).conv(5, 2, (3, 3)).add("Flatten")
+    held(net.gemm(2 * 6 * 7, 3))
+
+
+def test_refused_tiles() -> None:
+    need("onnx")
+    for repeats, message in (
+        ([2, 1, 1, 1], r"repeats \[2, 1, 1, 1\]; supported is one for each axis, 1 for the batch"),
+        ([1, 1, 0, 1], r"repeats \[1, 1, 0, 1\]"),
+        ([1, 1, 1], r"repeats \[1, 1, 1\]"),
+        ([1, 1 << 20, 1 << 20, 1], "supported is up to 16777216 elements"),
+    ):
+        net = OnnxNet(("N", 2, 4, 3)).add("Tile", None, np.array(repeats))
+        with pytest.raises(UnsupportedError, match=message):
+            import_model(net.model(check=len(repeats) == 4, infer=False))
+
+
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("mode", MODES)
 def test_written_as_onnx_again(mode: str, coordinates: str) -> None:
@@ -372,6 +401,22 @@ def test_keras_layers(interpolation: str) -> None:
     for out in product((1, 3, 5, 8, 13), (2, 4, 11)):
         held_to_keras(keras_model((5, 4, 2), layers.Resizing(*out, interpolation=interpolation)))
     held_to_keras(keras_model((6, 3), layers.UpSampling1D(3), layers.Conv1D(2, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_keras_export(interpolation: str, tmp_path: Path) -> None:
+    """As ``model.export`` writes them: nearest neighbours of UpSampling2D are tiles."""
+    layers = need("keras").layers
+    need("tf2onnx", "onnxruntime")
+    options = {"interpolation": interpolation}
+    small, large = layers.UpSampling2D((2, 3), **options), layers.Resizing(9, 13, **options)
+    model = keras_model((4, 3, 2), layers.Conv2D(4, 2), small, large, layers.Conv2D(2, 3))
+    x = np.random.default_rng(0).random((2, 4, 3, 2), np.float32)
+    want = np.asarray(model(x))
+    model.export(tmp_path / "net.onnx", format="onnx", verbose=False)
+    compiled = compile_model(tmp_path / "net.onnx", None, engine=engine)
+    np.testing.assert_allclose(Model(compiled.data).run(x), want, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

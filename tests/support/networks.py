@@ -13,6 +13,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -196,6 +197,59 @@ def resizes(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def transpose(
+    rng: np.random.Generator, kernel: tuple[int, int], inputs: int, outputs: int, **options: object
+) -> ConvTranspose2D:
+    """As :func:`conv`."""
+    made = conv(rng, kernel, inputs, outputs, groups=options.get("groups", 1))
+    return ConvTranspose2D(made.weights, made.bias, **options)  # type: ignore[arg-type]
+
+
+def transposed(rng: np.random.Generator) -> Graph:
+    """Transposed convolutions whose strides leave phases of several taps, of one and of none; an
+    input that a dense layer reads too; groups; every way to end."""
+    net = Net((3, 4, 5))
+    a = net.add(
+        transpose(
+            rng,
+            (3, 4),
+            5,
+            9,
+            stride=(2, 3),
+            pad=(1, 0, 2, 1),
+            output_padding=(1, 0),
+            activation=RELU,
+            affine=affine(rng, 2, 9),
+        )
+    )  # (5, 12, 9)
+    flat = net.add(dense(rng, 5 * 12 * 9, 6), a)
+    b = net.add(
+        transpose(
+            rng,
+            (2, 3),
+            9,
+            6,
+            stride=(3, 1),
+            dilation=(1, 2),
+            pad=(0, 2, 0, 2),
+            groups=3,
+            activation=Activation("elu", 0.5),
+        ),
+        a,
+    )  # (14, 12, 6)
+    b = net.add(
+        transpose(
+            rng, (1, 1), 6, 3, stride=(1, 2), output_padding=(0, 1), affine=affine(rng, 0, 14)
+        ),
+        b,
+    )  # (14, 24, 3)
+    b = net.add(transpose(rng, (3, 3), 3, 100, pad=(1, 1, 1, 1), activation=Activation("tanh")), b)
+    b = net.add(Pool2D(Pool("max", (14, 24), (1, 1))), b)
+    b = net.add(dense(rng, 100, 6), b)
+    net.add(Binary("add"), b, flat)
+    return net.graph()
+
+
 def operator_networks() -> dict[str, Graph]:
     """Networks of one operator, or of a few, with all that its record can say; small files.
 
@@ -205,6 +259,7 @@ def operator_networks() -> dict[str, Graph]:
     return {
         "moves": moves(np.random.default_rng(10)),
         "resizes": resizes(np.random.default_rng(11)),
+        "transposed convolutions": transposed(np.random.default_rng(12)),
     }
 
 

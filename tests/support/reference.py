@@ -62,6 +62,38 @@ def conv2d(
     return out if bias is None else out + _f64(bias)
 
 
+def conv_transpose2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+    output_padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> F64:
+    """Each pixel of ``x`` (N, H, W, C) times ``w`` (KH, KW, C / groups, O), added where it falls;
+    ``pad`` is (top, left, bottom, right)."""
+    x, w = _f64(x), _f64(w)
+    n, rows, columns, _ = x.shape
+    kh, kw, each, out_channels = w.shape
+    top, left, bottom, right = pad
+    height = (rows - 1) * stride[0] + dilation[0] * (kh - 1) + 1
+    width = (columns - 1) * stride[1] + dilation[1] * (kw - 1) + 1
+    out = np.zeros((n, height + output_padding[0], width + output_padding[1], out_channels))
+    for i in range(rows):
+        for j in range(columns):
+            for ky in range(kh):
+                for kx in range(kw):
+                    for g in range(groups):
+                        of = slice(g * out_channels // groups, (g + 1) * out_channels // groups)
+                        given = x[:, i, j, g * each : (g + 1) * each]
+                        y, z = i * stride[0] + ky * dilation[0], j * stride[1] + kx * dilation[1]
+                        out[:, y, z, of] += given @ w[ky, kx, :, of]
+    out = out[:, top : out.shape[1] - bottom, left : out.shape[2] - right]
+    return out if bias is None else out + _f64(bias)
+
+
 def activate(x: ArrayLike, name: str = "linear", alpha: float = 0.0) -> F64:
     """Apply an activation; ``alpha`` is the slope (leaky_relu) or the scale (elu) below zero."""
     x = _f64(x)
@@ -238,6 +270,9 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
         case "Conv2D":
             x = conv2d(x, op.weights, op.bias, op.stride, op.dilation, op.pad, op.groups)
             return _epilogue(op, x)
+        case "ConvTranspose2D":
+            sizes = (op.stride, op.dilation, op.pad, op.output_padding, op.groups)
+            return _epilogue(op, conv_transpose2d(x, op.weights, op.bias, *sizes))
         case "Dense" if op.precision == "int8-dynamic":
             integers = np.rint(op.weights / _f64(op.scale))
             return _epilogue(op, _f64(dense_dynamic(x, integers, op.scale, op.bias)))

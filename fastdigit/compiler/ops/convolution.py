@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Layer, Pair, Pool, Shape, Sides
@@ -20,7 +21,7 @@ from fastdigit.compiler.ops.rules import (
     windows,
 )
 
-__all__ = ["Conv2D"]
+__all__ = ["Conv2D", "ConvTranspose2D"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,3 +100,100 @@ class Conv2D(Layer):
         """Those of every output that the pooling reads."""
         height, width, _ = output if self.pool is None else pooled_from(self.pool, output)
         return height * width * self.weights.size
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2D(Layer):
+    """Transposed convolution, bias; then activation and affine, in this order.
+
+    Each input is multiplied by the kernel and added to the output: tap k of input i goes to output
+    i * stride + k * dilation - pad. ``pad`` (top, left, bottom, right) is cut off what all taps
+    reach; ``output_padding`` adds rows at the bottom and columns at the right.
+    ``weights`` is (kernel height, kernel width, input channels / groups, output channels), and the
+    rest is as in :class:`Conv2D`.
+    """
+
+    weights: Array
+    bias: Array | None = None
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pad: Sides = (0, 0, 0, 0)
+    output_padding: Pair = (0, 0)
+    activation: Activation = LINEAR
+    affine: Affine | None = None
+    groups: int = 1
+
+    @property
+    def epilogue(self) -> tuple[str, ...]:
+        return ("activation", "affine")
+
+    def infer(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        require(len(shape) == 3, f"ConvTranspose2D needs (height, width, channels), got {shape}")
+        require(
+            self.weights.ndim == 4,
+            f"ConvTranspose2D weights have shape {self.weights.shape}, expected 4 axes",
+        )
+        *kernel, channels, outputs = self.weights.shape
+        groups = self.groups
+        require(
+            channels * groups == shape[2],
+            f"ConvTranspose2D weights take {channels * groups} channels, the input has {shape[2]}",
+        )
+        require(
+            groups >= 1 and outputs % groups == 0,
+            f"ConvTranspose2D has {groups} groups for {outputs} outputs",
+        )
+        check_vector("bias", self.bias, outputs)
+        check_activation(self.activation)
+        require(
+            min(*kernel, *self.stride, *self.dilation) >= 1,
+            f"kernel {tuple(kernel)}, stride {self.stride} or dilation {self.dilation} is less "
+            "than 1",
+        )
+        require(
+            min(*self.pad, *self.output_padding) >= 0,
+            f"padding {self.pad} or output padding {self.output_padding} is negative",
+        )
+        height, width = (
+            (shape[d] - 1) * self.stride[d]
+            + self.dilation[d] * (kernel[d] - 1)
+            + 1
+            - self.pad[d]
+            - self.pad[d + 2]
+            + self.output_padding[d]
+            for d in (0, 1)
+        )
+        require(
+            height >= 1 and width >= 1, f"padding {self.pad} leaves an output of {height}x{width}"
+        )
+        out = (height, width, outputs)
+        check_affine(self.affine, out)
+        return out
+
+    def check_values(self) -> None:
+        check_finite("ConvTranspose2D weights are not all finite", self.weights)
+        check_finite("bias has values that are not finite", self.bias)
+        check_affine_values(self.affine)
+
+    def check_limits(self) -> None:
+        check_small(*self.weights.shape[:2], *self.stride, *self.dilation)
+        check_small(*self.pad, *self.output_padding)
+        check_matrix(self.weights)
+
+    def multiply_adds(self, output: Shape) -> int:
+        """Those of each output with every tap that falls on it, also where it takes no input."""
+        height, width = (
+            sum(
+                len(
+                    range(
+                        (tap * self.dilation[d] - self.pad[d]) % self.stride[d],
+                        output[d],
+                        self.stride[d],
+                    )
+                )
+                for tap in range(self.weights.shape[d])
+            )
+            for d in (0, 1)
+        )
+        return height * width * math.prod(self.weights.shape[2:])

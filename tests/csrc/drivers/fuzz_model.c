@@ -369,6 +369,14 @@ static size_t mend_kernel(const file *f, fd_file_op *op, uint32_t channels) {
     return outputs;
 }
 
+/* Whether a check may look at the values of a weight: the loader has seen before that they are there. */
+static int is_there(const file *f, uint32_t index) {
+    if (index >= f->tensor_count || tensors_of(f)[index].kind != FD_TENSOR_WEIGHT) return 1; /* and refuses it */
+    const fd_file_tensor *const t = &tensors_of(f)[index];
+    if (t->offset % FD_FILE_ALIGN || t->offset > f->weight_bytes || t->size > f->weight_bytes - t->offset) return 0;
+    return !is_vector(t) || t->size == (uint64_t)t->dims[0] * sizeof(float);
+}
+
 /* The output of an operator that has no case in mend: as its check says, which need not accept it. */
 static void mend_by_check(const file *f, size_t i, const fd_file_tensor *in, fd_file_tensor *out, uint32_t sizes[3]) {
     fd_file_op *const op = &ops_of(f)[i];
@@ -379,6 +387,9 @@ static void mend_by_check(const file *f, size_t i, const fd_file_tensor *in, fd_
                            .op_count = f->op_count,
                            .weights = f->data + f->weights,
                            .weight_bytes = f->weight_bytes};
+    const uint32_t weights[] = {op->weights, op->bias, op->scale, op->shift};
+    for (size_t k = 0; k < sizeof weights / sizeof weights[0]; k++)
+        if (!is_there(f, weights[k])) return;
     const fd_dims from = fd_dims_of(in);
     fd_dims to = from;
     fd_error ignored;

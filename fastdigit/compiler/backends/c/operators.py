@@ -14,6 +14,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -113,6 +114,42 @@ def _conv2d(emitter: Emitter, label: str, op: Conv2D, *shapes: Shape) -> list[st
     else:
         inner += [*work, f"for (int o = 0; o < {outputs}; o++) {yield_} = {value};"]
     return [*lines, *(f"    {line}" for line in inner), "}"]
+
+
+@emits(ConvTranspose2D)
+def _conv_transpose2d(
+    emitter: Emitter, label: str, op: ConvTranspose2D, *shapes: Shape
+) -> list[str]:
+    (height, width, channels), (rows, columns, outputs) = shapes
+    weights = emitter.array(f"{label}_weights", op.weights)
+    start = "0.0f" if op.bias is None else f"{emitter.array(f'{label}_bias', op.bias)}[o]"
+    item = "k"
+    if op.groups > 1:
+        item = f"o / {outputs // op.groups} * {channels // op.groups} + k"
+    value = emitter.epilogue(label, op.activation, op.affine, "acc[o]", "i", "j", "o")
+    (down, right), (top, left) = op.stride, op.pad[:2]
+    return [
+        f"for (int i = 0; i < {rows}; i++)",
+        f"for (int j = 0; j < {columns}; j++) {{",
+        f"    float acc[{outputs}];",
+        f"    for (int o = 0; o < {outputs}; o++) acc[o] = {start};",
+        f"    for (int u = 0; u < {op.weights.shape[0]}; u++) {{",
+        f"        const int row = i + {top} - u * {op.dilation[0]};",
+        f"        if (row < 0 || row % {down} || row / {down} >= {height}) continue;",
+        f"        for (int v = 0; v < {op.weights.shape[1]}; v++) {{",
+        f"            const int column = j + {left} - v * {op.dilation[1]};",
+        f"            if (column < 0 || column % {right} || column / {right} >= {width}) continue;",
+        f"            const int pixel = row / {down} * {width} + column / {right};",
+        f"            const float *in = x + pixel * {channels};",
+        f"            for (int k = 0; k < {channels // op.groups}; k++)",
+        f"                for (int o = 0; o < {outputs}; o++)",
+        f"                    acc[o] += in[{item}] * {weights}[u][v][k][o];",
+        "        }",
+        "    }",
+        f"    for (int o = 0; o < {outputs}; o++)",
+        f"        y[(i * {columns} + j) * {outputs} + o] = {value};",
+        "}",
+    ]
 
 
 @emits(Dense)

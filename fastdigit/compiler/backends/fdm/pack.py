@@ -23,6 +23,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -338,6 +339,21 @@ def _layernorm(writer: _Named, op: LayerNorm, shapes: list[Shape]) -> Record:
 @packs(Resize, opcode=13, minor=2)
 def _resize(writer: _Named, op: Resize, shapes: list[Shape]) -> Record:
     return Record(scale=writer.vector(op.rows), shift=writer.vector(op.columns))
+
+
+@packs(ConvTranspose2D, opcode=14, minor=2)
+def _conv_transpose2d(writer: _Named, op: ConvTranspose2D, shapes: list[Shape]) -> Record:
+    return Record(  # the output's shape tells the output padding
+        weights=writer.matrix(op.weights.reshape(-1, op.weights.shape[3])),
+        bias=writer.vector(op.bias),
+        kernel=op.weights.shape[:2],
+        stride=op.stride,
+        dilation=op.dilation,
+        pad=op.pad,
+        groups=op.groups,
+        **_activation(op.activation),
+        **writer.affine(op.affine, 3),
+    )
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -8,18 +8,19 @@ is there.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
-from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape
+from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape, Sides
 from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -39,7 +40,7 @@ __all__ = ["Program", "Record", "unpack"]
 _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
-    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D"),
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
@@ -321,6 +322,33 @@ class _Reader:
                     pool,
                     int(op["groups"]),
                 )
+            case "CONVTRANSPOSE2D":
+                matrix = self._required(op["weights"])
+                transposed = ConvTranspose2D(
+                    matrix.reshape(*_ints(op["kernel"]), -1, matrix.shape[1]),
+                    self._weight(op["bias"]),
+                    _pair(op["stride"]),
+                    _pair(op["dilation"]),
+                    _sides(op["pad"]),
+                    activation=activation,
+                    groups=int(op["groups"]),
+                )
+                # What the output has beyond the sizes that follow from the other fields.
+                said = self._shape(op["output"])
+                extent = [
+                    (size - 1) * stride + dilation * (taps - 1) + 1 - before - behind
+                    for size, stride, dilation, taps, before, behind in zip(
+                        self._shape(op["input"])[:2],
+                        transposed.stride,
+                        transposed.dilation,
+                        _ints(op["kernel"]),
+                        transposed.pad[:2],
+                        transposed.pad[2:],
+                        strict=True,
+                    )
+                ]
+                more = (said[0] - extent[0], said[1] - extent[1])
+                return replace(transposed, output_padding=more, affine=affine)
             case "DENSE":
                 return self._dense(op, activation)
             case "POOL2D" if pool is not None:
@@ -431,6 +459,11 @@ class _Reader:
 
 def _ints(array: Any) -> Shape:
     return tuple(int(value) for value in array)
+
+
+def _sides(array: Any) -> Sides:
+    top, left, bottom, right = _ints(array)
+    return top, left, bottom, right
 
 
 def _pair(array: Any) -> tuple[int, int]:

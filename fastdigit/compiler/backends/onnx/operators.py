@@ -14,6 +14,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    ConvTranspose2D,
     Dense,
     Eltwise,
     LayerNorm,
@@ -55,6 +56,25 @@ def _conv2d(writer: Writer, op: Conv2D, shapes: list[Shape]) -> None:
     writer.affine(op.affine, 3)
     if op.pool is not None:
         _pool(writer, op.pool, replace(op, pool=None).infer(shapes[0]))
+
+
+@writes(ConvTranspose2D)
+def _conv_transpose2d(writer: Writer, op: ConvTranspose2D, shapes: list[Shape]) -> None:
+    height, width, inputs, outputs = op.weights.shape
+    groups = op.weights.reshape(height, width, inputs, op.groups, outputs // op.groups)
+    writer.add(
+        "ConvTranspose",
+        groups.transpose(3, 2, 4, 0, 1).reshape(-1, outputs // op.groups, height, width),
+        *([] if op.bias is None else [op.bias]),
+        kernel_shape=op.weights.shape[:2],
+        strides=op.stride,
+        dilations=op.dilation,
+        pads=op.pad,
+        output_padding=op.output_padding,
+        group=op.groups,
+    )
+    writer.activation(op.activation)
+    writer.affine(op.affine, 3)
 
 
 @writes(Dense)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from fastdigit.compiler.frontends.keras.layers import (
     single,
 )
 from fastdigit.compiler.frontends.keras.registry import Ops, converts
-from fastdigit.compiler.ir import Array, Shape
-from fastdigit.compiler.ops import Conv2D
+from fastdigit.compiler.ir import Array, Pair, Shape
+from fastdigit.compiler.ops import Conv2D, ConvTranspose2D
 
 
 def _window(layer: Any, shape: Shape, kernel: Shape) -> dict[str, Any]:
@@ -56,6 +57,41 @@ def convert_conv2d(layer: Any, shape: Shape, _out: Shape) -> Ops:
     weights = array(layer.kernel)
     window = _window(layer, shape, weights.shape[:2])
     return [Conv2D(weights, bias_of(layer), groups=layer.groups, **window), *activation_of(layer)]
+
+
+@converts("Conv2DTranspose")
+def convert_conv2d_transpose(layer: Any, shape: Shape, out: Shape) -> Ops:
+    stride, dilation = pair(layer.strides), pair(layer.dilation_rate)
+    conv = _transposed(layer, array(layer.kernel), stride, dilation, shape, out)
+    return [conv, *activation_of(layer)]
+
+
+@converts("Conv1DTranspose")
+def convert_conv1d_transpose(layer: Any, shape: Shape, out: Shape) -> Ops:
+    kernel, image = array(layer.kernel)[np.newaxis], (1, *shape)
+    stride, dilation = (1, single(layer.strides)), (1, single(layer.dilation_rate))
+    conv = _transposed(layer, kernel, stride, dilation, image, (1, *out))
+    return [*on_image(image, shape, [conv], out), *activation_of(layer)]
+
+
+def _transposed(
+    layer: Any, kernel: Array, stride: Pair, dilation: Pair, shape: Shape, out: Shape
+) -> ConvTranspose2D:
+    """Return the transpose of the convolution that makes ``shape`` of ``out``, which Keras knows.
+
+    ``kernel`` is (height, width, outputs, inputs). With padding "same", what all taps reach beyond
+    ``out`` is cut off at both ends, an odd pixel more at the end.
+    """
+    require_channels_last(layer)
+    conv = ConvTranspose2D(kernel.transpose(0, 1, 3, 2), bias_of(layer), stride, dilation)
+    full = conv.infer(shape)
+    cut = [max(full[d] - out[d], 0) for d in (0, 1)]
+    top, left = (total // 2 if layer.padding == "same" else 0 for total in cut)
+    return replace(
+        conv,
+        pad=(top, left, cut[0] - top, cut[1] - left),
+        output_padding=(max(out[0] - full[0], 0), max(out[1] - full[1], 0)),
+    )
 
 
 @converts("DepthwiseConv2D")

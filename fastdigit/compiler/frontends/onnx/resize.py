@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.windows import channels_last_ops
 from fastdigit.compiler.ir import Array
 from fastdigit.compiler.limits import MAX_ELEMENTS
-from fastdigit.compiler.ops import Resize
+from fastdigit.compiler.ops import Reshape, Resize
 from fastdigit.compiler.ops.resize import COORDINATES, ROUNDINGS, positions
 from fastdigit.errors import ModelFormatError
 
@@ -55,6 +56,27 @@ def convert_resize(importer: Importer, operator: Operator) -> str:
         f"another size of axes {[axis + 1 for axis in sorted(changed)]} of rank {len(shape) + 1}",
         "that of two neighbouring axes of an image, or of the last one of a sequence",
     )
+
+
+@converts("Tile")
+def convert_tile(importer: Importer, operator: Operator) -> str:
+    """Repeat all that lies within an axis: in tf2onnx' nearest neighbours, single rows."""
+    value = operator.value()
+    repeats = operator.ints(1)
+    shape = importer.shape(value)
+    if repeats is None or len(repeats) != len(shape) + 1 or repeats[0] != 1 or min(repeats) < 1:
+        raise operator.refuse(f"repeats {repeats}", "one for each axis, 1 for the batch")
+    for axis, times in enumerate(repeats[1:]):
+        if times == 1:
+            continue
+        rows, row = math.prod(shape[:axis]), math.prod(shape[axis:])
+        if rows * row * times > MAX_ELEMENTS:
+            raise operator.refuse(f"repeats {repeats}", f"up to {MAX_ELEMENTS} elements")
+        shape = (*shape[:axis], shape[axis] * times, *shape[axis + 1 :])
+        repeated = Resize(np.arange(rows * times) // times * 1.0, np.zeros(1))
+        ops = (Reshape((rows, 1, row)), repeated, Reshape(shape))
+        value = importer.emit(operator, *ops, source=value)
+    return value
 
 
 def _targets(importer: Importer, operator: Operator) -> tuple[list[float], list[int]]:

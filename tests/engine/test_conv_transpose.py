@@ -19,7 +19,7 @@ from fastdigit.compiler.ir import Activation, Affine, Graph
 from fastdigit.compiler.ops import ConvTranspose2D, Eltwise
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import ModelFormatError, UnsupportedError
-from tests.support import reference
+from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, run_onnx
 from tests.support.model_files import of_op, of_tensor
 from tests.support.networks import RELU, affine, chain, conv, operator_networks, packed, transpose
@@ -391,7 +391,7 @@ def test_passes_keep_what_it_computes() -> None:
 
 @pytest.mark.slow
 def test_keras() -> None:
-    keras = pytest.importorskip("keras")
+    keras = need("keras")
     rng = np.random.default_rng(5)
     sizes, strides, more = (1, 2, 3, 4, 5), ((1, 1), (2, 2), (3, 2)), (None, (0, 1))
     for size, stride, padding, added in itertools.product(sizes, strides, ("valid", "same"), more):
@@ -408,7 +408,7 @@ def test_keras() -> None:
 
 @pytest.mark.slow
 def test_keras_autoencoder(tmp_path) -> None:
-    keras = pytest.importorskip("keras")
+    keras = need("keras")
     layers = keras.layers
     model = keras.Sequential([
         keras.Input((28, 28, 1)),
@@ -433,7 +433,7 @@ def test_keras_autoencoder(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_keras_of_one_dimension_and_dilated() -> None:
-    keras = pytest.importorskip("keras")
+    keras = need("keras")
     layers = keras.layers
     x = np.random.default_rng(7).random((2, 6, 3), np.float32)
     model = keras.Sequential([keras.Input((6, 3)), layers.Conv1DTranspose(4, 3, 2, "same")])

@@ -322,9 +322,10 @@ class TestPruning:
 # Sharpness-aware steps
 
 
+@pytest.mark.slow
 def test_a_sharpness_aware_step_is_what_the_paper_says() -> None:
     """Softmax regression by hand, in float64: w - rate * gradient(w + radius * g / |g|)."""
-    import keras
+    keras = need("keras")
 
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
@@ -358,9 +359,11 @@ def test_a_sharpness_aware_step_is_what_the_paper_says() -> None:
     assert int(model.optimizer.iterations.numpy()) == 3
 
 
+@pytest.mark.slow
 def test_a_sharpness_aware_run_continues_where_it_stopped(
     tmp_path: Path, images: np.ndarray, labels: np.ndarray
 ) -> None:
+    need("keras")
     small = dataclasses.replace(
         RECIPES["sharp"], start=None, epochs=3, warmup_epochs=1, batch_size=32, widths=(2, 2, 2, 4)
     )
@@ -383,7 +386,9 @@ def test_a_sharpness_aware_run_continues_where_it_stopped(
 # Images without a digit
 
 
+@pytest.mark.slow
 def test_outliers_are_a_function_of_the_generator() -> None:
+    need("scipy")
     first = draw_outliers(200, 28, rng(3))
     assert first.shape == (200, 28, 28)
     assert first.dtype == np.float32
@@ -393,9 +398,11 @@ def test_outliers_are_a_function_of_the_generator() -> None:
     assert not np.array_equal(first, draw_outliers(200, 28, rng(4)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(8, 40))
 def test_every_kind_of_outlier_is_within_its_limits(seed: int, side: int) -> None:
+    need("scipy")
     for kind in KINDS:
         image = kind(side, rng(seed))
         assert image.shape == (side, side)
@@ -404,7 +411,9 @@ def test_every_kind_of_outlier_is_within_its_limits(seed: int, side: int) -> Non
         assert image.max() <= 1
 
 
+@pytest.mark.slow
 def test_one_grey_is_often_black() -> None:
+    need("scipy")
     images = draw_outliers(3000, 28, rng(5))
     flat = images[(images == images[:, :1, :1]).all(axis=(1, 2))]
     assert 0.1 < len(flat) / len(images) < 0.3

@@ -78,7 +78,13 @@ def test_files_of_the_same_name_get_different_labels() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (runtime.extra == "bench-peers"))
+        for name, runtime in RUNTIMES.items()
+    ],
+)
 def test_adapter_agrees_with_onnxruntime_on_the_shipped_model(name: str, batch: int) -> None:
     runtime, files = RUNTIMES[name], shipped_files()
     if runtime.version() is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -19,11 +18,11 @@ import fastdigit.ray
 from fastdigit import datasets
 from fastdigit.errors import InputError, MissingExtraError, UnsupportedError
 from fastdigit.ray import Predictor, predict
+from tests.support import need
 from tests.support.networks import packed, small_networks
 from tests.support.ray_processes import processes_called
 
 IMAGES, _ = datasets.load_mnist_test()
-HAVE_RAY = importlib.util.find_spec("ray") is not None
 
 
 # ---- What a worker does, without Ray ----
@@ -78,15 +77,10 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
 
 # ---- On a cluster ----
 
-pytestmark_cluster = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not HAVE_RAY, reason="Ray is not installed"),
-]
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    import ray
+    ray = need("ray")
     from ray.data import DataContext
 
     ray.init(
@@ -147,7 +141,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 class TestCluster:
-    pytestmark = pytestmark_cluster
+    pytestmark = pytest.mark.slow
 
     def test_labels_and_probabilities(self, cluster: None) -> None:
         rows = collected(predict(numbered(3000, 6), probabilities="p", workers=2))

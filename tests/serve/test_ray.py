@@ -23,12 +23,13 @@ import fastdigit
 from fastdigit import datasets
 from fastdigit.errors import MissingExtraError
 from fastdigit.serve.ray import application
+from tests.support import missing
 from tests.support.networks import packed, small_networks
 from tests.support.ray_processes import processes_called
 
 for package in ("ray.serve", "starlette", "uvicorn", "prometheus_client", "PIL"):
     if importlib.util.find_spec(package.split(".")[0]) is None:
-        pytest.skip(f"{package} is not installed", allow_module_level=True)
+        missing(package)
 
 pytestmark = pytest.mark.slow
 

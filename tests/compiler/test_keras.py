@@ -391,7 +391,7 @@ class ReLU(L.Layer):
         ([L.Conv2D(2, 2, activation="mish", name="c")], "'c' .*activation 'mish' .*supported are"),
         ([L.ReLU(threshold=1.0, name="r")], "'r' .*threshold=1"),
         ([L.Softmax(axis=(1, 2), name="s")], "'s' .*axis="),
-        ([L.Reshape((36, 2)), L.UpSampling1D(2, name="u")], r"'u' \(UpSampling1D\) is not supp"),
+        ([L.Reshape((36, 2)), L.SimpleRNN(2, name="u")], r"'u' \(SimpleRNN\) is not supp"),
         ([L.Reshape((36, 2)), L.LSTM(2, name="l")], r"'l' \(LSTM\) is not supported"),
         (
             [L.Reshape((36, 2)), L.Conv1D(2, 2, data_format="channels_first", name="c")],

@@ -20,7 +20,7 @@ from fastdigit.compiler.backends.onnx import to_onnx
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.ops import LayerNorm, Resize
-from fastdigit.compiler.ops.resize import COORDINATES, ROUNDINGS
+from fastdigit.compiler.ops.resize import COORDINATES, ROUNDINGS, positions
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support import need, reference
@@ -203,6 +203,43 @@ def test_modes(mode: str, coordinates: str) -> None:
     for size in ((9, 7), (12, 10), (1, 1), (4, 3), (6, 8), (5, 5)):
         sizes = np.array([*size], np.int64)
         held(OnnxNet(("N", 2, 6, 5)).add("Resize", None, "", "", sizes, axes=[2, 3], **options))
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_which_of_two_neighbours_is_the_nearest(rounding: str, coordinates: str) -> None:
+    """ONNX Runtime's, for many sizes: where a position lies half-way, the last bit would decide."""
+    onnx, onnxruntime = need("onnx"), need("onnxruntime")
+    helper = onnx.helper
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    outs = range(1, 49)
+    options = {"coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
+    for size in (1, 2, 3, 7, 10, 13, 14, 18, 21, 24):
+        nodes, constants, outputs = [], [], []
+        for out in outs:
+            constants.append(onnx.numpy_helper.from_array(np.array([out]), f"s{out}"))
+            nodes.append(
+                helper.make_node(
+                    "Resize",
+                    ["x", "", "", f"s{out}"],
+                    [f"y{out}"],
+                    mode="nearest",
+                    axes=[3],
+                    **options,
+                )
+            )
+            outputs.append(helper.make_tensor_value_info(f"y{out}", 1, [1, 1, 1, out]))
+        image = helper.make_tensor_value_info("x", 1, [1, 1, 1, size])
+        graph = helper.make_graph(nodes, "g", [image], outputs, constants)
+        opsets = [helper.make_opsetid("", 18)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), quiet)
+        found = session.run(None, {"x": np.arange(size, dtype=np.float32).reshape(1, 1, 1, size)})
+        for out, want in zip(outs, found, strict=True):
+            if out != size:  # which ONNX Runtime copies
+                got = positions(coordinates, rounding, size, out)
+                np.testing.assert_array_equal(got, want.ravel(), err_msg=f"{size} to {out}")
 
 
 def test_sizes_as_pytorch_computes_them() -> None:
@@ -401,6 +438,8 @@ def test_keras_layers(interpolation: str) -> None:
     for out in product((1, 3, 5, 8, 13), (2, 4, 11)):
         held_to_keras(keras_model((5, 4, 2), layers.Resizing(*out, interpolation=interpolation)))
     held_to_keras(keras_model((6, 3), layers.UpSampling1D(3), layers.Conv1D(2, 2)))
+    # tf2onnx writes another size here; it is not to be the judge.
+    held_to_keras(keras_model((3, 1, 1), layers.UpSampling2D((4, 3)), layers.Resizing(4, 5)))
 
 
 @pytest.mark.slow

@@ -432,6 +432,20 @@ def test_keras_autoencoder(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_keras_where_tf2onnx_writes_negative_padding(tmp_path) -> None:
+    """What no runtime takes is not to be the judge: Keras is."""
+    keras = need("keras")
+    layers = keras.layers
+    for size, stride, padding in (((1, 2), (1, 3), "same"), ((1, 2), (4, 3), "valid")):
+        layer = layers.Conv2DTranspose(3, size, stride, padding)
+        report = fastdigit.compile(
+            keras.Sequential([keras.Input((3, 2, 5)), layer]), tmp_path / "net.fdm"
+        )
+        assert report.verification is not None
+        assert "keras" in report.verification.reference
+
+
+@pytest.mark.slow
 def test_keras_of_one_dimension_and_dilated() -> None:
     keras = need("keras")
     layers = keras.layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,21 +49,23 @@ class Resize(Op):
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Positions: TypeAlias = NDArray[np.floating[Any]]
+HALF = np.float32(0.5)
 
-#: By coordinate_transformation_mode: of (output index, scale, size of input, of output).
-#:
-#: In float32 and in this order, as ONNX Runtime computes them: which of two equally near neighbours
-#: is the nearest hangs on the last bit.
-COORDINATES: Mapping[str, Callable[[F32, np.float32, np.float32, np.float32], F32]] = {
-    "half_pixel": lambda x, scale, size, out: (x + np.float32(0.5)) / scale - np.float32(0.5),
-    "asymmetric": lambda x, scale, size, out: x / scale,
-    "align_corners": lambda x, scale, size, out: (
+#: By coordinate_transformation_mode: of (output index, what divides by the scale, size of input, of
+#: output). In this order, as ONNX Runtime computes them: what is nearest hangs on the last bit.
+COORDINATES: Mapping[
+    str, Callable[[Positions, Callable[[Positions], Positions], int, int], Positions]
+] = {
+    "half_pixel": lambda x, unscale, size, out: unscale(x + HALF) - HALF,
+    "asymmetric": lambda x, unscale, size, out: unscale(x),
+    "align_corners": lambda x, unscale, size, out: (
         x * (size - 1) / (out - 1) if out > 1 else np.zeros_like(x)
     ),
-    "pytorch_half_pixel": lambda x, scale, size, out: (
-        (x + np.float32(0.5)) / scale - np.float32(0.5) if out > 1 else np.zeros_like(x)
+    "pytorch_half_pixel": lambda x, unscale, size, out: (
+        unscale(x + HALF) - HALF if out > 1 else np.zeros_like(x)
     ),
-    "tf_half_pixel_for_nn": lambda x, scale, size, out: (x + np.float32(0.5)) / scale,
+    "tf_half_pixel_for_nn": lambda x, unscale, size, out: unscale(x + HALF),
 }
 
 #: By nearest_mode; of float64, in which a half more or less is exact.
@@ -88,9 +91,20 @@ def positions(
     scale
         By default ``out / size``.
     """
-    index = np.arange(out, dtype=np.float32)
-    factor = np.float32(out) / np.float32(size) if scale is None else np.float32(scale)
-    found = COORDINATES[coordinates](index, factor, np.float32(size), np.float32(out))
+    given = np.float32(out) / np.float32(size) if scale is None else np.float32(scale)
+    index: Positions = np.arange(out, dtype=np.float32)
+
+    def unscale(x: Positions) -> Positions:
+        return x / given
+
+    if scale is None and rounding in ("round_prefer_floor", "round_prefer_ceil"):
+        # Exactly: float32 puts some ties a bit to one side, which ONNX Runtime does not.
+        index = index.astype(np.float64)
+
+        def unscale(x: Positions) -> Positions:
+            return x * size / out
+
+    found = COORDINATES[coordinates](index, unscale, size, out)
     if rounding is not None:
         found = ROUNDINGS[rounding](found.astype(np.float64)).astype(np.float32)
-    return np.clip(found, np.float32(0), np.float32(size - 1))
+    return np.clip(found, 0, size - 1).astype(np.float32)

@@ -153,7 +153,11 @@ def _is_keras(model: Any) -> bool:
 
 
 def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    """ONNX Runtime, on what tf2onnx makes of the model, if both are installed; Keras otherwise."""
+    """ONNX Runtime, on what tf2onnx makes of the model, if that is had and right; else Keras.
+
+    tf2onnx writes some transposed convolutions with negative padding, which no runtime takes, and
+    some resizes of another size.
+    """
     import keras
 
     keras_alone = (f"keras {keras.__version__}", lambda x: np.asarray(model.predict(x, verbose=0)))
@@ -170,7 +174,12 @@ def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
     if not _is_valid(converted):
         return keras_alone
-    return onnx_runtime(converted.SerializeToString())
+    try:
+        name, run = onnx_runtime(converted.SerializeToString())
+        found = run(np.zeros((1, *imported.source_shape), np.float32)).shape
+    except Exception:  # of no common class; what tf2onnx wrote is at fault, and Keras can judge
+        return keras_alone
+    return (name, run) if found[1:] == model.output_shape[1:] else keras_alone
 
 
 def _is_valid(model: Any) -> bool:

@@ -29,7 +29,24 @@ class ModelFormatError(FastDigitError, ValueError):
 
 
 class UnsupportedError(FastDigitError, NotImplementedError):
-    """A network uses a layer, operator or option that the compiler does not support."""
+    """A network uses layers, operators or options that the compiler does not support.
+
+    Parameters
+    ----------
+    reasons
+        A sentence for each of them. As text the error is the first, and says how many more there
+        are.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        first, *others = self.reasons or ("",)
+        if not others:
+            return first
+        return f"{first} (and {len(others)} more; `fastdigit check FILE` lists all of them)"
 
 
 class InputError(FastDigitError, ValueError):

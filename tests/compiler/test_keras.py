@@ -384,15 +384,15 @@ class ReLU(L.Layer):
     [
         (
             [Strange(name="odd")],
-            r"layer 'odd' \(Strange\) is not supported; supported are InputLayer",
+            r"layer 'odd' \(Strange\) is not supported$",
         ),
         ([ReLU(name="mine")], r"layer 'mine' \(ReLU\) is not supported"),
         ([L.UnitNormalization(name="unit")], r"'unit' \(UnitNormalization\) is not supported"),
         ([L.Conv2D(2, 2, activation="mish", name="c")], "'c' .*activation 'mish' .*supported are"),
         ([L.ReLU(threshold=1.0, name="r")], "'r' .*threshold=1"),
         ([L.Softmax(axis=(1, 2), name="s")], "'s' .*axis="),
-        ([L.Reshape((36, 2)), L.SimpleRNN(2, name="u")], r"'u' \(SimpleRNN\) is not supp"),
-        ([L.Reshape((36, 2)), L.LSTM(2, name="l")], r"'l' \(LSTM\) is not supported"),
+        ([L.Reshape((36, 2)), L.SimpleRNN(2, name="u")], r"'u' \(SimpleRNN\) is a recurrent layer"),
+        ([L.Reshape((36, 2)), L.LSTM(2, name="l")], r"'l' \(LSTM\) is a recurrent layer"),
         (
             [L.Reshape((36, 2)), L.Conv1D(2, 2, data_format="channels_first", name="c")],
             "'c' .*channels_first",
@@ -407,6 +407,21 @@ def test_refuses(layers, message):
     model = keras.Sequential([keras.Input((6, 6, 2)), *layers])
     with pytest.raises(UnsupportedError, match=message):
         optimize(import_model(model).graph)
+
+
+def test_tells_all_that_it_refuses():
+    """Also what is behind a layer that is not supported: its shape is known."""
+    image = keras.Input((6, 6, 2))
+    odd = Strange(name="odd")(L.Conv2D(3, 3, activation="mish", name="c")(image))
+    inner = keras.Sequential([keras.Input((4, 4, 3)), L.Reshape((16, 3)), L.LSTM(2, name="l")])
+    model = keras.Model(image, L.Dense(2, name="d")(inner(odd)))
+    with pytest.raises(UnsupportedError, match=r"'c' .* \(and 2 more; `fastdigit check") as caught:
+        import_model(model)
+    first, second, third = caught.value.reasons
+    assert "activation 'mish'" in first
+    assert second == "layer 'odd' (Strange) is not supported"
+    assert third == "layer 'l' (LSTM) is a recurrent layer, which is not supported"
+    assert "'d' (Dense)" in caught.value.nodes[-1].name
 
 
 def test_refuses_operations_and_joins_that_it_does_not_know():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,16 @@ from fastdigit.compiler.limits import MAX_ELEMENTS
 from fastdigit.compiler.ops import Binary, Concat, Eltwise, check_values, infer
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["GraphBuilder", "Imported", "batchnorm", "clip", "same_padding", "uniform"]
+__all__ = [
+    "GraphBuilder",
+    "Imported",
+    "NotImportedError",
+    "batchnorm",
+    "clip",
+    "not_supported",
+    "same_padding",
+    "uniform",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +54,56 @@ class Imported:
     source_output: str | None = None
 
 
+class NotImportedError(UnsupportedError):
+    """What :meth:`GraphBuilder.build` raises: all that is not supported in a network, and what was
+    understood of it.
+
+    Parameters
+    ----------
+    reasons
+        As of its base.
+    shapes
+        Of the values that are known.
+    nodes
+        What could be read, in order.
+    """
+
+    def __init__(
+        self, *reasons: str, shapes: Mapping[str, Shape] | None = None, nodes: Sequence[Node] = ()
+    ) -> None:
+        super().__init__(*reasons)
+        self.shapes = shapes or {}
+        self.nodes = tuple(nodes)
+
+
+class _Shapes(dict[str, Shape]):
+    """Shapes of values. To ask for that of a stand-in that has none is an error without a reason:
+    the reason was given where the stand-in was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown: set[str] = set()
+
+    def __missing__(self, value: str) -> Shape:
+        if value in self.unknown:
+            raise UnsupportedError
+        raise KeyError(value)
+
+
 class GraphBuilder:
-    """Collects nodes with unique value names, and knows every shape as soon as it is added."""
+    """Collects nodes with unique value names, and knows every shape as soon as it is added.
+
+    A front end goes on behind what is not supported, so that people learn of all of it at once::
+
+        try:
+            value = convert(layer)
+        except UnsupportedError as error:
+            value = builder.stand_in(layer.name, error, shape_if_known)
+
+    What reads a stand-in without a shape fails in its turn, without a reason, and gets a stand-in;
+    so look first whether a layer is of a kind that is supported, and then at the shape of its
+    input. :meth:`build` raises what was noted.
+    """
 
     def __init__(self, input_name: str, shape: Shape) -> None:
         if math.prod(shape) > MAX_ELEMENTS:
@@ -54,7 +111,10 @@ class GraphBuilder:
                 f"an input of shape {shape} has more than {MAX_ELEMENTS} elements"
             )
         self.input = input_name
-        self.shapes: dict[str, Shape] = {input_name: shape}
+        self.shapes = _Shapes()
+        self.shapes[input_name] = shape
+        #: What is not supported, as far as it was seen.
+        self.reasons: list[str] = []
         self.nodes: list[Node] = []
         #: The node that writes a value.
         self.producers: dict[str, Node] = {}
@@ -70,6 +130,24 @@ class GraphBuilder:
         self.producers[value] = node = Node(name, op, sources, value)
         self.nodes.append(node)
         return value
+
+    def note(self, error: UnsupportedError) -> None:
+        """Remember what is not supported; :meth:`build` raises it."""
+        self.reasons += [reason for reason in error.reasons if reason not in self.reasons]
+
+    def stand_in(self, name: str, error: UnsupportedError, shape: Shape | None = None) -> str:
+        """Note ``error``; return a value for what could not be read, with its shape if known."""
+        self.note(error)
+        value = f"{len(self.shapes) + len(self.shapes.unknown)}?{name}"
+        if shape is None:
+            self.shapes.unknown.add(value)
+        else:
+            self.shapes[value] = shape
+        return value
+
+    def is_unknown(self, value: str) -> bool:
+        """Whether a value is a stand-in without a shape."""
+        return value in self.shapes.unknown
 
     def concat(self, name: str, axis: int, sources: Sequence[str]) -> str:
         """Join any number of values: in halves, so that each is copied few times."""
@@ -94,8 +172,35 @@ class GraphBuilder:
         return self.add(name, Eltwise(affine=uniform(b, -1.0)), value) if kind == "sub" else value
 
     def build(self, output: str) -> Graph:
-        """Return the graph that computes ``output``."""
+        """Return the graph that computes ``output``.
+
+        Raises
+        ------
+        NotImportedError
+            If something is not supported.
+        """
+        if self.reasons:
+            raise NotImportedError(*self.reasons, shapes=self.shapes, nodes=self.nodes)
         return Graph(self.input, output, tuple(self.nodes), dict(self.shapes))
+
+
+#: Layers and operators that read a sequence step by step.
+_RECURRENT = ("LSTM", "GRU", "RNN", "Bidirectional", "RNNCell", "LSTMCell", "GRUCell")
+
+
+def not_supported(name: str, kind: str) -> UnsupportedError:
+    """Return the error about a layer or operator of a kind that no converter knows.
+
+    Parameters
+    ----------
+    name
+        As messages have it: "layer 'lstm_1' (LSTM)".
+    kind
+        Its class, or type of operator.
+    """
+    if any(word in kind for word in _RECURRENT):
+        return UnsupportedError(f"{name} is a recurrent layer, which is not supported")
+    return UnsupportedError(f"{name} is not supported")
 
 
 def _fit(a: Shape, b: Shape) -> bool:

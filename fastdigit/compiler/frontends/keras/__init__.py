@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder, Imported
+from fastdigit.compiler.frontends.common import GraphBuilder, Imported, not_supported
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.keras.joins import convert_operation
 from fastdigit.compiler.frontends.keras.layers import describe, qualified_class
@@ -113,11 +113,15 @@ def _convert_model(model: Any, builder: GraphBuilder, source: str) -> str:
             stack += reversed(waiting)  # the first operand first
             continue
         inputs = [values[id(given)] for given in node.input_tensors]
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            _input_shape(layer)
-            value = _convert_model(layer, builder, inputs[0])
-        else:
-            value = _convert_layer(builder, layer, node, inputs, tuple(tensor.shape[1:]))
+        shape = tuple(tensor.shape[1:])
+        try:
+            if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+                _input_shape(layer)
+                value = _convert_model(layer, builder, inputs[0])
+            else:
+                value = _convert_layer(builder, layer, node, inputs, shape)
+        except UnsupportedError as error:
+            value = builder.stand_in(layer.name, error, None if None in shape else shape)
         values[id(tensor)] = value
     return values[id(model.outputs[0])]
 
@@ -135,9 +139,7 @@ def _convert_layer(
         return JOINS[kind](builder, layer, inputs)
     convert = CONVERTERS.get(kind)
     if convert is None or len(inputs) != 1:
-        raise UnsupportedError(
-            f"layer {name} is not supported; supported are {', '.join(SUPPORTED_LAYERS)}"
-        )
+        raise not_supported(f"layer {name}", kind)
     value = inputs[0]
     for op in convert(layer, builder.shapes[value], shape_out):
         value = builder.add(name, op, value)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder
+from fastdigit.compiler.frontends.common import GraphBuilder, not_supported
 from fastdigit.compiler.frontends.onnx.constants import EVALUATORS, Batch, Constant, evaluate
 from fastdigit.compiler.frontends.onnx.moments import Moments, combined, placed
-from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator, supported_operators
+from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.ir import Graph, Op, Shape
 from fastdigit.errors import ModelFormatError, UnsupportedError
@@ -47,7 +47,11 @@ class Importer:
     def run(self) -> Graph:
         output = self.output
         for node in self._reachable(output):
-            self._convert(node)
+            try:
+                self._convert(node)
+            except UnsupportedError as error:
+                for result in filter(None, node.output):
+                    self.env[result] = self.builder.stand_in(result, error)
         value = self.env.get(output)
         if isinstance(value, _Rows):
             raise UnsupportedError(
@@ -152,6 +156,16 @@ class Importer:
                 raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
         if extra := [out for out in node.output[1:] if out and out in self._wanted]:
             raise UnsupportedError(f"{name}: output {extra[0]!r} is used; supported is the first")
+        if node.op_type not in CONVERTERS and node.op_type not in (
+            *EVALUATORS,
+            "Shape",
+            "Constant",
+        ):
+            raise not_supported(name, node.op_type)
+        for source in node.input:
+            value = self.env[source]
+            if isinstance(value, str) and self.builder.is_unknown(value):
+                raise UnsupportedError  # the reason was given where the value was made
         attributes = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
         }
@@ -229,9 +243,7 @@ class Importer:
                     raise UnsupportedError(f"{operator.name}: {error}") from error
         elif operator.op_type in CONVERTERS:
             return CONVERTERS[operator.op_type].convert(self, operator)
-        raise UnsupportedError(
-            f"{operator.name} is not supported; supported are {', '.join(supported_operators())}"
-        )
+        raise not_supported(operator.name, operator.op_type)
 
     def _dims(self, given: str | Moments) -> Shape:
         if isinstance(given, Moments):

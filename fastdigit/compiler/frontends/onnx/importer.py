@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastdigit.compiler.frontends.common import GraphBuilder, not_supported
+from fastdigit.compiler.frontends.moments import Moments, combined, placed
 from fastdigit.compiler.frontends.onnx.constants import EVALUATORS, Batch, Constant, evaluate
-from fastdigit.compiler.frontends.onnx.moments import Moments, combined, placed
 from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.ir import Graph, Op, Shape

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastdigit.compiler.axes import inverse
 from fastdigit.compiler.frontends.common import batchnorm
+from fastdigit.compiler.frontends.moments import normalized, placed
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.moments import normalized, placed
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.ir import Array
 from fastdigit.compiler.ops import Binary, Eltwise, LayerNorm, Reshape, Softmax, Transpose

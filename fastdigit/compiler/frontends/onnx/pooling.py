@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fastdigit.compiler.frontends.moments import Moments, mean_of, reduction
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.moments import Moments, mean_of, reduction
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.windows import channels_last_ops, pads_of, pair_of, spatial
 from fastdigit.compiler.ir import Op, Pair, Pool, Sides

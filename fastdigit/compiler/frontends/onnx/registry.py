@@ -13,8 +13,8 @@ from fastdigit.compiler.ir import Array
 from fastdigit.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from fastdigit.compiler.frontends.moments import Moments
     from fastdigit.compiler.frontends.onnx.importer import Importer
-    from fastdigit.compiler.frontends.onnx.moments import Moments
 
 __all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "supported_operators"]
 

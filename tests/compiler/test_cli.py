@@ -150,7 +150,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "missing.fdm"], "missing.fdm"),
         (["inspect", str(ONNX)], "not a model file"),
         (["compile", "missing.onnx"], "there is no file missing.onnx"),
-        (["compile", str(FDM)], "expected a file name that ends in"),
+        (["compile", str(FDM)], "compiled already; use it"),
         (["compile", str(ONNX), "--classes", "a,b"], "2 classes given, the network has 10"),
         (["compile", str(ONNX), "--classes", "@missing.txt"], "missing.txt"),
         (["verify", str(FDM), str(ONNX), "--labels", "LABELS"], "labels given without samples"),

@@ -237,8 +237,9 @@ def test_wrong_options(model, options, message):
 
 
 def test_wrong_sources(tmp_path):
-    with pytest.raises(UnsupportedError, match=r"model\.pb: expected a file name that ends in"):
-        compile_model(tmp_path / "model.pb", None, engine=engine)
+    (tmp_path / "model.bin").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(UnsupportedError, match=r"model\.bin: neither its name nor its content is"):
+        compile_model(tmp_path / "model.bin", None, engine=engine)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         compile_model(tmp_path / "model.onnx", None, engine=engine)
     with pytest.raises(UnsupportedError, match="cannot compile a dict"):

@@ -13,7 +13,8 @@ from typing import Any
 from fastdigit.compiler.frontends import keras, onnx, saved_model
 from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.front_end import FrontEnd
-from fastdigit.errors import UnsupportedError
+from fastdigit.compiler.frontends.sniff import Content, what_directory_is, what_is
+from fastdigit.errors import ModelFormatError, UnsupportedError
 
 __all__ = [
     "FRONT_ENDS",
@@ -37,12 +38,14 @@ def source_files() -> str:
 def open_source(source: Any) -> Any:
     """Return a model, read if given by its path.
 
+    A file is what its content says; its name counts where that says nothing.
+
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     UnsupportedError
-        If no front end knows such a file or directory.
+        If no front end knows such a file or directory; the message says what it is, and what to do.
     ModelFormatError
         If the file cannot be read.
     """
@@ -50,23 +53,38 @@ def open_source(source: Any) -> Any:
         return source
     path = Path(source)
     if path.is_dir():
-        directories = [known for known in FRONT_ENDS if known.marker is not None]
-        for front_end in directories:
-            if (path / str(front_end.marker)).is_file():
-                return front_end.read(path.resolve())
-        raise UnsupportedError(
-            f"{path.name}: a directory without {' or '.join(str(d.marker) for d in directories)}; "
-            f"expected {source_files()}"
-        )
-    for front_end in FRONT_ENDS:
-        if path.suffix.lower() in front_end.suffixes:
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no file {path}")
+        return _open_directory(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise ModelFormatError(f"{path.name}: the file is empty; save, copy or download it again")
+    content = Content(path)
+    named = [known for known in FRONT_ENDS if path.suffix.lower() in known.suffixes]
+    for front_end in (*named, *FRONT_ENDS):
+        if front_end.matches(content):
             return front_end.read(path)
-    suffixes = [suffix for front_end in FRONT_ENDS for suffix in front_end.suffixes]
+    if path.name == "saved_model.pb":
+        return _open_directory(path.resolve().parent)
+    if (kind := what_is(content)) is not None:
+        raise kind.error(f"{path.name}: this is {kind.what}; {kind.advice}")
+    for front_end in named:  # which says what is wrong with it
+        return front_end.read(path)
     raise UnsupportedError(
-        f"{path.name}: expected a file name that ends in {', '.join(suffixes)}, or "
-        + " or ".join(known.files for known in FRONT_ENDS if known.marker is not None)
+        f"{path.name}: neither its name nor its content is that of a model; expected "
+        f"{source_files()}"
+    )
+
+
+def _open_directory(path: Path) -> Any:
+    name = path.resolve().name
+    markers = [str(known.marker) for known in FRONT_ENDS if known.marker is not None]
+    for front_end in FRONT_ENDS:
+        if front_end.marker is not None and (path / front_end.marker).is_file():
+            return front_end.read(path.resolve())
+    if (kind := what_directory_is(path)) is not None:
+        raise UnsupportedError(f"{name}: this is {kind.what}; {kind.advice}")
+    raise UnsupportedError(
+        f"{name}: a directory without {' or '.join(markers)}; expected {source_files()}"
     )
 
 

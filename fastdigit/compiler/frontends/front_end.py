@@ -9,6 +9,7 @@ from typing import Any
 
 from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.runners import Runner
+from fastdigit.compiler.frontends.sniff import Content
 
 __all__ = ["FrontEnd"]
 
@@ -44,6 +45,8 @@ class FrontEnd:
         Returns the network of a model.
     runner
         Returns the name of what runs a model, with its version, and a function that does.
+    matches
+        Whether the content of a file is one of its own, whatever its name; False if it reads none.
     """
 
     name: str
@@ -58,6 +61,7 @@ class FrontEnd:
     owns: Callable[[Any], bool]
     import_model: Callable[[Any], Imported]
     runner: Callable[[Any, Imported], tuple[str, Runner]]
+    matches: Callable[[Content], bool] = lambda content: False
 
     @property
     def files(self) -> str:

@@ -208,4 +208,5 @@ FRONT_END = FrontEnd(
     owns=_is_keras,
     import_model=import_keras,
     runner=_runner,
+    matches=lambda content: content.is_hdf5 or "config.json" in content.members,
 )

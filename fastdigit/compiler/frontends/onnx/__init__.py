@@ -21,6 +21,7 @@ from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
 from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
+from fastdigit.compiler.frontends.sniff import LENGTH
 from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
 __all__ = ["FRONT_END", "MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
@@ -136,4 +137,6 @@ FRONT_END = FrontEnd(
     owns=_is_onnx,
     import_model=import_onnx,
     runner=_runner,
+    # A ModelProto has a graph (7), and what there is of the rest up to 26.
+    matches=lambda content: content.fields.get(7) == LENGTH and max(content.fields) <= 26,
 )

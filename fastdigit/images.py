@@ -52,6 +52,13 @@ LUMA: Final = (0.299, 0.587, 0.114)
 
 FORMATS: Final = ("PNG", "JPEG")
 
+# Scans of a JPEG file that are read: each goes over the whole picture, and may be a few bytes long.
+# Encoders make up to ten.
+MAX_SCANS: Final = 64
+START_OF_SCAN: Final = b"\xff\xda"  # ITU-T T.81, table B.1; no coded data has these bytes
+# Rows of 16-bit pixels that are converted at a time.
+BAND: Final = 256
+
 
 def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Make a picture of one digit look like those of MNIST.
@@ -114,7 +121,7 @@ def decode(
     Raises
     ------
     InputError
-        It is no PNG or JPEG file, is damaged, or has too many pixels.
+        It is no PNG or JPEG file, is damaged, or has too many pixels or scans.
     MissingExtraError
         Pillow is not installed.
     OSError
@@ -142,12 +149,16 @@ def decode(
                     f"the image has {width}x{height} pixels, at most {max_pixels} are accepted: "
                     "make it smaller"
                 )
+            if opened.format == "JPEG" and source.count(START_OF_SCAN) > MAX_SCANS:
+                raise InputError(
+                    f"the JPEG file has {source.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
+                    "are read: save it anew"
+                )
             opened.draft("L", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
             upright = ImageOps.exif_transpose(opened)
             transparent = "A" in upright.getbands() or "transparency" in upright.info
             if upright.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip, not scale
-                values = np.asarray(upright).astype(np.float64)
-                return np.asarray(np.clip(np.rint(values / 257), 0, 255), np.uint8)
+                return _bytes_of_words(np.asarray(upright))
             return np.asarray(upright.convert("RGBA" if transparent else "L"))
     except InputError:
         raise
@@ -158,6 +169,15 @@ def decode(
         raise InputError(f"the image has too many pixels: {error}") from error
     except Exception as error:
         raise InputError(f"the image file is damaged: {error}") from error
+
+
+def _bytes_of_words(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of 16 bits as 8; in bands, so that memory stays small."""
+    values = np.empty(pixels.shape, np.uint8)
+    for y in range(0, len(pixels), BAND):
+        band = np.rint(pixels[y : y + BAND].astype(np.float32) / 257)
+        values[y : y + BAND] = np.clip(band, 0, 255)
+    return values
 
 
 # ---- From pixels to grey, no larger than needed ----

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from typing import Final, Literal
 
+from fastdigit.errors import InputError
+
 __all__ = [
     "MAX_THREADS",
     "Threads",
@@ -34,7 +36,7 @@ def resolve_threads(threads: Threads | None) -> int:
     ------
     TypeError
         It is neither a number nor "auto".
-    ValueError
+    InputError
         The number is not in 1..256, or the variable is neither such a number nor "auto".
     """
     if threads is None:
@@ -44,14 +46,14 @@ def resolve_threads(threads: Threads | None) -> int:
         if text != "auto" and not (
             text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS
         ):
-            raise ValueError(f"{VARIABLE} is {text!r}, expected 1 to {MAX_THREADS} or 'auto'")
+            raise InputError(f"{VARIABLE} is {text!r}, expected 1 to {MAX_THREADS} or 'auto'")
         threads = "auto" if text == "auto" else int(text)
     if threads == "auto":
         return available_cpus()
     if isinstance(threads, bool) or not isinstance(threads, int):
         raise TypeError(f"threads is {threads!r}, expected an int or 'auto'")
     if not 1 <= threads <= MAX_THREADS:
-        raise ValueError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
+        raise InputError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
     return threads
 
 

@@ -161,7 +161,7 @@ def test_every_kernel_source_is_instantiated() -> None:
 #: Rooms of the package, and those that each may import from; `fastdigit` is its __init__.
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "threads": set(),
+    "threads": {"errors"},
     "_core": {"errors"},
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},

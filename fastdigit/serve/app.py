@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import Any, Final
 
 from starlette.applications import Starlette
 
 from fastdigit import load
 from fastdigit.model import Model
+from fastdigit.serve.access_log import AccessLog
 from fastdigit.serve.asgi import Application, Receive, Scope, Send
 from fastdigit.serve.authentication import Authentication
 from fastdigit.serve.bodies import Bodies
+from fastdigit.serve.cage import Cage
 from fastdigit.serve.draining import Draining
+from fastdigit.serve.hosts import Hosts
 from fastdigit.serve.inference import Inference
 from fastdigit.serve.metrics import Metrics, forget_dead_workers
 from fastdigit.serve.pictures import Pictures
@@ -22,6 +26,11 @@ from fastdigit.serve.served import Models
 from fastdigit.serve.settings import Settings
 
 __all__ = ["App"]
+
+#: What is answered is what it says it is, even if a browser thinks that it looks like a page.
+NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+#: A client that goes on with this connection would send a request into its end.
+CLOSE: Final = (b"connection", b"close")
 
 
 class App:
@@ -36,8 +45,9 @@ class App:
 
     Notes
     -----
-    A request passes :class:`Authentication`, if there is a token; then inference goes straight to
-    :class:`Inference`, everything else to :class:`Routes` by way of Starlette.
+    A request passes :class:`AccessLog`, :class:`Hosts` and :class:`Authentication`, those that the
+    settings ask for; then inference goes straight to :class:`Inference`, everything else to
+    :class:`Routes` by way of Starlette.
     """
 
     def __init__(self, settings: Settings, open_model: Callable[..., Model] = load) -> None:
@@ -46,18 +56,35 @@ class App:
         self.draining = Draining(settings.drain_delay)
         self.models = Models(settings, self.metrics, open_model)
         bodies = Bodies(settings)
-        self._inference = Inference(self.models, bodies)
-        self._pictures = Pictures(settings, self.models, bodies)
-        routes = Routes(settings, self.models, self.metrics, self.draining, self._pictures)
+        self._cage = Cage(
+            settings.readers,
+            settings.reading_timeout,
+            settings.reading_memory_bytes,
+            settings.max_buffered_bytes,
+        )
+        self._inference = Inference(settings, self.models, bodies, self._cage)
+        pictures = Pictures(settings, self.models, bodies, self._cage)
+        routes = Routes(settings, self.models, self.metrics, self.draining, pictures)
         self._routes = routes.application(self._lifespan)
         self._entrance: Application = self._dispatch
         if settings.token is not None:
             self._entrance = Authentication(
-                self._dispatch, settings.token, PAGE, self._inference.refused
+                self._entrance, settings.token, PAGE, self._inference.refused
             )
+        if settings.allowed_hosts:
+            self._entrance = Hosts(self._entrance, settings.allowed_hosts, self._inference.refused)
+        if settings.access_log:
+            self._entrance = AccessLog(self._entrance)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._entrance(scope, receive, send)
+        async def told(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"] = [*message.get("headers", ()), NO_SNIFFING]
+                if self.draining.begun:
+                    headers.append(CLOSE)
+            await send(message)
+
+        await self._entrance(scope, receive, told)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -79,7 +106,7 @@ class App:
             self.draining.begun = True
             task.cancel()
             restore()
-            self._pictures.close()
+            self._cage.close()
 
     async def _update_gauges(self) -> None:
         while True:

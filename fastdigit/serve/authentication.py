@@ -35,10 +35,10 @@ class Authentication:
         application: Application,
         token: str,
         public: Container[str],
-        on_refusal: Callable[[Scope], None],
+        on_refusal: Callable[[Scope, int], None],
     ) -> None:
         self._application = application
-        self._expected = b"Bearer " + token.encode()
+        self._expected = token.encode()
         self._public = public
         self._on_refusal = on_refusal
 
@@ -46,7 +46,7 @@ class Authentication:
         if scope["type"] != "http" or self._may_pass(scope):
             await self._application(scope, receive, send)
             return
-        self._on_refusal(scope)
+        self._on_refusal(scope, 401)
         error = RequestError(401, "the token is missing or wrong: Authorization: Bearer TOKEN")
         await respond(send, *problem(error))
 
@@ -54,5 +54,10 @@ class Authentication:
         path: str = scope["path"]
         if path in self._public or path.startswith(HEALTH):
             return True
-        authorization = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(authorization, self._expected)
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) != 1:
+            return False  # of two, a proxy may have looked at the other
+        scheme, _, token = given[0].partition(b" ")
+        # Schemes have no case: RFC 9110, section 11.1.
+        known = scheme.lower() == b"bearer"
+        return hmac.compare_digest(token.lstrip(b" "), self._expected) and known

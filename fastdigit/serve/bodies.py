@@ -9,10 +9,9 @@ from typing import Any
 
 from fastdigit.serve.asgi import Receive
 from fastdigit.serve.errors import ClientGone, RequestError
-from fastdigit.serve.protocol import decompressed
 from fastdigit.serve.settings import Settings
 
-__all__ = ["Bodies"]
+__all__ = ["Bodies", "encoding_of"]
 
 
 class Bodies:
@@ -25,13 +24,12 @@ class Bodies:
         self._buffered = 0
 
     async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Return the whole body of a request, decompressed.
+        """Return the whole body of a request, as it was sent.
 
         Raises
         ------
         RequestError
-            408: it took too long; 413: it is too large, as sent or decompressed; 503: all bodies
-            together are; 400, 415: it cannot be decompressed.
+            408: it took too long; 413: it is too large; 503: all bodies together are.
         ClientGone
             The client has closed the connection.
         """
@@ -44,9 +42,6 @@ class Bodies:
             body = await self._rest(body, receive)
         if len(body) > self._limit:
             raise self._too_large(close=False)
-        encoding = headers.get(b"content-encoding")
-        if encoding is not None:
-            body = decompressed(body, encoding.decode("latin-1").strip().lower(), self._limit)
         return body
 
     async def _rest(self, first: bytes, receive: Receive) -> bytes:
@@ -71,6 +66,15 @@ class Bodies:
 
     def _too_large(self, *, close: bool) -> RequestError:
         return RequestError(413, f"the body has more than {self._limit} bytes", close=close)
+
+
+def encoding_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return how a body is compressed, None if it is not."""
+    encoding = headers.get(b"content-encoding")
+    if encoding is None:
+        return None
+    named = encoding.decode("latin-1").strip().lower()
+    return None if named == "identity" else named
 
 
 async def _message(receive: Receive, timeout: float) -> MutableMapping[str, Any]:

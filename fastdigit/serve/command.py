@@ -6,7 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
+from fastdigit.errors import InputError
 from fastdigit.serve import require_extra
+from fastdigit.serve.hosts import is_loopback
 from fastdigit.serve.settings import Settings
 
 __all__ = ["add_arguments", "run"]
@@ -17,7 +19,7 @@ TOKEN_VARIABLE = "FASTDIGIT_TOKEN"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="0: any free one (%(default)s)")
     parser.add_argument(
         "--workers",
         type=int,
@@ -40,6 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("critical", "error", "warning", "info", "debug"),
         help="(%(default)s)",
     )
+    parser.add_argument("--access-log", action="store_true", help="log a line for each request")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which browsers may ask for this server, beside localhost and IP addresses; "
+        "may be repeated. Default: any name, but none if it listens on a loopback address only",
+    )
     batching = parser.add_argument_group("batching")
     limits = parser.add_argument_group("limits")
     for group, name, unit, text in (
@@ -51,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (limits, "max_body_bytes", "N", "size of a request"),
         (limits, "max_buffered_bytes", "N", "size of all requests in progress"),
         (limits, "max_pixels", "N", "size of a picture"),
+        (limits, "readers", "N", "processes a worker that read pictures and long JSON"),
+        (limits, "reading_timeout", "S", "seconds that reading one of these may take"),
+        (limits, "reading_memory_bytes", "N", "memory that it may take"),
         (limits, "max_connections", "N", "open connections"),
         (limits, "drain_delay", "S", "seconds of saying 'not ready' between SIGTERM and the end"),
     ):
@@ -71,6 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} holds no token: it is not UTF-8 text") from None
+
+
 def _model(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
@@ -83,7 +110,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     require_extra()
     token = os.environ.get(TOKEN_VARIABLE)
     if options.token_file is not None:
-        token = options.token_file.read_text(encoding="utf-8").strip()
+        token = _token(options.token_file)
     names = [name for name, _ in options.model]
     if len(set(names)) < len(names):
         parser.error("--model: a name is given twice")
@@ -93,6 +120,9 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         settings = Settings(
             models=dict(options.model),
             token=token,
+            # A server for this machine is known by no name that others could point to it.
+            allowed_hosts=tuple(options.allowed_host)
+            or (("localhost",) if is_loopback(options.host) else ()),
             **{
                 name: getattr(options, name)
                 for name in vars(options)

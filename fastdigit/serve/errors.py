@@ -6,7 +6,7 @@ import json
 
 from fastdigit.errors import InputError
 
-__all__ = ["ClientGone", "RequestError", "problem"]
+__all__ = ["ClientGone", "RequestError", "TooLarge", "problem"]
 
 
 class RequestError(Exception):
@@ -24,6 +24,10 @@ class RequestError(Exception):
         super().__init__(message)
         self.status = status
         self.close = close
+
+
+class TooLarge(RequestError):
+    """A body with more bytes than it may have."""
 
 
 class ClientGone(Exception):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fastdigit.errors import InputError
-from fastdigit.images import decode, normalize
-from fastdigit.serve.bodies import Bodies
+from fastdigit.serve.bodies import Bodies, encoding_of
+from fastdigit.serve.cage import Cage
 from fastdigit.serve.errors import RequestError, problem
 from fastdigit.serve.protocol import numbers
 from fastdigit.serve.served import Models, Served
@@ -22,19 +19,18 @@ from fastdigit.serve.settings import DEFAULT_NAME, Settings
 
 __all__ = ["Pictures"]
 
-# Pictures are decoded beside the event loop: so many at a time, and so many in all.
-DECODERS: Final = 2
+# Requests with pictures that may be in progress.
 MAX_PICTURES: Final = 32
 
 
 class Pictures:
-    """Reads pictures, a few at a time."""
+    """Answers pictures, which the cage reads."""
 
-    def __init__(self, settings: Settings, models: Models, bodies: Bodies) -> None:
+    def __init__(self, settings: Settings, models: Models, bodies: Bodies, cage: Cage) -> None:
         self._models = models
         self._bodies = bodies
-        self._max_pixels = settings.max_pixels
-        self._decoders = ThreadPoolExecutor(DECODERS, "fastdigit-decode")
+        self._limits = settings.max_body_bytes, settings.max_pixels
+        self._cage = cage
         self._waiting = 0
 
     async def predict(self, request: Request) -> Response:
@@ -53,10 +49,6 @@ class Pictures:
         finally:
             served.metrics.request(status, time.perf_counter() - began)
 
-    def close(self) -> None:
-        """Forget the pictures that wait."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-
     async def _predicted(self, served: Served, request: Request) -> Response:
         if served.signature.shape != (28, 28, 1) or not served.signature.accepts_bytes:
             raise RequestError(400, f"model {served.signature.name} takes no 28x28 images")
@@ -68,11 +60,10 @@ class Pictures:
             raise RequestError(429, "too many pictures are waiting already: try again later")
         self._waiting += 1
         try:
-            body = await self._bodies.read(dict(request.scope["headers"]), request.receive)
+            headers = dict(request.scope["headers"])
+            body = await self._bodies.read(headers, request.receive)
             began = time.perf_counter()
-            image = await asyncio.get_running_loop().run_in_executor(
-                self._decoders, self._decoded, body
-            )
+            image = await self._cage.picture(body, encoding_of(headers), self._limits)
         finally:
             self._waiting -= 1
         normalized = time.perf_counter()
@@ -90,6 +81,3 @@ class Pictures:
                 "inference_microseconds": round(1e6 * (time.perf_counter() - normalized)),
             }
         )
-
-    def _decoded(self, body: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        return normalize(decode(body, max_pixels=self._max_pixels))

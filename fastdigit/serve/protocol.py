@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
-from fastdigit.serve.errors import RequestError
+from fastdigit.serve.errors import RequestError, TooLarge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,12 +29,16 @@ __all__ = [
     "Signature",
     "decompressed",
     "encode",
+    "json_bytes",
     "numbers",
     "parse",
 ]
 
 VERSION: Final = "1"
 """The only version of each model."""
+
+# Numbers that are written as JSON at once.
+PART: Final = 4096
 
 PLATFORM: Final = "fastdigit"
 INPUT: Final = "input"
@@ -109,7 +115,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Answer:
-    """Body of a response; `header_length` is that of the JSON if tensors follow it."""
+    """Part of the body of a response; `header_length` is that of the JSON if tensors follow it."""
 
     body: bytes
     header_length: int | None
@@ -136,15 +142,7 @@ def parse(body: bytes, header_length: str | None, signature: Signature) -> Infer
     RequestError
         400: the request is wrong; the message says in what.
     """
-    size = len(body)
-    if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
-            _refuse(f"Inference-Header-Content-Length is {header_length[:40]!r}, expected a number")
-        size = int(header_length)
-        if size > len(body):
-            _refuse(
-                f"Inference-Header-Content-Length is {size}, but the body has {len(body)} bytes"
-            )
+    size = json_bytes(body, header_length)
     request = _json(body[:size] if size < len(body) else body)
     if not isinstance(request, dict):
         _refuse(f"the request is a JSON {_kind(request)}, expected an object with 'inputs'")
@@ -155,6 +153,18 @@ def parse(body: bytes, header_length: str | None, signature: Signature) -> Infer
     outputs = _outputs(request.get("outputs"), parameters, signature)
     images = _images(request.get("inputs"), memoryview(body)[size:], signature)
     return Inference(identifier, images, outputs)
+
+
+def json_bytes(body: bytes, header_length: str | None) -> int:
+    """Return how many bytes of a request are JSON; arguments and errors as for :func:`parse`."""
+    if header_length is None:
+        return len(body)
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
+        _refuse(f"Inference-Header-Content-Length is {header_length[:40]!r}, expected a number")
+    size = int(header_length)
+    if size > len(body):
+        _refuse(f"Inference-Header-Content-Length is {size}, but the body has {len(body)} bytes")
+    return size
 
 
 def _json(data: bytes) -> Any:
@@ -262,29 +272,35 @@ def _from_bytes(
 def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if not isinstance(data, list):
         _refuse("the input has neither 'data', an array, nor 'binary_data_size'")
-    try:
-        values = np.array(data)
-    except (ValueError, OverflowError):
-        _refuse("'data' is not a regular array of numbers")
-    if values.dtype.kind == "O" and all(type(value) in (int, float) for value in values.flat):
-        try:  # integers of more than 64 bits
-            values = values.astype(np.float64)
-        except OverflowError:
-            _refuse("'data' holds a number that is out of range")
-    if values.size and values.dtype.kind not in "fiu":
+    flat = _flat(data, shape)
+    # Before NumPy sees them: for each value it would make room for the longest string.
+    if not {int, float}.issuperset(map(type, flat)):
         _refuse("'data' holds something that is no number")
-    if values.shape != shape and values.shape != (math.prod(shape),):
-        _refuse(
-            f"'data' has shape {list(values.shape)}, expected {list(shape)}, or all in one array"
-        )
-    values = values.reshape(shape)
     if dtype.kind == "u":
-        if values.size and (
-            values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255
-        ):
+        try:
+            return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
+        except (TypeError, ValueError):
             _refuse("'data' of datatype UINT8 holds something that is no integer in 0..255")
-        return values.astype(np.uint8)
-    return _converted(values)
+    try:
+        return _converted(np.array(flat, np.float64).reshape(shape))
+    except OverflowError:
+        _refuse("'data' holds a number that is out of range")
+
+
+def _flat(data: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """The values of an array of this shape, or of one that is flat already, unchecked."""
+    if len(data) == math.prod(shape) and not (data and type(data[0]) is list):
+        return data
+    parts: list[Any] = [data]
+    for size in shape:
+        for part in parts:
+            if type(part) is not list or len(part) != size:
+                _refuse(
+                    f"'data' is no array of shape {list(shape)}, nor one of its "
+                    f"{math.prod(shape)} numbers"
+                )
+        parts = list(chain.from_iterable(parts))
+    return parts
 
 
 def _converted(values: NDArray[Any]) -> NDArray[Any]:
@@ -297,9 +313,16 @@ def _converted(values: NDArray[Any]) -> NDArray[Any]:
 
 def encode(
     request: Inference, signature: Signature, values: NDArray[np.float32], identifier: str | None
-) -> Answer:
-    """Write the response: the values of each image, the label, or both."""
-    outputs: list[dict[str, Any]] = []
+) -> Iterator[Answer]:
+    """Write the response: the values of each image, the label, or both.
+
+    Yields
+    ------
+    Answer
+        A part of it, made in a few milliseconds at most; all bodies together are the body, and the
+        last part knows the length of the header.
+    """
+    outputs: list[tuple[dict[str, Any], NDArray[Any] | None]] = []
     tensors: list[bytes] = []
     for name, binary in request.outputs:
         array: NDArray[Any]
@@ -312,20 +335,29 @@ def encode(
         if binary:
             tensors.append(array.astype("<i8" if name == LABEL else "<f4", copy=False).tobytes())
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
-        else:
-            output["data"] = numbers(array)
-        outputs.append(output)
-    response: dict[str, Any] = {
-        "model_name": signature.name,
-        "model_version": VERSION,
-        "outputs": outputs,
-    }
+        outputs.append((output, None if binary else array.ravel()))
+    response: dict[str, Any] = {"model_name": signature.name, "model_version": VERSION}
     if identifier is not None:
         response["id"] = identifier
-    header = json.dumps(response, separators=(",", ":")).encode()
-    if not tensors:
-        return Answer(header, None)
-    return Answer(b"".join([header, *tensors]), len(header))
+    length = 0
+    text = _written(response)[:-1] + ',"outputs":['
+    for index, (output, data) in enumerate(outputs):
+        text += ("," if index else "") + _written(output)
+        if data is not None:
+            text = text[:-1] + ',"data":['
+            for start in range(0, len(data), PART):
+                text += ("," if start else "") + _written(numbers(data[start : start + PART]))[1:-1]
+                yield Answer(text.encode(), None)
+                length += len(text)
+                text = ""
+            text += "]}"
+    text += "]}"
+    length += len(text)
+    yield Answer(b"".join([text.encode(), *tensors]), length if tensors else None)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def numbers(array: NDArray[Any]) -> list[Any]:
@@ -342,11 +374,11 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises
     ------
+    TooLarge
+        413: it has more.
     RequestError
-        415: another encoding than gzip or deflate; 413: too large; 400: damaged.
+        415: another encoding than gzip or deflate; 400: damaged.
     """
-    if encoding == "identity":
-        return body
     if encoding not in ("gzip", "deflate"):
         raise RequestError(415, f"Content-Encoding {encoding[:40]!r}, expected gzip or deflate")
     inflater = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
@@ -355,7 +387,7 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     except zlib.error as error:
         _refuse(f"the body is not {encoding}: {error}")
     if len(data) > limit:
-        raise RequestError(413, f"the body has more than {limit} bytes when decompressed")
+        raise TooLarge(413, f"the body has more than {limit} bytes when decompressed")
     if not inflater.eof or inflater.unused_data:
         _refuse(f"the body is not {encoding}: it ends too early or too late")
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from typing import Any, Final, Protocol
@@ -25,6 +26,8 @@ from fastdigit.serve.settings import Settings
 
 __all__ = ["PAGE", "Routes"]
 
+logger = logging.getLogger("fastdigit.serve")
+
 PAGE: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -34,7 +37,6 @@ PAGE_HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
@@ -187,6 +189,7 @@ class Routes:
 
 async def _told(request: Request, error: Exception) -> Response:
     status, headers, body = problem(error)
+    logger.debug("%s %s: %d, %s", request.method, request.url.path[:200], status, error)
     response = Response(body, status)
     for name, value in headers:
         response.headers[name.decode()] = value.decode()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from fastdigit.serve import create_app, require_uvicorn
+from fastdigit.serve.hosts import is_loopback
 from fastdigit.serve.metrics import DIRECTORY
 from fastdigit.serve.settings import Settings
 
@@ -53,13 +54,6 @@ def bound_socket(family: int, address: tuple[Any, ...], shared: bool = True) -> 
         raise
     bound.set_inheritable(True)
     return bound
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def run(
@@ -126,6 +120,7 @@ def run(
             backlog=BACKLOG,
             access_log=False,
             server_header=False,
+            log_config=_logging(log_level),
             log_level=log_level,
             timeout_graceful_shutdown=int(settings.timeout) + 1,
         )
@@ -136,6 +131,40 @@ def run(
         with _metrics_directory():
             run_workers(config, WorkerSocket(bound_socket, family, address))
     return 0
+
+
+def _logging(level: str) -> dict[str, Any]:
+    """What is logged, as :mod:`logging.config` has it: uvicorn's messages, and ours, with times."""
+    own = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "format": "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s[%(process)d]: "
+                "%(message)s",
+                "datefmt": "%Y-%m-%dT%H:%M:%S",
+                "()": "fastdigit.serve.server.UtcFormatter",
+            }
+        },
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "loggers": {"uvicorn": own, "fastdigit": own},
+    }
+
+
+class UtcFormatter(logging.Formatter):
+    """Writes times in UTC: servers and clients are rarely in one zone."""
+
+    @staticmethod
+    def converter(seconds: float | None) -> time.struct_time:
+        """Return the time, broken up."""
+        return time.gmtime(seconds)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +15,9 @@ __all__ = ["DEFAULT_NAME", "Settings"]
 
 DEFAULT_NAME: Final = "digits"
 """Name under which the model that ships with the package is served."""
+
+#: A day: what waits for longer is not waited for.
+MAX_SECONDS: Final = 86_400
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -47,6 +51,12 @@ class Settings:
         Bodies of all requests in progress together; beyond that, status 503.
     max_pixels
         Size of a picture sent to ``/predict``.
+    readers
+        Processes that read pictures and long JSON, beside each worker.
+    reading_timeout
+        Seconds that reading one of these may take, else status 413.
+    reading_memory_bytes
+        Memory that it may take, else status 413; Linux only.
     max_connections
         Open connections; one more gets status 503.
     token
@@ -55,6 +65,12 @@ class Settings:
     drain_delay
         Seconds between SIGTERM and the end of listening, in which the server says that it is not
         ready, and still answers.
+    allowed_hosts
+        Names by which browsers may ask for this server, beside localhost and IP addresses; empty:
+        any name. It keeps pages of other sites from reaching a server that only this machine
+        reaches, by a name of theirs that they point to it (DNS rebinding).
+    access_log
+        Whether to log a line for each request.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -67,9 +83,14 @@ class Settings:
     max_body_bytes: int = 16 << 20
     max_buffered_bytes: int = 256 << 20
     max_pixels: int = 16_000_000
+    readers: int = 1
+    reading_timeout: float = 5.0
+    reading_memory_bytes: int = 256 << 20
     max_connections: int = 4096
     token: str | None = field(default=None, repr=False)
     drain_delay: float = 0.0
+    allowed_hosts: tuple[str, ...] = ()
+    access_log: bool = False
 
     def __post_init__(self) -> None:
         for name in self.models:
@@ -84,15 +105,18 @@ class Settings:
             ("max_body_bytes", 1),
             ("max_buffered_bytes", 1),
             ("max_pixels", 1),
+            ("readers", 1),
+            ("reading_memory_bytes", 1 << 20),
             ("max_connections", 1),
-            ("drain_delay", 0),
         ):
             if not getattr(self, field_name) >= least:
                 value = getattr(self, field_name)
                 raise ValueError(f"{field_name} is {value}, expected at least {least}")
-        for field_name in ("timeout", "read_timeout"):
-            if not getattr(self, field_name) > 0:
-                raise ValueError(f"{field_name} is {getattr(self, field_name)}, expected seconds")
+        for field_name in ("timeout", "read_timeout", "reading_timeout", "drain_delay"):
+            seconds = getattr(self, field_name)
+            lowest = 0.0 if field_name == "drain_delay" else sys.float_info.min
+            if not lowest <= seconds <= MAX_SECONDS:
+                raise ValueError(f"{field_name} is {seconds}, expected up to {MAX_SECONDS} seconds")
         if self.token is not None and (not self.token or not self.token.isascii()):
             raise ValueError("the token is empty or not ASCII")
 

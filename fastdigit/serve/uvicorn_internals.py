@@ -23,6 +23,8 @@ from fastdigit.serve.settings import Settings
 
 __all__ = ["Protocol", "WorkerSocket", "run_workers", "uncaught_sigterm"]
 
+#: Seconds that a connection without a request stays open when the server ends.
+LINGER = 1.0
 #: More than any client of ours sends; httptools itself has no limit.
 MAX_HEADER_BYTES = 64 << 10
 
@@ -36,12 +38,36 @@ class Protocol(HttpToolsProtocol):
         # uvicorn makes connections itself, so they ask the application for its limits.
         self._settings: Settings = self.app.settings
         self._deaf = False
+        self._ending = False
         self._header_bytes: int | None = 0
         self._header_timer: asyncio.TimerHandle | None = None
         if len(self.connections) > self._settings.max_connections:
             self._error(503, "too many connections")
         else:
             self._expect_headers()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Whether to answer still: a client may send its request, and then say that it is done."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return None
+        cycle.keep_alive = False
+        return True
+
+    def shutdown(self) -> None:
+        """End at the next answer, which says so; a connection without a request lingers for one.
+
+        A client that reuses a connection may have sent a request that we have not seen yet.
+        """
+        self._ending = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LINGER, self._close_idle)
+        else:
+            super().shutdown()
+
+    def _close_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_timer()
@@ -67,9 +93,23 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._header_bytes = None
         self._forget_timer()
+        # RFC 9112, section 3.2: one Host, and in HTTP/1.1 there must be one.
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._error(400, f"the request has {hosts} Host headers, expected one")
+            self._deaf = True  # what follows belongs to no request
+            return
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._deaf:
+            return
         super().on_message_complete()
         self._header_bytes = 0
 

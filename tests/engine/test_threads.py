@@ -8,6 +8,7 @@ import pytest
 
 import fastdigit
 from fastdigit import threads
+from fastdigit.errors import InputError
 from fastdigit.threads import available_cpus, cpu_quota, resolve_threads, usable_cpus
 
 
@@ -33,7 +34,7 @@ def test_variable(text: str, expected: int | None, monkeypatch: pytest.MonkeyPat
 )
 def test_wrong_variable(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTDIGIT_NUM_THREADS", text)
-    with pytest.raises(ValueError, match="FASTDIGIT_NUM_THREADS is"):
+    with pytest.raises(InputError, match="FASTDIGIT_NUM_THREADS is"):
         fastdigit.load()
     assert fastdigit.load(threads=1).threads == 1
 
@@ -41,9 +42,9 @@ def test_wrong_variable(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        (0, ValueError),
-        (-1, ValueError),
-        (257, ValueError),
+        (0, InputError),
+        (-1, InputError),
+        (257, InputError),
         (1.0, TypeError),
         (True, TypeError),
         ("2", TypeError),

@@ -20,7 +20,7 @@ from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve import Settings, create_app
 from fastdigit.serve.errors import RequestError
-from fastdigit.serve.protocol import DTYPES, Inference, Signature, encode, parse
+from fastdigit.serve.protocol import DTYPES, Answer, Inference, Signature, encode, parse
 from tests.support import need
 from tests.support.networks import chain, dense
 
@@ -63,6 +63,12 @@ def in_binary(array: np.ndarray, datatype: str, **request: Any) -> tuple[bytes, 
     request["inputs"] = [tensor(array, datatype, parameters=parameters)]
     header = json.dumps(request).encode()
     return header + array.tobytes(), {HEADER: str(len(header))}
+
+
+def encoded(*arguments: Any) -> Answer:
+    """A whole answer."""
+    parts = list(encode(*arguments))
+    return Answer(b"".join(part.body for part in parts), parts[-1].header_length)
 
 
 def outputs_of(response: Any) -> dict[str, np.ndarray]:
@@ -242,13 +248,19 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
     ),
     ({"inputs": [{**INPUT, "data": None}]}, "neither 'data'"),
     ({"inputs": [{**INPUT, "data": 1}]}, "neither 'data'"),
-    ({"inputs": [{**INPUT, "data": []}]}, "has shape"),
-    ({"inputs": [{**INPUT, "data": ONES[1:]}]}, "has shape"),
-    ({"inputs": [{**INPUT, "data": [*ONES[1:], [1]]}]}, "not a regular array"),
+    ({"inputs": [{**INPUT, "data": []}]}, "no array of shape"),
+    ({"inputs": [{**INPUT, "data": ONES[1:]}]}, "no array of shape"),
+    ({"inputs": [{**INPUT, "data": [*ONES[1:], [1]]}]}, "no number"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], "1"]}]}, "no number"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], None]}]}, "no number"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], {}]}]}, "no number"),
-    ({"inputs": [{**INPUT, "data": [*ONES[1:], 10**400]}]}, "out of range"),
+    ({"inputs": [{**INPUT, "data": [*ONES[1:], True]}]}, "no number"),
+    ({"inputs": [{**INPUT, "datatype": "FP32", "data": [0.5] * 783 + [True]}]}, "no number"),
+    ({"inputs": [{**INPUT, "data": [[ONES[:28]] * 27 + [ONES[:27]]]}]}, "no array of shape"),
+    ({"inputs": [{**INPUT, "data": [[ONES[:28]] * 27 + [1]]}]}, "no array of shape"),
+    ({"inputs": [{**INPUT, "data": [ONES]}]}, "no array of shape"),
+    ({"inputs": [{**INPUT, "datatype": "FP32", "data": [*ONES[1:], 10**400]}]}, "out of range"),
+    ({"inputs": [{**INPUT, "data": [*ONES[1:], 10**400]}]}, "in 0..255"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], 10**30]}]}, "in 0..255"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], 256]}]}, "in 0..255"),
     ({"inputs": [{**INPUT, "data": [*ONES[1:], -1]}]}, "in 0..255"),
@@ -565,7 +577,7 @@ def test_answers_survive_the_journey(n: int, seed: int, names: list[str]) -> Non
     values = np.random.default_rng(seed).random((n, 10), np.float32)
     for binary in ([False, False], [True, True], [True, False]):
         wanted = tuple(zip(names, binary, strict=True))
-        answer = encode(Inference("i", values, wanted), SIGNATURE, values, "i")
+        answer = encoded(Inference("i", values, wanted), SIGNATURE, values, "i")
 
         class Response:
             content = answer.body
@@ -581,14 +593,14 @@ def test_what_json_cannot_say_is_null() -> None:
     """Logits of inputs near the largest float32 overflow; "Infinity" is no JSON."""
     values = np.array([[np.inf, 1.5, -np.inf], [np.nan, 0.25, -2.0]], np.float32)
     wanted = (("probabilities", False), ("label", False))
-    answer = encode(Inference(None, values, wanted), SIGNATURE, values, None)
+    answer = encoded(Inference(None, values, wanted), SIGNATURE, values, None)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     response = json.loads(answer.body, parse_constant=refuse)
     assert response["outputs"][0]["data"] == [None, 1.5, None, None, 0.25, -2.0]
-    binary = encode(Inference(None, values, (("probabilities", True),)), SIGNATURE, values, None)
+    binary = encoded(Inference(None, values, (("probabilities", True),)), SIGNATURE, values, None)
     assert binary.body[binary.header_length :] == values.tobytes()
 
 

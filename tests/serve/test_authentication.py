@@ -28,7 +28,7 @@ WRONG: list[dict[str, Any]] = [
     {"authorization": "Bearer sesam"},
     {"authorization": "Bearer sesame "},
     {"authorization": "Bearer sesame, Bearer sesame"},
-    {"authorization": "bearer sesame"},
+    {"authorization": "Basic sesame"},
     {"authorization": "sesame"},
     {"authorization": "Bearer sésame".encode()},
     {"x-authorization": "Bearer sesame"},
@@ -83,6 +83,14 @@ def test_what_is_not_the_token_is_refused(client: TestClient, headers: dict[str,
         ("POST", "/predict"),
     ):
         assert client.request(method, path, headers=headers).status_code == 401, path
+
+
+def test_the_scheme_has_no_case_and_the_token_is_given_once(client: TestClient) -> None:
+    """RFC 9110, section 11.1."""
+    assert client.get("/v2", headers={"authorization": "bearer  sesame"}).status_code == 200
+    twice = [("authorization", "Bearer sesame"), ("authorization", "Bearer other")]
+    for headers in (twice, twice[::-1], [twice[0]] * 2):
+        assert client.get("/v2", headers=headers).status_code == 401
 
 
 def test_only_what_is_inside_a_folder_of_health_is_open(client: TestClient) -> None:

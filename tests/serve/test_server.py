@@ -257,6 +257,46 @@ def test_sigterm_answers_requests_in_progress(workers: str) -> None:
             socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_loses_no_request_of_a_connection_in_use(workers: str) -> None:
+    """Clients that keep connections and honour "Connection: close" are told before the end."""
+    with serving("--workers", workers) as server:
+        clients = 8
+        lost, told = [0] * clients, [0] * clients
+
+        def client(index: int) -> None:
+            while True:
+                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                try:
+                    connection.connect()
+                    body, headers = request_of(DIGITS[index : index + 1])
+                    connection.request("POST", INFER, body, headers)
+                    response = connection.getresponse()
+                except OSError:
+                    return  # no one has accepted this connection: that happens
+                try:
+                    while response.headers.get("connection") != "close":
+                        assert response.read()
+                        time.sleep(0.002)
+                        connection.request("POST", INFER, body, headers)
+                        response = connection.getresponse()
+                    told[index] += 1
+                except (OSError, http.client.HTTPException):
+                    lost[index] += 1
+                finally:
+                    connection.close()
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert server.process.wait(60) == 0
+        assert sum(lost) == 0 and min(told) >= 1, (lost, told)
+
+
 def children(pid: int) -> list[int]:
     return [
         int(child)
@@ -400,6 +440,9 @@ CHUNK = b"400000\r\n" + bytes(0x400000) + b"\r\n"
         ([START + b"Content-Length: 100\r\n\r\n{}"], 408, "body took too long"),
         ([START + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n"], 400, "not HTTP"),
         ([START + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"], 408, "body took too long"),
+        ([START.replace(b"Host: x\r\n", b"") + b"\r\n"], 400, "0 Host headers"),
+        ([START + b"Host: y\r\n\r\n"], 400, "2 Host headers"),
+        ([START.replace(b"Host", b"Toast") + b"Content-Length: 2\r\n\r\n{}"], 400, "0 Host"),
         ([START], 408, "headers took too long"),
         ([b""], 408, "headers took too long"),
         (
@@ -408,7 +451,7 @@ CHUNK = b"400000\r\n" + bytes(0x400000) + b"\r\n"
             "more than",
         ),
     ],
-    ids=range(15),
+    ids=range(18),
 )
 def test_broken_requests(server: Server, parts: list[bytes], status: int, message: str) -> None:
     got, text = error_of(exchanged(server, *parts))
@@ -458,6 +501,64 @@ def test_clients_that_leave(server: Server) -> None:
                 connection.sendall(whole[:end])
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     assert infer(connection, 3) == (200, True)
+
+
+def test_clients_that_have_no_more_to_say_get_their_answer(server: Server) -> None:
+    """Netcat and old HTTP/1.0 clients close their side after the request."""
+    body, headers = request_of(DIGITS[:1])
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    whole = START + (lines + f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+    old = whole.replace(b"HTTP/1.1\r\nHost: x", b"HTTP/1.0")
+    for sent, status in ((whole, b"200"), (old, b"200"), (whole[:-5], None)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.split()[1:2] == ([] if status is None else [status]), answer
+
+
+def test_a_page_of_another_site_does_not_reach_a_server_by_its_name(server: Server) -> None:
+    """DNS rebinding: browsers tell the name by which they ask, and pages can't change it."""
+    for origin in ("Origin: http://x\r\n", "Sec-Fetch-Site: same-origin\r\n"):
+        for host, status in (
+            ("evil.example", 421),
+            ("evil.example:80", 421),
+            ("", 421),
+            ("localhost", 200),
+            ("LOCALHOST:8000", 200),
+            ("127.0.0.1:1", 200),
+            ("[::1]:1", 200),
+        ):
+            request = f"GET /v2 HTTP/1.1\r\nHost: {host}\r\n{origin}Connection: close\r\n\r\n"
+            assert exchanged(server, request.encode()).split()[1] == b"%d" % status, host
+    with serving("--allowed-host", "digits.example") as named:
+        for host, status in (("digits.example", 200), ("evil.example", 421), ("10.0.0.1", 200)):
+            headers = f"Host: {host}\r\nOrigin: http://x\r\nConnection: close\r\n\r\n"
+            answer = exchanged(named, f"GET /v2 HTTP/1.1\r\n{headers}".encode())
+            assert answer.split()[1] == b"%d" % status
+
+
+def test_answers_are_what_they_say(server: Server) -> None:
+    for path in ("/", "/v2", "/nothing", INFER):
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = exchanged(server, head.encode()).partition(b"\r\n\r\n")[0].lower()
+        assert answer.count(b"x-content-type-options: nosniff") == 1, answer
+
+
+def test_the_log_tells_when_what_and_why() -> None:
+    with serving("--access-log", "--log-level", "debug") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        assert infer(connection, 3) == (200, True)
+        connection.request("POST", INFER, b'{"inputs": []}')
+        assert connection.getresponse().read()
+        connection.request("GET", "/a%0ab")
+        assert connection.getresponse().read()
+        time_of_day = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+        line = time_of_day + r"INFO fastdigit\.access\[\d+\]: 127\.0\.0\.1 "
+        server.wait_for(line + rf"POST '{INFER}' 200 \d+ bytes [\d.]+ ms\n")
+        server.wait_for(line + rf"POST '{INFER}' 400 \d+ bytes")
+        server.wait_for(line + r"GET '/a\\nb' 404 ")
+        server.wait_for(time_of_day + r"DEBUG fastdigit\.serve\[\d+\]: .*400, inputs are to be")
 
 
 def test_too_many_connections() -> None:

@@ -69,7 +69,20 @@ class OnnxRuntimeModel:
         self._input = self._session.get_inputs()[0].name
 
     def info(self) -> dict[str, Any]:
-        return {"outputs": 10, "has_softmax": True, "accepts_u8": True, "multiply_adds": 1_205_824}
+        return {
+            "outputs": 10,
+            "has_softmax": True,
+            "has_sigmoid": False,
+            "range": (0.0, 1.0),
+            "accepts_u8": True,
+            "multiply_adds": 1_205_824,
+        }
+
+    has_labels = True
+
+    @staticmethod
+    def labels_of(values: np.ndarray) -> np.ndarray:
+        return values.argmax(axis=1)
 
     def predict_proba(self, batch: np.ndarray) -> np.ndarray:
         floats = (batch.astype(np.float32) / np.float32(255)).reshape(-1, 28, 28, 1)

@@ -9,6 +9,7 @@ class Facts(TypedDict):
     output_shape: tuple[int, ...]
     outputs: int
     has_softmax: bool
+    has_sigmoid: bool
     range: tuple[float, float]
     accepts_u8: bool
     multiply_adds: int

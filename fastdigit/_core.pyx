@@ -64,6 +64,7 @@ cdef extern from "fastdigit.h":
         size_t meta_bytes
         size_t output_rank
         size_t output_dims[3]
+        int has_sigmoid
 
     ctypedef enum fd_probe_kind:
         FD_PROBE_FMA
@@ -314,6 +315,7 @@ cdef class Core:
             "output_shape": tuple(self.info.output_dims[i] for i in range(self.info.output_rank)),
             "outputs": self.info.output_elements,
             "has_softmax": bool(self.info.has_softmax),
+            "has_sigmoid": bool(self.info.has_sigmoid),
             "range": (self.info.range_lo, self.info.range_hi),
             "accepts_u8": self.info.u8_divisor != 0,
             "multiply_adds": self.info.multiply_adds,

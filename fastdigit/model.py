@@ -103,6 +103,11 @@ class Model:
         self._accepts_u8 = facts["accepts_u8"]
         self._batch_shapes = _batch_shapes(self._shape)
         self._run_batch = self._core.batch_runner(self._batch_shapes)
+        vector = math.prod(facts["output_shape"]) == facts["output_shape"][-1]
+        #: One output, the probability of the second of two classes.
+        self._binary = facts["has_sigmoid"] and self._outputs == 1
+        self._has_probabilities = facts["has_softmax"] or facts["has_sigmoid"]
+        self._has_labels = vector and (self._outputs > 1 or self._has_probabilities)
         # Not (784,): more likely a mistake than an image.
         self._single_shapes = tuple(shape for shape in self._batch_shapes if len(shape) > 1)
 
@@ -121,11 +126,19 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What each output stands for, in order."""
+        """What each label stands for, in order: a name for each output, or two if the only one is a
+        sigmoid, which tells the second class from the first."""
+        labels = 2 if self._binary else self._outputs
         classes = self._meta.get("classes")
-        if isinstance(classes, list) and len(classes) == self._outputs:
+        if isinstance(classes, list) and len(classes) == labels:
             return tuple(str(name) for name in classes)
-        return tuple(str(i) for i in range(self._outputs))
+        return tuple(str(i) for i in range(labels))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether :meth:`predict` labels images: not if the network returns an image, or a single
+        number that is no probability."""
+        return self._has_labels
 
     @property
     def threads(self) -> int:
@@ -139,7 +152,8 @@ class Model:
         -------
         dict
             ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``output_shape``,
-            ``outputs``, ``has_softmax``, ``range`` (least and greatest input value),
+            ``outputs``, ``has_softmax`` (probabilities that add up to 1), ``has_sigmoid`` (each
+            output is a probability of its own), ``range`` (least and greatest input value),
             ``accepts_u8``, ``multiply_adds`` (per image, by the layers' definitions),
             ``weight_bytes``, ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
             ``meta`` (a dict: what the compiler recorded, such as name, classes and verification).
@@ -175,20 +189,27 @@ class Model:
         self,
         batch: NDArray[Any],
         *,
+        threshold: float | None = None,
         reject_below: float | None = None,
         out: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
-        """Label of each image: the index of its greatest logit, the first of equals.
+        """Label of each image: the index of its greatest logit, the first of equals; or, of a
+        network with one sigmoid output, 1 where that is greater than ``threshold``, otherwise 0.
 
         Parameters
         ----------
         batch
             N images; see the class.
+        threshold
+            For networks of one output, such as those that tell yes from no: the label is 1 where
+            the output is greater. None: 0.5 if the network ends in a sigmoid; any other network of
+            one output has no labels without it.
         reject_below
-            Label -1 is given to an image whose greatest probability, as :meth:`predict_proba`
-            gives it, is less than this number from 0 to 1. What a threshold rejects is known from
-            images with known labels: a network is sure of things that it has never seen, too.
-            None: every image gets a label.
+            Label -1 is given to an image whose label has a probability, as :meth:`predict_proba`
+            gives it, of less than this number from 0 to 1; with one sigmoid output p, that of label
+            1 is p and that of label 0 is 1 - p. What it rejects is known from images with known
+            labels: a network is sure of things that it has never seen, too. None: every image gets
+            a label.
         out
             Where to put the result: C-contiguous int64 of shape (N,).
 
@@ -200,50 +221,71 @@ class Model:
         Raises
         ------
         InputError
-            The batch, ``reject_below`` or ``out`` has the wrong type, shape or values.
+            The batch, ``threshold``, ``reject_below`` or ``out`` has the wrong type, shape or
+            values.
         UnsupportedError
-            ``reject_below`` is given, and the network does not end in a softmax.
+            The network returns no labels: an image, or one number that is no probability; or
+            ``threshold`` is given and it has several outputs, or ``reject_below`` and it ends
+            neither in a softmax nor in sigmoids.
+
+        Notes
+        -----
+        Several sigmoid outputs may mean classes that exclude each other, or labels of which an
+        image can have any number; a network does not tell which. The index of the greatest is the
+        label in the first case only. In the second, compare :meth:`predict_proba` with a threshold.
         """
-        if reject_below is None and (done := self._run_batch(batch, out, LABELS)) is not None:
+        plain = threshold is None and reject_below is None
+        if plain and self._has_labels and (done := self._run_batch(batch, out, LABELS)) is not None:
             return done
+        limit = self._checked_threshold(threshold)
+        least = 0.0 if reject_below is None else _checked_number("reject_below", reject_below, 0, 1)
+        if reject_below is not None:
+            self._require_probabilities()
         images, u8, n = self._images(batch)
         labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
-        if reject_below is None:
+        if plain:
             self._run(images, u8, n, None, None, labels)
             return labels
-        threshold = _checked_threshold(reject_below)
-        self._require_softmax()
         values = np.empty((n, self._outputs), _FLOAT32)
         self._run(images, u8, n, values, None, labels)
         # In float64: a threshold that float32 does not have is not rounded to one.
-        labels[values.max(axis=1).astype(np.float64) < threshold] = REJECTED
+        confidence = values.max(axis=1).astype(np.float64)
+        if limit is not None:
+            labels[:] = confidence > limit
+        if self._binary:
+            confidence = np.where(labels == 1, confidence, 1 - confidence)
+        if reject_below is not None:
+            labels[confidence < least] = REJECTED
         return labels
 
     def predict_proba(
         self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Probability of each class for each image.
+        """Probability of each class for each image, as the network gives it: of a softmax, of
+        several sigmoids, or of the second class alone if there is one sigmoid output.
 
         Parameters
         ----------
         batch
             N images; see the class.
         out
-            Where to put the result: C-contiguous float32 of shape (N, classes).
+            Where to put the result: C-contiguous float32 of shape (N, outputs).
 
         Returns
         -------
         ndarray
-            float32 of shape (N, classes), rows adding up to 1; ``out`` if given.
+            float32 of shape (N, outputs); ``out`` if given. Rows add up to 1 if the network ends
+            in a softmax; those of sigmoids need not. With one sigmoid output p it is (N, 1), as in
+            Keras; ``numpy.hstack([1 - p, p])`` is what scikit-learn has.
 
         Raises
         ------
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         UnsupportedError
-            The network does not end in a softmax.
+            The network ends neither in a softmax nor in sigmoids.
         """
-        self._require_softmax()
+        self._require_probabilities()
         if (done := self._run_batch(batch, out, VALUES)) is not None:
             return done
         images, u8, n = self._images(batch)
@@ -311,13 +353,55 @@ class Model:
         self._run(images, u8, n, values, None, None)
         return values
 
+    def labels_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Labels of what :meth:`predict_proba` or :meth:`logits` gave: (N, outputs).
+
+        They are those of :meth:`predict`, but where rounding made probabilities equal that were
+        not.
+
+        Raises
+        ------
+        UnsupportedError
+            The network returns no labels.
+        """
+        self._require_labels()
+        found = values[:, 0] > 0.5 if self._binary else values.argmax(axis=1)
+        return found.astype(_INT64, copy=False)
+
     # ---- How ----
 
-    def _require_softmax(self) -> None:
-        if not self._facts["has_softmax"]:
+    def _require_probabilities(self) -> None:
+        if not self._has_probabilities:
             raise UnsupportedError(
-                "this network does not end in a softmax: it has logits, but no probabilities"
+                "this network does not end in a softmax or in sigmoids: it has logits, but no "
+                "probabilities"
             )
+
+    def _require_labels(self) -> None:
+        if self._has_labels:
+            return
+        if self._outputs == 1:
+            raise UnsupportedError(
+                "this network returns one number that is no probability, which is no label: use "
+                "Model.run, or say from which number on it means 1, by threshold="
+            )
+        raise UnsupportedError(
+            f"this network returns shape {self._output_shape} for an image, which is no label: use "
+            "Model.run"
+        )
+
+    def _checked_threshold(self, threshold: Any) -> float | None:
+        """What the only output is compared with; None if there are several."""
+        if threshold is None:
+            self._require_labels()
+            return 0.5 if self._binary else None
+        if self._outputs != 1:
+            raise UnsupportedError(
+                f"threshold is for networks of one output, and this one has {self._outputs}: "
+                "compare what Model.run returns with it"
+            )
+        bounds = (0.0, 1.0) if self._binary else (-math.inf, math.inf)
+        return _checked_number("threshold", threshold, *bounds)
 
     def _floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
         shape = (n, self._outputs)
@@ -398,13 +482,14 @@ def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     return out
 
 
-def _checked_threshold(value: Any) -> float:
+def _checked_number(name: str, value: Any, low: float, high: float) -> float:
     # A bool is a number in Python, and a mistake here.
     number = not isinstance(value, bool | np.bool_) and isinstance(
         value, int | float | np.integer | np.floating
     )
-    if not number or not 0 <= value <= 1:
-        raise InputError(f"reject_below is {value!r}, expected a number from 0 to 1, or None")
+    if not number or not low <= value <= high:
+        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) else ""
+        raise InputError(f"{name} is {value!r}, expected a number{bounds}, or None")
     return float(value)
 
 

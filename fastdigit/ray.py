@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.errors import InputError, MissingExtraError, UnsupportedError, pip_install
+from fastdigit.errors import InputError, MissingExtraError, pip_install
 from fastdigit.model import Model, load
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def predict(
     ValueError
         There is nothing to make, or two columns would have one name.
     UnsupportedError
-        Probabilities are asked of a network that does not end in a softmax.
+        Probabilities are asked of a network that has none, or labels.
 
     Notes
     -----
@@ -104,8 +104,12 @@ def predict(
         raise ValueError(f"columns would have the same name: {', '.join(columns)}")
     if isinstance(model, str | os.PathLike):
         model = load(model, threads=1)
-    if probabilities is not None and model is not None and not model.info()["has_softmax"]:
-        raise UnsupportedError("this network does not end in a softmax: it has no probabilities")
+    if model is not None:
+        blank = np.empty((0, *model.input_shape), np.float32)
+        if probabilities is not None:
+            model.predict_proba(blank)  # an UnsupportedError now, and not in a worker
+        if label is not None:
+            model.predict(blank)
     threads = 1 if model is None else model.threads
     least, most = _bounds(workers, ray.cluster_resources().get("CPU", 1) // threads)
     return dataset.map_batches(
@@ -183,8 +187,8 @@ class Predictor:
         if self._probabilities is not None:
             values = self._model.predict_proba(images)
             made[self._probabilities] = values
-            if self._label is not None:  # the first of equals, as predict says
-                made[self._label] = values.argmax(axis=1).astype(np.int64, copy=False)
+            if self._label is not None:
+                made[self._label] = self._model.labels_of(values)
         elif self._label is not None:
             made[self._label] = self._model.predict(images)
         for name in made:

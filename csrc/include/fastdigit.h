@@ -84,6 +84,7 @@ typedef struct fd_model_info {
     size_t meta_bytes;
     size_t output_rank;    /* 1 or 3 */
     size_t output_dims[3]; /* of one image: (classes), or (height, width, channels) */
+    int has_sigmoid;       /* each output is a probability of its own, of a vector or alone */
 } fd_model_info;
 
 /* How an op of a model is computed, on this CPU. The strings live as long as the model, and are never NULL.
@@ -113,7 +114,8 @@ typedef struct fd_op_info {
 typedef struct fd_outputs {
     float *values;   /* (n, output_elements): what the network computes, probabilities if has_softmax */
     float *logits;   /* (n, output_elements): the same before the final softmax */
-    int64_t *labels; /* (n): index of the greatest logit, the first of equals */
+    int64_t *labels; /* (n): index of the greatest logit, the first of equals; of a single output if has_sigmoid, 1 if
+                        it is greater than 0.5, otherwise 0. A single output that is no probability has no label: 0 */
 } fd_outputs;
 
 /* ---- The library ---- */

@@ -60,6 +60,12 @@ static int64_t index_of_greatest(const float *x, size_t n) {
     return (int64_t)best;
 }
 
+/* Of values that exclude each other, the greatest; of one that is a probability, which side of a half it is on. */
+static int64_t label_of(const fd_model *m, const float *logits) {
+    if (m->has_sigmoid && m->output_elements == 1) return logits[0] > 0.5f;
+    return index_of_greatest(logits, m->output_elements);
+}
+
 void fd_execute_outputs(const fd_call *call, const fd_work *work, size_t first, size_t rows) {
     const fd_model *const m = call->model;
     const fd_outputs *const to = &call->outputs;
@@ -69,6 +75,6 @@ void fd_execute_outputs(const fd_call *call, const fd_work *work, size_t first, 
         if (to->values) memcpy(to->values + (first + i) * n, values, n * sizeof(float));
         if (to->logits) memcpy(to->logits + (first + i) * n, logits, n * sizeof(float));
         /* Not of the probabilities: rounding, and a temperature above 1, may make equal what was not. */
-        if (to->labels) to->labels[first + i] = index_of_greatest(logits, n);
+        if (to->labels) to->labels[first + i] = label_of(m, logits);
     }
 }

@@ -29,6 +29,7 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
         .meta_bytes = model->meta_bytes,
         .output_rank = out->rank,
         .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
+        .has_sigmoid = model->has_sigmoid,
     };
 }
 

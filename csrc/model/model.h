@@ -25,6 +25,7 @@ struct fd_model {
     size_t chunk;            /* images in a chunk */
     fd_place output, logits; /* of the last op, or of its input if that op makes probabilities of it */
     size_t output_elements;
+    int has_sigmoid;        /* as fd_model_info says */
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */
 };

@@ -96,12 +96,25 @@ static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement
     return FD_OK;
 }
 
+/* Whether each output is a probability of its own: the last op that computes something ends in a sigmoid. */
+static int ends_in_sigmoid(const fd_file *f) {
+    const fd_file_op *op = &f->ops[f->op_count - 1];
+    while (fd_operator_of(op->opcode)->moves) {
+        const fd_file_op *writer = op;
+        while (writer->output != op->input) writer--;
+        op = writer;
+    }
+    const int sigmoid = op->activation == FD_ACT_SIGMOID || op->activation == FD_ACT_HARD_SIGMOID;
+    return sigmoid && !op->affine_axis && !op->pool_mode;
+}
+
 /* What runs and descriptions ask of the whole. */
 static void finish(fd_model *m, const fd_value *values) {
     const fd_file *const f = &m->file;
     const fd_file_op *const last = &f->ops[f->op_count - 1];
     m->output = m->logits = fd_place_of(&values[last->output]);
     m->output_elements = values[last->output].elements;
+    m->has_sigmoid = (f->tensors[last->output].rank == 1 || m->output_elements == 1) && ends_in_sigmoid(f);
     /* Of a vector: an image of probabilities has no label. */
     if (fd_operator_of(last->opcode)->gives_probabilities && m->batched < f->op_count)
         m->logits = fd_place_of(&values[last->input]);

@@ -148,12 +148,14 @@ const fd_operator fd_operator_reshape = {
     .fields = 0,
     .check = check_reshape,
     .plan = plan_reshape,
+    .moves = 1,
 };
 
 const fd_operator fd_operator_transpose = {
     .fields = FD_HAS_PERM,
     .check = check_transpose,
     .plan = plan_transpose,
+    .moves = 1,
 };
 
 const fd_operator fd_operator_pad = {

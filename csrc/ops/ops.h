@@ -24,6 +24,8 @@ typedef struct fd_operator {
 
     /* Its input are the logits of its output. */
     int gives_probabilities;
+    /* Its output has the values of its input, in other places. */
+    int moves;
 } fd_operator;
 
 #define FD_OPERATOR(opcode, name) extern const fd_operator fd_operator_##name;

@@ -19,6 +19,7 @@ from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
+from fastdigit.compiler.heads import is_binary
 from fastdigit.compiler.ir import Graph, Shape
 from fastdigit.compiler.limits import NARROW
 from fastdigit.compiler.ops import PRECISIONS, Softmax, make_graph
@@ -121,13 +122,14 @@ def compile_model(
     name
         Stored in the file; by default the source's name.
     classes
-        A label for each output; by default "0", "1", ...
+        A name for each output; two, if the only output is a sigmoid: for its 0 and for its 1. By
+        default "0", "1", ...
     input_range
         Least and greatest value of an input. For (0, 1) the model takes bytes 0 to 255 too.
     samples
         Images (N, *input shape) to verify with, channels-last; by default generated ones.
     labels
-        The right output (N,) for each of ``samples``, as an integer from 0: the accuracy of the
+        The right label (N,) for each of ``samples``, as an integer from 0: the accuracy of the
         source and of the compiled model are measured and stored.
     precision
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
@@ -206,7 +208,8 @@ def compile_model(
     if rounded is not graph:
         compare(reference, want, run(graph), TOLERANCES["fp32"])
         observe(quantize_weights.__name__, rounded)
-    verification = compare(reference, want, run(rounded), tolerance, right)
+    binary = is_binary(graph)
+    verification = compare(reference, want, run(rounded), tolerance, right, binary=binary)
     if calibrated is not rounded:
         _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
     meta["verification"] = asdict(verification)
@@ -264,7 +267,8 @@ def verify_model(
         raise VerificationError(f"the model takes images of shape {shape}, its source of {theirs}")
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
     outputs = math.prod(program.graph.shapes[program.graph.output])
-    right = None if labels is None else check_labels(labels, len(images), outputs)
+    binary = is_binary(program.graph)
+    right = None if labels is None else check_labels(labels, len(images), outputs + binary)
     reference, run = source_runner(model, imported)
     want = np.asarray(run(images), dtype=np.float64)
     last = program.graph.nodes[-1].op
@@ -272,7 +276,7 @@ def verify_model(
         want **= 1 / last.temperature
         want /= want.sum(axis=-1, keepdims=True)
     got = _as_source(engine(data, images), imported)
-    return compare(reference, want, got, tolerance, right)
+    return compare(reference, want, got, tolerance, right, binary=binary)
 
 
 def _as_source(outputs: NDArray[Any], imported: Imported) -> NDArray[Any]:
@@ -306,6 +310,15 @@ def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:
 
 def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:
     shape = graph.shapes[graph.output]
+    if is_binary(graph):
+        if classes is None:
+            return ["0", "1"]
+        if isinstance(classes, str) or len(classes) != 2:
+            raise InputError(
+                f"{len(classes)} classes given, expected 2: the network's only output is a "
+                "sigmoid, which is near 0 for the first and near 1 for the second"
+            )
+        return [str(label) for label in classes]
     if len(shape) != 1:
         if classes is not None:
             raise InputError(f"classes given, the network returns shape {shape} for an image")

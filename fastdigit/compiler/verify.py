@@ -164,9 +164,11 @@ def compare(
     got: NDArray[Any],
     tolerance: float,
     labels: NDArray[np.int64] | None = None,
+    *,
+    binary: bool = False,
 ) -> Verification:
     """Compare the outputs (N, ...) of source and compiled model; ``labels`` (N,) are the right
-    ones.
+    ones, and ``binary`` says that the only output is the probability of label 1.
 
     Raises
     ------
@@ -180,7 +182,9 @@ def compare(
         )
     want, got = want.reshape(len(want), -1), got.reshape(len(got), -1)
     error = np.abs(got - want) / np.maximum(1.0, np.abs(want))
-    theirs, ours = want.argmax(axis=1), got.argmax(axis=1)
+    theirs, ours = (
+        values[:, 0] > 0.5 if binary else values.argmax(axis=1) for values in (want, got)
+    )
     median, q90, q99 = np.quantile(error.reshape(len(error), -1).max(axis=1), (0.5, 0.9, 0.99))
     result = Verification(
         reference,

@@ -74,7 +74,7 @@ class Inference:
         request = await self._parsed(body, headers, served.signature)
         values = await served.infer(request.images)
         parts: list[bytes] = []
-        for answer in protocol.encode(request, served.signature, values, request.id):
+        for answer in protocol.encode(request, served.signature, values, served.model.labels_of):
             if parts:
                 await asyncio.sleep(0)  # others have a turn
             parts.append(answer.body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fastdigit.serve.protocol import DTYPES, INPUT, LABEL, VERSION, Signature
+from fastdigit.serve.protocol import DTYPES, INPUT, VERSION, Signature
 
 __all__ = ["document"]
 
@@ -140,13 +140,14 @@ def _infer(signature: Signature) -> Json:
     size = 1
     for n in signature.shape:
         size *= n
-    floats = _input(size, [name for name in DTYPES if name != "UINT8"], dict(FLOAT))
-    inputs = [floats]
+    low, high = (max(FLOAT["minimum"], min(FLOAT["maximum"], end)) for end in signature.range)
+    number = {"type": "number", "minimum": low, "maximum": high}
+    inputs = [_input(size, [name for name in DTYPES if name != "UINT8"], number)]
     if signature.accepts_bytes:
         pixel = {"type": "integer", "minimum": 0, "maximum": 255}
-        floats["properties"]["data"]["items"].update(minimum=0, maximum=1)
         inputs.append(_input(size, ["UINT8"], pixel))
-    names = [signature.values, LABEL]
+    names = list(signature.output_names)
+    both = [names, names[::-1]] if len(names) == 2 else []
     request = {
         "type": "object",
         "required": ["inputs"],
@@ -163,9 +164,9 @@ def _infer(signature: Signature) -> Json:
                             "type": "array",
                             "minItems": 2,
                             "maxItems": 2,
-                            "prefixItems": [_object(name={"const": name}) for name in both],
+                            "prefixItems": [_object(name={"const": name}) for name in order],
                         }
-                        for both in (names, names[::-1])
+                        for order in both
                     ),
                 ]
             },

@@ -52,6 +52,8 @@ class Pictures:
     async def _predicted(self, served: Served, request: Request) -> Response:
         if served.signature.shape != (28, 28, 1) or not served.signature.accepts_bytes:
             raise RequestError(400, f"model {served.signature.name} takes no 28x28 images")
+        if not served.signature.labels:
+            raise RequestError(400, f"model {served.signature.name} gives no labels")
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RequestError(
                 415, "send the PNG or JPEG file as the body itself: curl --data-binary @FILE"
@@ -68,7 +70,7 @@ class Pictures:
             self._waiting -= 1
         normalized = time.perf_counter()
         values = (await served.infer(image[None]))[0]
-        label = int(values.argmax())
+        label = int(served.model.labels_of(values[None])[0])
         return JSONResponse(
             {
                 "model_name": served.signature.name,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -69,6 +69,10 @@ class Signature:
         What they are: "probabilities" or "logits".
     accepts_bytes
         Whether the input may be UINT8 in 0..255.
+    range
+        Least and greatest number of an input that is not.
+    labels
+        Whether the network has labels.
     """
 
     name: str
@@ -76,10 +80,12 @@ class Signature:
     outputs: int
     values: str
     accepts_bytes: bool
+    range: tuple[float, float]
+    labels: bool
 
     @property
-    def output_names(self) -> tuple[str, str]:
-        return self.values, LABEL
+    def output_names(self) -> tuple[str, ...]:
+        return (self.values, LABEL) if self.labels else (self.values,)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether it is that of images behind one another, also flat or without a channel axis."""
@@ -91,6 +97,7 @@ class Signature:
         )
 
     def metadata(self) -> dict[str, Any]:
+        label = {"name": LABEL, "datatype": "INT64", "shape": [-1]}
         return {
             "name": self.name,
             "versions": [VERSION],
@@ -98,7 +105,7 @@ class Signature:
             "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *self.shape]}],
             "outputs": [
                 {"name": self.values, "datatype": "FP32", "shape": [-1, self.outputs]},
-                {"name": LABEL, "datatype": "INT64", "shape": [-1]},
+                *([label] if self.labels else []),
             ],
         }
 
@@ -312,9 +319,12 @@ def _converted(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def encode(
-    request: Inference, signature: Signature, values: NDArray[np.float32], identifier: str | None
+    request: Inference,
+    signature: Signature,
+    values: NDArray[np.float32],
+    labels_of: Callable[[NDArray[np.float32]], NDArray[np.int64]],
 ) -> Iterator[Answer]:
-    """Write the response: the values of each image, the label, or both.
+    """Write the response: the values of each image, the label that these give, or both.
 
     Yields
     ------
@@ -327,8 +337,7 @@ def encode(
     for name, binary in request.outputs:
         array: NDArray[Any]
         if name == LABEL:
-            # As `Model.predict` does: the first of the greatest.
-            array, datatype = values.argmax(axis=1), "INT64"
+            array, datatype = labels_of(values), "INT64"
         else:
             array, datatype = values, "FP32"
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
@@ -337,8 +346,8 @@ def encode(
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
         outputs.append((output, None if binary else array.ravel()))
     response: dict[str, Any] = {"model_name": signature.name, "model_version": VERSION}
-    if identifier is not None:
-        response["id"] = identifier
+    if request.id is not None:
+        response["id"] = request.id
     length = 0
     text = _written(response)[:-1] + ',"outputs":['
     for index, (output, data) in enumerate(outputs):

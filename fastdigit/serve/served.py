@@ -27,18 +27,21 @@ class Served:
 
     def __init__(self, name: str, model: Model, settings: Settings, metrics: Metrics) -> None:
         facts = model.info()
+        probable = facts["has_softmax"] or facts["has_sigmoid"]
         self.model = model
         self.signature = Signature(
             name=name,
             shape=model.input_shape,
             outputs=facts["outputs"],
-            values="probabilities" if facts["has_softmax"] else "logits",
+            values="probabilities" if probable else "logits",
             accepts_bytes=facts["accepts_u8"],
+            range=facts["range"],
+            labels=model.has_labels,
         )
         self.metrics = metrics.of_model(name)
         work = facts["multiply_adds"] * settings.max_batch_size
         self.batcher = Batcher(
-            model.predict_proba if facts["has_softmax"] else model.logits,
+            model.predict_proba if probable else model.logits,
             max_batch_size=settings.max_batch_size,
             max_queue_delay_microseconds=settings.max_queue_delay_microseconds,
             max_queue_size=settings.max_queue_size,

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import fastdigit
 from fastdigit.compiler import compile_model, unpack
+from fastdigit.compiler.driver import verify_model
 from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.verify import check, compare, make_samples
 from fastdigit.errors import (
@@ -82,6 +84,37 @@ def test_provenance_is_kept(model):
     for wrong in ({"array": np.zeros(1)}, {"loss": float("nan")}):
         with pytest.raises(InputError, match="provenance can't be written as JSON"):
             compile_model(model, None, engine=engine, provenance=wrong)
+
+
+def test_one_sigmoid_has_two_classes(tmp_path):
+    """One output between 0 and 1: its label is 0 or 1, and accuracy is measured by it."""
+    net = OnnxNet(("N", 1, 8, 6)).add("Flatten").gemm(48, 1).add("Sigmoid").model("mask")
+    images = np.random.default_rng(0).random((300, 8, 6, 1), np.float32)
+    result = compile_model(net, None, engine=engine)
+    assert result.meta["classes"] == ["0", "1"]
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(net.SerializeToString(), providers=["CPUExecutionProvider"])
+    want = session.run(None, {"input": images.transpose(0, 3, 1, 2)})[0]
+    middle = float(np.median(want))
+    compiled = fastdigit.Model(result.data)
+    np.testing.assert_allclose(compiled.predict_proba(images), want, atol=1e-6)
+    np.testing.assert_array_equal(compiled.predict(images), want[:, 0] > 0.5)
+    labels = compiled.predict(images, threshold=middle)
+    assert 100 < labels.sum() < 200
+
+    right = (want[:, 0] > 0.5).astype(int)
+    right[:30] = 1 - right[:30]
+    output = tmp_path / "mask.fdm"
+    result = compile_model(
+        net, output, engine=engine, classes=["no", "yes"], samples=images, labels=right
+    )
+    assert result.meta["classes"] == ["no", "yes"]
+    assert result.verification.accuracy == result.verification.source_accuracy == 0.9
+    again = verify_model(result.data, net, engine=engine, samples=images, labels=right)
+    assert again.accuracy == 0.9
+    with pytest.raises(InputError, match=r"1 classes given, expected 2: .* sigmoid"):
+        compile_model(net, None, engine=engine, classes=["yes"])
 
 
 def test_name_and_classes(model):

@@ -16,7 +16,16 @@ from fastdigit import cli
 from fastdigit.compiler.backends.c import emit_c, plan_scratch
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.ir import Activation, Graph, Pool
-from fastdigit.compiler.ops import Conv2D, Eltwise, LayerNorm, Pad, Reshape, Softmax, Transpose
+from fastdigit.compiler.ops import (
+    Conv2D,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Pad,
+    Reshape,
+    Softmax,
+    Transpose,
+)
 from fastdigit.compiler.passes import optimize
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
@@ -39,7 +48,7 @@ int main(void)
     while (fread(input, sizeof(float), NET_INPUTS, stdin) == NET_INPUTS) {
         net_run(input, output, scratch);
         fwrite(output, sizeof(float), NET_OUTPUTS, stdout);
-        fprintf(stderr, "%s\\n", classes[net_argmax(output)]);
+        fprintf(stderr, "%s\\n", classes[net_label(output)]);
     }
     free(input);
     free(output);
@@ -180,6 +189,21 @@ def test_computes_what_the_engine_does(tmp_path: Path, name: str) -> None:
     want = wanted(data, images).reshape(5, -1)
     close(got, want)
     assert labels == [str(label) for label in got.argmax(axis=1)]
+
+
+@pytest.mark.parametrize(
+    "activation", [Activation("sigmoid"), Activation("hard_sigmoid", 0.2)], ids=lambda a: a.name
+)
+def test_one_sigmoid_has_two_classes(tmp_path: Path, activation: Activation) -> None:
+    weights = np.arange(-2.5, 3).reshape(6, 1)
+    graph = chain((6,), [Dense(weights, np.zeros(1), activation=activation)])
+    data = packed(graph)
+    images = images_of(graph, 9)
+    write(tmp_path, data)
+    got, labels = GCC.run(tmp_path, images)
+    close(got, wanted(data, images))
+    assert labels == [str(label) for label in fastdigit.Model(data).predict(images)]
+    assert set(labels) == {"0", "1"}
 
 
 @pytest.mark.slow

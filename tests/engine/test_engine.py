@@ -64,7 +64,8 @@ def test_small_networks(isa: str, name: str) -> None:
     assert model.info()["has_softmax"] == ends_in_softmax
     got = model.predict_proba(x) if ends_in_softmax else model.logits(x)
     close(got, graph, x)
-    np.testing.assert_array_equal(model.predict(x), got.argmax(1))
+    if model.has_labels:
+        np.testing.assert_array_equal(model.predict(x), got.argmax(1))
 
 
 def test_seed_network(isa: str, seed_bytes: bytes) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import fastdigit
 from fastdigit.compiler.backends.fdm.pack import pack
+from fastdigit.compiler.ir import Activation
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve import Settings, create_app
 from fastdigit.serve.errors import RequestError
@@ -183,6 +184,36 @@ def test_outputs_are_chosen(client: TestClient) -> None:
 def test_no_images_give_no_answers(client: TestClient) -> None:
     response = client.post(INFER, json=with_data(np.zeros((0, 28, 28))))
     assert outputs_of(response)["probabilities"].shape == (0, 10)
+
+
+def test_one_sigmoid_is_labelled_by_a_threshold(tmp_path: Path) -> None:
+    shape, rng = (28, 28, 1), np.random.default_rng(0)
+    paths = {}
+    for name, activation in (("mask", Activation("sigmoid")), ("number", Activation())):
+        layer = dense(rng, 784, 1, activation=activation)
+        data = pack(chain(shape, [layer]), {}, input_range=(0.0, 1.0), u8_divisor=255)
+        paths[name] = tmp_path / f"{name}.fdm"
+        paths[name].write_bytes(data)
+    app = create_app(Settings(models={name: str(path) for name, path in paths.items()}))
+    with TestClient(app) as client:
+        outputs = outputs_of(
+            client.post("/v2/models/mask/infer", json=with_data(DIGITS[:40], "UINT8"))
+        )
+        mask = fastdigit.load(paths["mask"])
+        assert outputs["probabilities"].tobytes() == mask.predict_proba(DIGITS[:40]).tobytes()
+        assert set(outputs["label"]) == {0, 1}
+        np.testing.assert_array_equal(outputs["label"], outputs["probabilities"][:, 0] > 0.5)
+        config = client.get("/v2/models/mask/config").json()
+        assert json.loads(config["parameters"]["classes"]["string_value"]) == ["0", "1"]
+        read = client.post("/predict?model=mask", content=png(DIGITS[0])).json()
+        assert read["label"] == int(read["probabilities"][0] > 0.5)
+
+        outputs = outputs_of(
+            client.post("/v2/models/number/infer", json=with_data(DIGITS[:5], "UINT8"))
+        )
+        assert list(outputs) == ["logits"]
+        refused = client.post("/predict?model=number", content=png(DIGITS[0]))
+        assert refused.status_code == 400 and "no labels" in refused.json()["error"]
 
 
 def test_other_models(client: TestClient, vector_model: Path) -> None:
@@ -532,7 +563,12 @@ def test_metrics_count_what_happened() -> None:
 
 # ---- Bytes alone ----
 
-SIGNATURE = Signature("m", (4, 3, 1), 10, "probabilities", True)
+
+def greatest(values: np.ndarray) -> np.ndarray:
+    return values.argmax(axis=1)
+
+
+SIGNATURE = Signature("m", (4, 3, 1), 10, "probabilities", True, (0.0, 1.0), True)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -577,7 +613,7 @@ def test_answers_survive_the_journey(n: int, seed: int, names: list[str]) -> Non
     values = np.random.default_rng(seed).random((n, 10), np.float32)
     for binary in ([False, False], [True, True], [True, False]):
         wanted = tuple(zip(names, binary, strict=True))
-        answer = encoded(Inference("i", values, wanted), SIGNATURE, values, "i")
+        answer = encoded(Inference("i", values, wanted), SIGNATURE, values, greatest)
 
         class Response:
             content = answer.body
@@ -593,14 +629,16 @@ def test_what_json_cannot_say_is_null() -> None:
     """Logits of inputs near the largest float32 overflow; "Infinity" is no JSON."""
     values = np.array([[np.inf, 1.5, -np.inf], [np.nan, 0.25, -2.0]], np.float32)
     wanted = (("probabilities", False), ("label", False))
-    answer = encoded(Inference(None, values, wanted), SIGNATURE, values, None)
+    answer = encoded(Inference(None, values, wanted), SIGNATURE, values, greatest)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     response = json.loads(answer.body, parse_constant=refuse)
     assert response["outputs"][0]["data"] == [None, 1.5, None, None, 0.25, -2.0]
-    binary = encoded(Inference(None, values, (("probabilities", True),)), SIGNATURE, values, None)
+    binary = encoded(
+        Inference(None, values, (("probabilities", True),)), SIGNATURE, values, greatest
+    )
     assert binary.body[binary.header_length :] == values.tobytes()
 
 

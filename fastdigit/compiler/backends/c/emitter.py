@@ -14,8 +14,9 @@ import numpy as np
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.backends.c.text import initializer, number, shown, string
 from fastdigit.compiler.backends.fdm.unpack import Program
+from fastdigit.compiler.heads import ends_in_sigmoid, ends_in_softmax, is_binary
 from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Shape
-from fastdigit.compiler.ops import Conv2D, Pool2D, Softmax, make_graph
+from fastdigit.compiler.ops import Conv2D, Pool2D, make_graph
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["Emitted", "Emitter", "emits", "plan_scratch"]
@@ -62,6 +63,7 @@ class Emitter:
     def __init__(self, program: Program, name: str) -> None:
         self.program = program
         self.graph = separate_overlapping_pools(program.graph)
+        self._binary = is_binary(self.graph)
         self.name = name
         self.arrays: list[str] = []
         self.functions: list[str] = []
@@ -106,7 +108,8 @@ class Emitter:
         outputs = math.prod(self.graph.shapes[self.graph.output])
         upper = self.name.upper()
         low, high = self.program.input_range
-        names = self.program.meta.get("classes") or range(outputs)
+        probable = ends_in_softmax(self.graph) or ends_in_sigmoid(self.graph)
+        names = self.program.meta.get("classes") or range(2 if self._binary else outputs)
         classes = ", ".join(string(str(label)) for label in names)
         lines = [
             f"/* {self.name}: {self._title()}.",
@@ -114,7 +117,7 @@ class Emitter:
             f" * Takes {shown(inputs)} floats from {low:g} to {high:g}, rows first"
             + (", channels last" if len(inputs) == 3 else "")
             + f", and gives {outputs}"
-            + (" probabilities." if self._has_softmax() else " scores."),
+            + (" probabilities." if probable else " scores."),
             " * Any number of threads may call it, each with its own output and scratch memory. */",
             f"#ifndef {upper}_H",
             f"#define {upper}_H",
@@ -131,8 +134,10 @@ class Emitter:
             "/* The three arrays must not overlap. */",
             f"void {self.name}_run(const float *input, float *output, float *scratch);",
             "",
-            "/* Index of the greatest output, the first of equals. */",
-            f"int {self.name}_argmax(const float *output);",
+            "/* 1 if the output is greater than 0.5, otherwise 0. */"
+            if self._binary
+            else "/* Index of the greatest output, the first of equals. */",
+            f"int {self.name}_label(const float *output);",
             "",
             "#ifdef __cplusplus",
             "}",
@@ -142,9 +147,6 @@ class Emitter:
         ]
         return "\n".join(lines)
 
-    def _has_softmax(self) -> bool:
-        return bool(self.graph.nodes) and isinstance(self.graph.nodes[-1].op, Softmax)
-
     def _run(self, calls: list[str]) -> str:
         upper = self.name.upper()
         if not calls:
@@ -152,6 +154,12 @@ class Emitter:
             calls = [f"    for (int i = 0; i < {size}; i++) output[i] = input[i];"]
         if not any("scratch" in call for call in calls):
             calls = ["    (void)scratch;", *calls]
+        argmax = [
+            "    int best = 0;",
+            f"    for (int i = 1; i < {upper}_OUTPUTS; i++)",
+            "        if (output[i] > output[best]) best = i;",
+            "    return best;",
+        ]
         return "\n".join(
             [
                 f"void {self.name}_run(const float *input, float *output, float *scratch)",
@@ -159,12 +167,9 @@ class Emitter:
                 *calls,
                 "}",
                 "",
-                f"int {self.name}_argmax(const float *output)",
+                f"int {self.name}_label(const float *output)",
                 "{",
-                "    int best = 0;",
-                f"    for (int i = 1; i < {upper}_OUTPUTS; i++)",
-                "        if (output[i] > output[best]) best = i;",
-                "    return best;",
+                *(["    return output[0] > 0.5f;"] if self._binary else argmax),
                 "}",
                 "",
             ]

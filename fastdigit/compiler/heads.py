@@ -1,0 +1,37 @@
+"""What the outputs of a network are: probabilities of a softmax, of sigmoids, or numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.ops import Reshape, Softmax, Transpose
+
+__all__ = ["ends_in_sigmoid", "ends_in_softmax", "is_binary"]
+
+#: Activations between 0 and 1, as FD_ACT_* of the engine's ``ends_in_sigmoid``.
+SIGMOIDS: Final = ("sigmoid", "hard_sigmoid")
+
+
+def ends_in_softmax(graph: Graph) -> bool:
+    """Whether the last operator is a softmax."""
+    return bool(graph.nodes) and isinstance(graph.nodes[-1].op, Softmax)
+
+
+def ends_in_sigmoid(graph: Graph) -> bool:
+    """Whether each output is a probability of its own, in a graph that the passes have fused."""
+    producers = {node.output: node for node in graph.nodes}
+    node = producers.get(graph.output)
+    while node is not None and isinstance(node.op, Reshape | Transpose):
+        node = producers.get(node.inputs[0])
+    activation = getattr(node.op, "activation", None) if node is not None else None
+    if node is None or activation is None or activation.name not in SIGMOIDS:
+        return False
+    return all(getattr(node.op, part, None) is None for part in ("affine", "pool"))
+
+
+def is_binary(graph: Graph) -> bool:
+    """Whether the only output is a sigmoid, which tells the second of two classes from the first,
+    as :attr:`fastdigit.Model.classes` has them."""
+    return math.prod(graph.shapes[graph.output]) == 1 and ends_in_sigmoid(graph)

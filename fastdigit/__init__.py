@@ -36,6 +36,8 @@ from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from fastdigit.compiler.driver import Compiled
@@ -166,8 +168,9 @@ def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verifi
     return verify_model(Path(model).read_bytes(), source, engine=_engine, **options)
 
 
-def _engine(data: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    return Model(data).run(batch)
+def _engine(data: bytes, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    (batch,) = inputs
+    return [Model(data).run(batch)]
 
 
 def config() -> dict[str, Any]:

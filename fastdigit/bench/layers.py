@@ -15,7 +15,7 @@ from fastdigit.bench.measure import Spread, spread
 from fastdigit.bench.roofline import FMA, INT8, Probe, Roofline
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.backends.fdm.unpack import Program, unpack
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ops import with_nodes
 from fastdigit.errors import InputError
 from fastdigit.model import Model
 
@@ -215,7 +215,7 @@ def skip_zeros(
             continue
         graph = program.graph
         before = graph.nodes[:index]
-        part = make_graph(graph.input, graph.shapes[graph.input], before, node.inputs[0])
+        part = with_nodes(graph, before, outputs=[node.inputs[0]])
         low, high = program.input_range
         model = Model(pack(part, {}, input_range=(low, high)))
         nonzero = float((model.logits(images) != 0).mean())

@@ -20,9 +20,9 @@ from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
 from fastdigit.compiler.heads import is_binary
-from fastdigit.compiler.ir import Graph, Shape
+from fastdigit.compiler.ir import Graph
 from fastdigit.compiler.limits import NARROW
-from fastdigit.compiler.ops import PRECISIONS, Softmax, make_graph
+from fastdigit.compiler.ops import PRECISIONS, Softmax, with_nodes
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.verify import (
@@ -31,6 +31,7 @@ from fastdigit.compiler.verify import (
     check,
     check_labels,
     compare,
+    compare_outputs,
     make_samples,
     source_runner,
 )
@@ -41,8 +42,8 @@ __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_mode
 #: Changes when the same source may give another program.
 COMPILER_VERSION = "3"
 
-#: (bytes of a model file, images) -> outputs (N, classes).
-Engine = Callable[[bytes, NDArray[np.float32]], NDArray[Any]]
+#: (bytes of a model file, images for each input) -> each output (N, ...).
+Engine = Callable[[bytes, Sequence[NDArray[np.float32]]], list[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def compile_model(
     output
         Path of the model file, which is replaced at once or not at all; None: write nothing.
     engine
-        Runs a model file on images (N, *input shape).
+        Runs a model file on images (N, *shape) for each input; returns each output.
     name
         Stored in the file; by default the source's name.
     classes
@@ -188,6 +189,7 @@ def compile_model(
         raise InputError("labels given, but the network returns no vector of scores")
     shape = graph.shapes[graph.input]
     images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+    inputs = [images]
     right = None if labels is None else check_labels(labels, len(images), len(names))
     rounded = _round(graph, precision)
     calibrated = _with_temperature(rounded, temperature)
@@ -200,18 +202,21 @@ def compile_model(
     def packed(graph: Graph) -> bytes:
         return pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
 
-    def run(graph: Graph) -> NDArray[Any]:
-        return _as_source(engine(packed(graph), images), imported)
+    def run(graph: Graph) -> list[NDArray[Any]]:
+        return _as_source(engine(packed(graph), inputs), imported)
 
     reference, run_source = source_runner(model, imported)
-    want = run_source(images)
+    want = run_source(inputs)
+    outputs = [port.name for port in imported.outputs]
     if rounded is not graph:
-        compare(reference, want, run(graph), TOLERANCES["fp32"])
+        compare_outputs(reference, outputs, want, run(graph), TOLERANCES["fp32"])
         observe(quantize_weights.__name__, rounded)
     binary = is_binary(graph)
-    verification = compare(reference, want, run(rounded), tolerance, right, binary=binary)
+    verification = compare_outputs(
+        reference, outputs, want, run(rounded), tolerance, right, binary=binary
+    )
     if calibrated is not rounded:
-        _check_temperature(calibrated, images, lambda graph: engine(packed(graph), images))
+        _check_temperature(calibrated, images, lambda graph: engine(packed(graph), inputs)[0])
     meta["verification"] = asdict(verification)
     if origin is not None:
         meta["provenance"] = origin
@@ -270,24 +275,23 @@ def verify_model(
     binary = is_binary(program.graph)
     right = None if labels is None else check_labels(labels, len(images), outputs + binary)
     reference, run = source_runner(model, imported)
-    want = np.asarray(run(images), dtype=np.float64)
+    want = [np.asarray(output, dtype=np.float64) for output in run([images])]
     last = program.graph.nodes[-1].op
     if isinstance(last, Softmax) and last.temperature != 1:
-        want **= 1 / last.temperature
-        want /= want.sum(axis=-1, keepdims=True)
-    got = _as_source(engine(data, images), imported)
-    return compare(reference, want, got, tolerance, right, binary=binary)
+        want[0] **= 1 / last.temperature
+        want[0] /= want[0].sum(axis=-1, keepdims=True)
+    got = _as_source(engine(data, [images]), imported)
+    names = [port.name for port in imported.outputs]
+    return compare_outputs(reference, names, want, got, tolerance, right, binary=binary)
 
 
-def _as_source(outputs: NDArray[Any], imported: Imported) -> NDArray[Any]:
-    """Give outputs the shape of the source: the passes may have changed it, but not the order."""
-    shape = _output_shape(imported)
-    same = outputs[:1].size == math.prod(shape)
-    return outputs.reshape(len(outputs), *shape) if same else outputs
-
-
-def _output_shape(imported: Imported) -> Shape:
-    return imported.graph.shapes[imported.graph.output]
+def _as_source(outputs: list[NDArray[Any]], imported: Imported) -> list[NDArray[Any]]:
+    """Give outputs the shapes of the source: the passes may have changed them, but not the
+    order."""
+    return [
+        given.reshape(len(given), *port.shape) if given[:1].size == math.prod(port.shape) else given
+        for given, port in zip(outputs, imported.outputs, strict=True)
+    ]
 
 
 def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
@@ -354,7 +358,7 @@ def _with_temperature(graph: Graph, temperature: float) -> Graph:
             "probabilities to calibrate"
         )
     nodes = (*graph.nodes[:-1], replace(last, op=Softmax(stored)))
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def _check_temperature(
@@ -364,7 +368,7 @@ def _check_temperature(
     softmax = graph.nodes[-1]
     assert isinstance(softmax.op, Softmax)
     nodes, value = graph.nodes[:-1], softmax.inputs[0]
-    headless = make_graph(graph.input, graph.shapes[graph.input], nodes, value)
+    headless = with_nodes(graph, nodes, outputs=[value])
     logits: NDArray[Any] = run(headless) if nodes else images
     scaled = logits.astype(np.float64) / softmax.op.temperature
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
@@ -376,7 +380,7 @@ def _meta(
     imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
 ) -> dict[str, Any]:
     shape, last = graph.shapes[graph.input], graph.nodes[-1].op
-    output = _output_shape(imported)
+    output = imported.outputs[0].shape
     reshaped = {} if output == graph.shapes[graph.output] else {"output": {"shape": list(output)}}
     return {
         **reshaped,
@@ -388,8 +392,8 @@ def _meta(
         "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
         "source": {
             "kind": imported.kind,
-            "layout": imported.source_layout,
-            "shape": list(imported.source_shape),
+            "layout": imported.inputs[0].layout,
+            "shape": list(imported.inputs[0].shape),
         },
     }
 

@@ -155,12 +155,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network with one input and one output.
+    """A network.
 
     Parameters
     ----------
-    input, output
-        Names of the values that enter and leave.
+    inputs, outputs
+        Names of the values that enter and leave, at least one of each. Passes rename values, but
+        keep these in order: what people call them is in
+        :class:`fastdigit.compiler.frontends.Imported`. Two outputs may be the same value.
     nodes
         In topological order.
     shapes
@@ -168,7 +170,17 @@ class Graph:
         :func:`fastdigit.compiler.ops.make_graph`, which derives them.
     """
 
-    input: str
-    output: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     shapes: Mapping[str, Shape]
+
+    @property
+    def input(self) -> str:
+        """The first input."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]

@@ -23,7 +23,7 @@ def verify(graph: Graph, known: Graph | None = None) -> None:
     """Check the invariants of every graph.
 
     Each node has as many inputs as its operator takes, written before they are read; each
-    value is written once, and read unless it is the output; ``graph.shapes`` has exactly the values
+    value is written once, and read unless it is an output; ``graph.shapes`` has exactly the values
     of the graph, with the shapes that the operators' rules derive. Weights are finite, and numbers
     that their precision has.
 
@@ -40,10 +40,14 @@ def verify(graph: Graph, known: Graph | None = None) -> None:
     UnsupportedError
         If a weight is not finite, or no number that its precision has.
     """
-    if graph.input not in graph.shapes:
-        raise GraphError(f"the input {graph.input!r} has no shape")
+    if not graph.inputs or not graph.outputs:
+        raise GraphError("a graph without inputs or outputs")
+    if missing := [value for value in graph.inputs if value not in graph.shapes]:
+        raise GraphError(f"the input {missing[0]!r} has no shape")
+    if len(set(graph.inputs)) != len(graph.inputs):
+        raise GraphError(f"an input is there twice: {graph.inputs}")
     seen = {id(node.op) for node in known.nodes} if known is not None else set()
-    written = {graph.input}
+    written = set(graph.inputs)
     read: set[str] = set()
     for node in graph.nodes:
         if type(node.op) not in OPS:
@@ -63,9 +67,9 @@ def verify(graph: Graph, known: Graph | None = None) -> None:
             check_values(node.name, node.op)
         written.add(node.output)
         read.update(node.inputs)
-    if graph.output not in written:
-        raise GraphError(f"the output {graph.output!r} is never written")
-    if unread := written - read - {graph.output}:
+    if missing := [value for value in graph.outputs if value not in written]:
+        raise GraphError(f"the output {missing[0]!r} is never written")
+    if unread := written - read - set(graph.outputs):
         raise GraphError(f"nothing reads {sorted(unread)}")
     if set(graph.shapes) != written:
         raise GraphError(f"shapes of unknown values: {sorted(set(graph.shapes) - written)}")
@@ -81,9 +85,17 @@ def verify_program(graph: Graph) -> None:
     """
     if not graph.nodes:
         raise UnsupportedError("the network has no operators: its output is its input")
-    if len(graph.nodes) + 1 > MAX_RECORDS:
-        raise UnsupportedError(f"{len(graph.nodes)} operators, at most {MAX_RECORDS - 1} fit")
-    _check_value("the input", graph.shapes[graph.input])
+    if any(value in graph.inputs for value in graph.outputs):
+        raise UnsupportedError(
+            "an output of the network is an input as it is, which needs no network: choose the "
+            "other outputs (output=, --output)"
+        )
+    if len(graph.nodes) + len(graph.inputs) > MAX_RECORDS:
+        raise UnsupportedError(
+            f"{len(graph.nodes)} operators, at most {MAX_RECORDS - len(graph.inputs)} fit"
+        )
+    for value in graph.inputs:
+        _check_value("the input", graph.shapes[value])
     for node in graph.nodes:
         try:
             node.op.check_limits()

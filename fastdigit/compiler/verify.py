@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.frontends import Imported, front_end_of
+from fastdigit.compiler.frontends import Imported, Port, front_end_of
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.errors import InputError, VerificationError
 
@@ -18,6 +19,7 @@ __all__ = [
     "check",
     "check_labels",
     "compare",
+    "compare_outputs",
     "make_samples",
     "source_runner",
 ]
@@ -90,7 +92,7 @@ def make_samples(shape: tuple[int, ...], low: float, high: float, count: int = S
 def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     """Return (name and version, function) that runs the source.
 
-    The function takes images as the compiled model does. What runs it is the front end's choice.
+    The function takes inputs as the compiled model does. What runs it is the front end's choice.
 
     Raises
     ------
@@ -98,18 +100,18 @@ def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
         If what has to run the source is not installed.
     """
     name, run = front_end_of(model).runner(model, imported)
-    return name, lambda images: run(_as_source(images, imported))
+    return name, lambda inputs: run(list(map(_as_source, inputs, imported.inputs)))
 
 
-def _as_source(images: F32, imported: Imported) -> F32:
+def _as_source(images: F32, port: Port) -> F32:
     """Put images, as the compiled model takes them, in the shape and order of axes of the source.
 
     The passes may have given the front end's input another shape, but not another order.
     """
-    if imported.source_layout == "NCHW":
-        images = images.reshape(len(images), *imported.graph.shapes[imported.graph.input])
-        images = images.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images.reshape(len(images), *imported.source_shape))
+    if port.layout == "NCHW":
+        channels, height, width = port.shape
+        images = images.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images.reshape(len(images), *port.shape))
 
 
 def check(images: Any, shape: tuple[int, ...], low: float, high: float) -> F32:
@@ -156,6 +158,47 @@ def check_labels(labels: Any, samples: int, classes: int) -> NDArray[np.int64]:
             f"labels lie between {array.min()} and {array.max()}, expected 0 to {classes - 1}"
         )
     return array.astype(np.int64)
+
+
+def compare_outputs(
+    reference: str,
+    names: Sequence[str],
+    want: Sequence[NDArray[Any]],
+    got: Sequence[NDArray[Any]],
+    tolerance: float,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    binary: bool = False,
+) -> Verification:
+    """Compare each output of source and compiled model, as :func:`compare` does.
+
+    Of several, the worst figures are returned; ``labels`` and ``binary`` are of the first.
+
+    Raises
+    ------
+    VerificationError
+        If one of them differs.
+    """
+    results: list[Verification] = []
+    for name, theirs, ours in zip(names, want, got, strict=True):
+        first = not results
+        right = labels if first else None
+        try:
+            results.append(
+                compare(reference, theirs, ours, tolerance, right, binary=binary and first)
+            )
+        except VerificationError as error:
+            if len(names) == 1:
+                raise
+            raise VerificationError(f"output {name!r}: {error}") from None
+    if len(results) == 1:
+        return results[0]
+    return replace(
+        max(results, key=lambda result: result.max_error),
+        label_agreement=min(result.label_agreement for result in results),
+        source_accuracy=results[0].source_accuracy,
+        accuracy=results[0].accuracy,
+    )
 
 
 def compare(

@@ -10,7 +10,7 @@ from fastdigit.bench import layers
 from fastdigit.bench.layers import Layer, Limit, describe, limit, profile, skip_zeros
 from fastdigit.bench.roofline import FMA, INT8, MEMORY, Roofline
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ops import with_nodes
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.errors import InputError
 from tests.support import networks, reference
@@ -117,7 +117,7 @@ def test_zeros_are_those_of_the_reference(name: str) -> None:
             assert after == before
             continue
         first = graph.nodes[:index]
-        part = make_graph(graph.input, graph.shapes[graph.input], first, node.inputs[0])
+        part = with_nodes(graph, first, outputs=[node.inputs[0]])
         share = (reference.run_graph(part, images) != 0).mean()
         assert after.nonzero == pytest.approx(share, abs=0.001)
         assert after.executed == pytest.approx(before.multiply_adds * share, rel=0.002)

@@ -134,9 +134,9 @@ def test_input_range(model):
     assert (default.input_range, default.u8_divisor) == ((0.0, 1.0), 255)
     seen = []
 
-    def watching(data, images):
-        seen.append((images.min(), images.max()))
-        return engine(data, images)
+    def watching(data, inputs):
+        seen.append((inputs[0].min(), inputs[0].max()))
+        return engine(data, inputs)
 
     other = unpack(compile_model(model, None, engine=watching, input_range=(-1, 1)).data)
     assert (other.input_range, other.u8_divisor) == ((-1.0, 1.0), 0)
@@ -178,10 +178,10 @@ def test_a_temperature_needs_a_softmax():
 def test_a_wrong_temperature_is_found(path, tmp_path):
     """An engine that ignores it; the comparison with the source does not see that."""
 
-    def ignorant(data, images):
+    def ignorant(data, inputs):
         graph = unpack(data).graph
         nodes = [replace(n, op=Softmax()) if isinstance(n.op, Softmax) else n for n in graph.nodes]
-        return reference.run_graph(replace(graph, nodes=tuple(nodes)), images)
+        return reference.run_outputs(replace(graph, nodes=tuple(nodes)), inputs)
 
     with pytest.raises(VerificationError, match="differs from the softmax of its logits"):
         compile_model(path, tmp_path / "tiny.fdm", engine=ignorant, temperature=1.5)
@@ -192,9 +192,9 @@ def test_beyond_tolerance_nothing_is_written(path, tmp_path):
     output = tmp_path / "tiny.fdm"
     output.write_bytes(b"before")
 
-    def wrong(data, images):
-        outputs = engine(data, images)
-        outputs[7, 2] += 0.01
+    def wrong(data, inputs):
+        outputs = engine(data, inputs)
+        outputs[0][7, 2] += 0.01
         return outputs
 
     with pytest.raises(VerificationError, match=r"by 0\.01 on sample 7 of 64"):
@@ -219,9 +219,9 @@ def test_own_samples(model):
     samples = np.random.default_rng(0).integers(0, 256, (5, 8, 6), dtype=np.uint8)
     seen = []
 
-    def watching(data, images):
-        seen.append(images)
-        return engine(data, images)
+    def watching(data, inputs):
+        seen.extend(inputs)
+        return engine(data, inputs)
 
     result = compile_model(model, None, engine=watching, samples=samples)
     assert result.verification.samples == 5
@@ -352,13 +352,13 @@ def samples():
 
 def test_accuracy_is_measured(model, samples):
     labels = compile_model(model, None, engine=engine, samples=samples).data
-    labels = engine(labels, samples[..., np.newaxis] / np.float32(255)).argmax(1)
+    labels = engine(labels, [samples[..., np.newaxis] / np.float32(255)])[0].argmax(1)
     labels[:10] = (labels[:10] + 1) % 4
 
-    def mistaken(data, images):
-        outputs = engine(data, images)
+    def mistaken(data, inputs):
+        (outputs,) = engine(data, inputs)
         outputs[:5] = outputs[:5, [3, 0, 1, 2]]  # the class after: right for these
-        return outputs
+        return [outputs]
 
     result = compile_model(
         model, None, engine=mistaken, samples=samples, labels=labels.tolist(), tolerance=1.0
@@ -374,9 +374,9 @@ def test_reduced_precision(wide, samples, precision):
     labels = np.arange(40) % 4
     seen = []
 
-    def watching(data, images):
+    def watching(data, inputs):
         seen.append([record.precision for record in unpack(data).records])
-        return engine(data, images)
+        return engine(data, inputs)
 
     result = compile_model(
         wide, None, engine=watching, samples=samples, labels=labels, precision=precision
@@ -389,7 +389,7 @@ def test_reduced_precision(wide, samples, precision):
     assert result.meta["precision"] == precision
     verification = result.meta["verification"]
     images = samples[..., np.newaxis] / np.float32(255)
-    want, got = engine(exact.data, images), engine(result.data, images)
+    (want,), (got,) = engine(exact.data, [images]), engine(result.data, [images])
     assert verification["max_error"] == pytest.approx(abs(got - want).max(), abs=1e-6)
     assert verification["mean_error"] == pytest.approx(abs(got - want).mean(), abs=1e-6)
     assert exact.verification.max_error < 1e-6 < verification["max_error"]
@@ -410,10 +410,10 @@ def test_tolerance_of_reduced_precision(wide):
         compile_model(wide, None, engine=engine, precision="int8", tolerance=1e-4)
 
     def off_by(amount, precisions):
-        def wrong(data, images):
-            outputs = engine(data, images)
+        def wrong(data, inputs):
+            outputs = engine(data, inputs)
             if unpack(data).graph.nodes[1].op.precision in precisions:
-                outputs[3, 0] += amount
+                outputs[0][3, 0] += amount
             return outputs
 
         return wrong

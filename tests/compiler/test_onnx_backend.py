@@ -91,7 +91,7 @@ def run(case: Any) -> tuple[np.ndarray, np.ndarray]:
     imported = import_model(with_weights(model, inputs))
     graph = optimize(imported.graph)
     images = np.asarray(inputs[0])
-    if imported.source_layout == "NCHW":
+    if imported.inputs[0].layout == "NCHW":
         images = images.transpose(0, 2, 3, 1)
     images = np.ascontiguousarray(images).reshape(-1, *graph.shapes[graph.input])
     return Model(pack(graph, {})).run(images), np.asarray(outputs[0])

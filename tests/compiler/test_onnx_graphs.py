@@ -168,7 +168,7 @@ def test_random_graphs(net: OnnxNet, threads: int) -> None:
     imported = import_model(model)
     graph = optimize(imported.graph)
     images = batch
-    if imported.source_layout == "NCHW":
+    if imported.inputs[0].layout == "NCHW":
         images = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
     images = images.reshape(5, *graph.shapes[graph.input])
     want = run_onnx(model, batch)

@@ -605,7 +605,7 @@ def test_moves_are_split_for_their_readers_and_merged_again():
 def test_a_move_that_is_read_and_returned_is_split():
     graph = chain((6, 5, 3), TO_NCHW)
     nodes = (*graph.nodes, Node("dead", RELU, ("v1",), "v2"))
-    before = make_graph("v0", (6, 5, 3), nodes, "v1")
+    before = make_graph({"v0": (6, 5, 3)}, nodes, ["v1"])
     assert len(split_moves(before).nodes) == 3
 
 

@@ -19,7 +19,7 @@ from fastdigit.compiler.ops import (
     Reshape,
     Softmax,
     Transpose,
-    make_graph,
+    with_nodes,
 )
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -331,7 +331,7 @@ def kill(graph: Graph, generator: np.random.Generator) -> Graph:
         elif isinstance(op, Eltwise) and op.affine is not None and generator.random() < 0.3:
             op = replace(op, affine=replace(op.affine, shift=np.zeros_like(op.affine.shift)))
         nodes.append(replace(node, op=op))
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 @settings(max_examples=300, deadline=None)

@@ -185,7 +185,7 @@ def held(net: OnnxNet, seed: int = 0) -> Any:
     shape = [3, *net.shape[1:]]
     x = np.random.default_rng(seed).random(shape, np.float32)
     want = run_onnx(model, x)
-    as_nhwc = imported.source_layout == "NCHW" and x.ndim == 4
+    as_nhwc = imported.inputs[0].layout == "NCHW" and x.ndim == 4
     images = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if as_nhwc else x
     got = Model(data).run(images)
     np.testing.assert_allclose(got.reshape(want.shape), want, rtol=0, atol=1e-5)

@@ -131,9 +131,12 @@ def test_verify_accepts():
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (broken(input="other"), "no shape"),
-        (broken(output="other"), "never written"),
-        (broken(output="v1"), "nothing reads \\['v2'\\]"),
+        (broken(inputs=("other",)), "no shape"),
+        (broken(inputs=()), "without inputs"),
+        (broken(inputs=("v0", "v0")), "there twice"),
+        (broken(outputs=()), "without inputs or outputs"),
+        (broken(outputs=("v2", "other")), "'other' is never written"),
+        (broken(outputs=("v1",)), "nothing reads \\['v2'\\]"),
         (broken(shapes={"v0": (4,), "v1": (4,), "v2": (5,)}), "n1: shape"),
         (broken(shapes={"v0": (4,), "v1": (4,), "v2": (4,), "v3": (4,)}), "unknown values"),
         (broken(nodes=(Node("a", RELU, ("v1",), "v2"),)), "reads 'v1' before"),
@@ -152,7 +155,8 @@ def test_verify_refuses(graph, message):
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (Graph("v0", "v0", (), {"v0": (4,)}), "no operators"),
+        (Graph(("v0",), ("v0",), (), {"v0": (4,)}), "no operators"),
+        (broken(outputs=("v2", "v0")), "an output of the network is an input"),
         (chain((4, 4), RELU), "supported are \\(height, width, channels\\)"),
         (chain((4,), Pad(((1, 1),))), "padding of a vector"),
         (chain((4, 4, 1), Pad(((256, 0), (0, 0), (0, 0)))), "up to 255, got 256"),

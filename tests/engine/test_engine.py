@@ -76,7 +76,7 @@ def test_seed_network(isa: str, seed_bytes: bytes) -> None:
     close(probabilities, graph, x)
     close(
         model.logits(x),
-        Graph(graph.input, graph.nodes[-1].inputs[0], graph.nodes[:-1], graph.shapes),
+        Graph(graph.inputs, graph.nodes[-1].inputs, graph.nodes[:-1], graph.shapes),
         x,
     )
     np.testing.assert_array_equal(model.predict(x), probabilities.argmax(1))

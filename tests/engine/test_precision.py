@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastdigit import Model, _core
 from fastdigit.compiler import unpack
 from fastdigit.compiler.ir import Activation, Graph, Node
-from fastdigit.compiler.ops import Dense, Softmax, make_graph
+from fastdigit.compiler.ops import Dense, Softmax, with_nodes
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support import native, reference
@@ -100,12 +100,8 @@ def test_networks(isa: str, name: str, precision: str, threads: int) -> None:
 
 
 def first_nodes(graph: Graph, count: int) -> Graph:
-    return make_graph(
-        graph.input,
-        graph.shapes[graph.input],
-        graph.nodes[:count],
-        graph.nodes[count - 1].output if count else graph.input,
-    )
+    output = graph.nodes[count - 1].output if count else graph.input
+    return with_nodes(graph, graph.nodes[:count], outputs=[output])
 
 
 @pytest.mark.parametrize("threads", [1, 2])

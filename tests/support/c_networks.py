@@ -96,7 +96,7 @@ def _wanted(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     values = reference.run_graph(graph, images(graph, n)).reshape(n, -1)
     if not isinstance(graph.nodes[-1].op, Softmax):
         return values, values
-    head = Graph(graph.input, graph.nodes[-1].inputs[0], graph.nodes[:-1], graph.shapes)
+    head = Graph(graph.inputs, graph.nodes[-1].inputs, graph.nodes[:-1], graph.shapes)
     return values, reference.run_graph(head, images(graph, n)).reshape(n, -1)
 
 

@@ -3,6 +3,7 @@ the reference."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,15 @@ from tests.support import reference
 RELU = Eltwise(Activation("relu"))
 
 
-def engine(data: bytes, images: np.ndarray) -> np.ndarray:
+def engine(data: bytes, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Run a model file: read back from its bytes, computed in float64."""
-    return reference.run_graph(unpack(data).graph, images)
+    return reference.run_outputs(unpack(data).graph, inputs)
 
 
 def chain(shape: tuple[int, ...], *ops: Op) -> Graph:
     """A graph that applies ``ops`` one after the other."""
     nodes = [Node(f"n{i}", op, (f"v{i}",), f"v{i + 1}") for i, op in enumerate(ops)]
-    return make_graph("v0", shape, nodes, f"v{len(ops)}")
+    return make_graph({"v0": shape}, nodes, [f"v{len(ops)}"])
 
 
 def images(graph: Graph, count: int = 3) -> np.ndarray:
@@ -176,7 +177,7 @@ def everything() -> Graph:
     for node in back.nodes:
         inputs = tuple("v0'" if value == "v0" else f"{value}'" for value in node.inputs)
         nodes.append(Node(node.name, node.op, inputs, f"{node.output}'"))
-    return make_graph("v0", (5, 6, 2), nodes, f"{back.output}'")
+    return make_graph({"v0": (5, 6, 2)}, nodes, [f"{back.output}'"])
 
 
 def _back(rng: np.random.Generator) -> Graph:

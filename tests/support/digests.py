@@ -100,7 +100,7 @@ class Draw:
     def add(self, op: Op, *inputs: str) -> str:
         name = f"v{len(self.nodes) + 1}"
         self.nodes.append(Node(f"op{len(self.nodes)}", op, inputs or (self.last,), name))
-        graph = make_graph("v0", self.shapes["v0"], self.nodes, name)
+        graph = make_graph({"v0": self.shapes["v0"]}, self.nodes, [name])
         self.shapes[name], self.last = graph.shapes[name], name
         return name
 
@@ -262,7 +262,7 @@ class Draw:
             self.dense(self.int(1, 60))
             if self.chance(60):
                 self.add(Softmax(1.0 if self.chance(50) else 1.75))
-        graph = make_graph("v0", self.shapes["v0"], self.nodes, self.last)
+        graph = make_graph({"v0": self.shapes["v0"]}, self.nodes, [self.last])
         return quantize_weights(graph, PRECISIONS[self.seed % len(PRECISIONS)])
 
 

@@ -34,7 +34,7 @@ NEW_ACTIVATIONS = ("hard_swish", "silu", "softplus", "gelu", "gelu_tanh", "erf")
 def chain(shape: tuple[int, ...], ops: Sequence[Op]) -> Graph:
     """A graph of one operator after another."""
     nodes = [Node(f"op{i}", op, (f"v{i}",), f"v{i + 1}") for i, op in enumerate(ops)]
-    return make_graph("v0", shape, nodes, f"v{len(ops)}")
+    return make_graph({"v0": shape}, nodes, [f"v{len(ops)}"])
 
 
 class Net:
@@ -51,7 +51,7 @@ class Net:
         return name
 
     def graph(self) -> Graph:
-        return make_graph("v0", self.shape, self.nodes, self.last)
+        return make_graph({"v0": self.shape}, self.nodes, [self.last])
 
     def size(self, value: str | None = None) -> tuple[int, ...]:
         return self.graph().shapes[value or self.last]

@@ -8,6 +8,7 @@ float32 weights keep the values they have.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -317,11 +318,16 @@ def _epilogue(op: Any, x: F64) -> F64:
 
 
 def run_graph(graph: Any, x: ArrayLike) -> F64:
-    """Run a graph of the compiler's IR on ``x`` (N, *graph input shape); every shape on the way
-    is checked."""
-    values = {graph.input: _f64(x)}
+    """Run a graph of one input and one output on ``x`` (N, *graph input shape)."""
+    (output,) = run_outputs(graph, [x])
+    return output
+
+
+def run_outputs(graph: Any, inputs: Sequence[ArrayLike]) -> list[F64]:
+    """Run a graph of the compiler's IR; every shape on the way is checked."""
+    values = dict(zip(graph.inputs, map(_f64, inputs), strict=True))
     for node in graph.nodes:
         out = run_op(node.op, *(values[source] for source in node.inputs))
         assert out.shape[1:] == tuple(graph.shapes[node.output]), (node.name, out.shape)
         values[node.output] = out
-    return values[graph.output]
+    return [values[value] for value in graph.outputs]

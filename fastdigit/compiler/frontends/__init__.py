@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdigit.compiler.frontends import keras, onnx, saved_model
-from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.sniff import Content, what_directory_is, what_is
 from fastdigit.errors import ModelFormatError, UnsupportedError
@@ -19,7 +19,9 @@ from fastdigit.errors import ModelFormatError, UnsupportedError
 __all__ = [
     "FRONT_ENDS",
     "FrontEnd",
+    "ImportOptions",
     "Imported",
+    "Port",
     "front_end_of",
     "import_model",
     "open_source",
@@ -106,7 +108,7 @@ def front_end_of(model: Any) -> FrontEnd:
     )
 
 
-def import_model(model: Any) -> Imported:
+def import_model(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     """Return the network of a model, as :func:`open_source` returns it.
 
     Raises
@@ -116,5 +118,7 @@ def import_model(model: Any) -> Imported:
         message says what.
     ModelFormatError
         If the model is not valid.
+    InputError
+        If it does not have what the options ask for.
     """
-    return front_end_of(model).import_model(model)
+    return front_end_of(model).import_model(model, options)

@@ -11,18 +11,41 @@ import numpy as np
 from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Op, Pair, Shape, Sides
 from fastdigit.compiler.limits import MAX_ELEMENTS
 from fastdigit.compiler.ops import Binary, Concat, Eltwise, check_values, infer
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import InputError, UnsupportedError
 
 __all__ = [
+    "DEFAULTS",
     "GraphBuilder",
+    "ImportOptions",
     "Imported",
     "NotImportedError",
+    "Port",
     "batchnorm",
     "clip",
     "not_supported",
     "same_padding",
     "uniform",
 ]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output of a network, as its source has it.
+
+    Parameters
+    ----------
+    name
+        That people know it by: of an ONNX value, of Keras' input or output layer.
+    shape
+        Of one image in the source, without the batch.
+    layout
+        "NHWC" or "NCHW": how the source orders an input of rank 3. The compiled model always takes
+        NHWC; outputs are in the order of the source.
+    """
+
+    name: str
+    shape: Shape
+    layout: str = "NHWC"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +55,61 @@ class Imported:
     Parameters
     ----------
     graph
-        The network; its input is channels-last.
+        The network; its inputs are channels-last.
     kind
         Name of the front end.
     name
         Name of the model in the source.
-    source_shape
-        Shape that the source takes for one image.
-    source_layout
-        "NHWC" or "NCHW": how the source orders an image of rank 3. The compiled model always takes
-        NHWC.
-    source_output
-        Name of the output that was read, where the source may have several.
+    inputs, outputs
+        What the inputs and outputs of the graph are in the source, in the same order. Inputs that
+        the outputs do not depend on are in neither.
     """
 
     graph: Graph
     kind: str
     name: str
-    source_shape: Shape
-    source_layout: str = "NHWC"
-    source_output: str | None = None
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a user asks of a front end.
+
+    Parameters
+    ----------
+    outputs
+        Names of the outputs to read, in order; None: all of them. What only others need is not
+        looked at.
+    input_shape
+        Shape of one image, channels last, for an input whose height and width the source leaves
+        free; or shapes by the names of inputs.
+    """
+
+    outputs: tuple[str, ...] | None = None
+    input_shape: Shape | Mapping[str, Shape] | None = None
+
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """Return the outputs to read of those that there are.
+
+        Raises
+        ------
+        InputError
+            If one is asked for that there is not, or twice.
+        """
+        if self.outputs is None:
+            return list(names)
+        if not self.outputs or len(set(self.outputs)) != len(self.outputs):
+            raise InputError(f"outputs are {list(self.outputs)}, expected one or more, each once")
+        if missing := [name for name in self.outputs if name not in names]:
+            raise InputError(
+                f"there is no output {missing[0]!r}; the model has {', '.join(map(repr, names))}"
+            )
+        return list(self.outputs)
+
+
+#: All outputs, and no say in shapes.
+DEFAULTS = ImportOptions()
 
 
 class NotImportedError(UnsupportedError):
@@ -105,23 +163,31 @@ class GraphBuilder:
     input. :meth:`build` raises what was noted.
     """
 
-    def __init__(self, input_name: str, shape: Shape) -> None:
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise UnsupportedError(
-                f"an input of shape {shape} has more than {MAX_ELEMENTS} elements"
-            )
-        self.input = input_name
+    def __init__(self) -> None:
+        self.inputs: list[str] = []
         self.shapes = _Shapes()
-        self.shapes[input_name] = shape
         #: What is not supported, as far as it was seen.
         self.reasons: list[str] = []
         self.nodes: list[Node] = []
         #: The node that writes a value.
         self.producers: dict[str, Node] = {}
 
+    def input(self, name: str, shape: Shape) -> str:
+        """Add an input, before any operator; return the name of its value, which is ``name``."""
+        assert not self.nodes and name not in self.shapes
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise UnsupportedError(
+                f"an input of shape {shape} has more than {MAX_ELEMENTS} elements"
+            )
+        self.inputs.append(name)
+        self.shapes[name] = shape
+        return name
+
     def add(self, name: str, op: Op, *sources: str) -> str:
         """Append ``op`` reading values ``sources``; return the name of the value it writes."""
         value = f"{len(self.nodes)}:{name}"
+        while value in self.inputs:
+            value += "'"
         shape = infer(name, op, *(self.shapes[source] for source in sources))
         check_values(name, op)
         if math.prod(shape) > MAX_ELEMENTS:
@@ -171,8 +237,8 @@ class GraphBuilder:
         value = self.add(name, Binary(kind), right, left)
         return self.add(name, Eltwise(affine=uniform(b, -1.0)), value) if kind == "sub" else value
 
-    def build(self, output: str) -> Graph:
-        """Return the graph that computes ``output``.
+    def build(self, *outputs: str) -> Graph:
+        """Return the graph that computes ``outputs``, of the inputs that they depend on.
 
         Raises
         ------
@@ -181,7 +247,14 @@ class GraphBuilder:
         """
         if self.reasons:
             raise NotImportedError(*self.reasons, shapes=self.shapes, nodes=self.nodes)
-        return Graph(self.input, output, tuple(self.nodes), dict(self.shapes))
+        needed = set(outputs)
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+        nodes = tuple(node for node in self.nodes if node.output in needed)
+        inputs = tuple(value for value in self.inputs if value in needed)
+        shapes = {value: self.shapes[value] for value in (*inputs, *(n.output for n in nodes))}
+        return Graph(inputs, outputs, nodes, shapes)
 
 
 #: Layers and operators that read a sequence step by step.

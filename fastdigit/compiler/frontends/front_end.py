@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.common import Imported, ImportOptions
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.frontends.sniff import Content
 
@@ -42,9 +42,11 @@ class FrontEnd:
     owns
         Whether a model in memory is one of its own.
     import_model
-        Returns the network of a model.
+        Returns the network of a model: the outputs that the options choose, and the inputs that
+        these need.
     runner
-        Returns the name of what runs a model, with its version, and a function that does.
+        Returns the name of what runs a model, with its version, and a function that does: from
+        arrays for `Imported.inputs`, as the source takes them, to those of `Imported.outputs`.
     matches
         Whether the content of a file is one of its own, whatever its name; False if it reads none.
     """
@@ -59,7 +61,7 @@ class FrontEnd:
     summary: str
     read: Callable[[Path], Any]
     owns: Callable[[Any], bool]
-    import_model: Callable[[Any], Imported]
+    import_model: Callable[[Any, ImportOptions], Imported]
     runner: Callable[[Any, Imported], tuple[str, Runner]]
     matches: Callable[[Content], bool] = lambda content: False
 

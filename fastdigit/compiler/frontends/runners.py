@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +12,8 @@ from fastdigit.errors import MissingExtraError, pip_install
 
 __all__ = ["Runner", "batched", "onnx_runtime"]
 
-#: Images (N, *shape of the source) -> outputs (N, ...).
-Runner: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
+#: For each input images (N, *shape in the source) -> for each output (N, ...).
+Runner: TypeAlias = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[Any]]]
 
 #: Images that a source gets at once, which bounds its memory.
 BATCH = 256
@@ -22,18 +22,28 @@ BATCH = 256
 def batched(run: Runner, fixed: int | None) -> Runner:
     """Call ``run`` with a fixed number of images at a time, or with any up to BATCH."""
 
-    def whole(images: NDArray[np.float32]) -> NDArray[Any]:
-        batch = fixed or min(BATCH, len(images))
-        padding = np.repeat(images[-1:], -len(images) % batch, axis=0)
-        padded = np.concatenate([images, padding])
-        outputs = [run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
-        return np.concatenate(outputs)[: len(images)]
+    def whole(inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
+        count = len(inputs[0])
+        batch = fixed or min(BATCH, count)
+        padded = [
+            np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
+            for images in inputs
+        ]
+        parts = [
+            run([images[start : start + batch] for images in padded])
+            for start in range(0, len(padded[0]), batch)
+        ]
+        return [np.concatenate(output)[:count] for output in zip(*parts, strict=True)]
 
     return whole
 
 
-def onnx_runtime(data: bytes, output: str | None = None) -> tuple[str, Runner]:
-    """Return what runs an output of an ONNX model, by default its first.
+def onnx_runtime(
+    data: bytes, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+) -> tuple[str, Runner]:
+    """Return what runs an ONNX model, for some of its inputs and outputs: by default for all.
+
+    Other inputs get zeros; no output that is asked for may depend on them.
 
     Raises
     ------
@@ -50,14 +60,20 @@ def onnx_runtime(data: bytes, output: str | None = None) -> tuple[str, Runner]:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0]
-    wanted = output or session.get_outputs()[0].name
+    sources = {source.name: source for source in session.get_inputs()}
+    given = list(sources) if inputs is None else list(inputs)
+    wanted = [output.name for output in session.get_outputs()] if outputs is None else list(outputs)
 
-    def run(images: NDArray[np.float32]) -> NDArray[Any]:
-        result: NDArray[Any] = session.run([wanted], {source.name: images})[0]
-        return result
+    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
+        feed = dict(zip(given, images, strict=True))
+        for name in sources.keys() - feed.keys():
+            _, *dims = sources[name].shape
+            shape = [size if isinstance(size, int) else 1 for size in dims]
+            feed[name] = np.zeros((len(images[0]), *shape), np.float32)
+        results: list[NDArray[Any]] = session.run(wanted, feed)
+        return results
 
-    size = source.shape[0]
+    size = sources[given[0]].shape[0]
     return f"onnxruntime {onnxruntime.__version__}", batched(
         run, size if isinstance(size, int) else None
     )

@@ -6,7 +6,7 @@ in TensorFlow, so that it checks the conversion too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.onnx import import_onnx
 from fastdigit.compiler.frontends.runners import Runner, batched
@@ -40,13 +40,13 @@ class SavedModel:
     batch
         The batch size if the signature has a fixed one.
     run
-        Runs the signature in TensorFlow on images (N, ...), float32.
+        Runs the signature in TensorFlow.
     """
 
     name: str
     model: Any
     batch: int | None
-    run: Callable[[NDArray[np.float32]], NDArray[Any]]
+    run: Runner
 
 
 def load_saved_model(path: Path) -> SavedModel:
@@ -92,17 +92,17 @@ def load_saved_model(path: Path) -> SavedModel:
     # Of unknown rank or size is what import_onnx refuses.
     batch = None if spec.shape.rank in (None, 0) else spec.shape[0]
 
-    def run(images: NDArray[np.float32]) -> NDArray[Any]:
+    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
         # From `loaded`, which owns the variables: a function alone does not keep them.
         function = _signature(path.name, loaded.signatures)
-        return np.asarray(function(**{argument: tf.constant(images)})[output])
+        return [np.asarray(function(**{argument: tf.constant(images[0])})[output])]
 
     return SavedModel(path.name, _to_onnx(path.name, function), batch, run)
 
 
-def import_saved_model(source: SavedModel) -> Imported:
+def import_saved_model(source: SavedModel, options: ImportOptions = DEFAULTS) -> Imported:
     """Return the network of a SavedModel; errors are those of :func:`.onnx.import_onnx`."""
-    return replace(import_onnx(source.model), kind="savedmodel", name=source.name)
+    return replace(import_onnx(source.model, options), kind="savedmodel", name=source.name)
 
 
 def _signature(name: str, signatures: Any) -> Any:

@@ -7,7 +7,7 @@ pass has heard of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from fastdigit.compiler.ir import Graph, Node, Op, Shape
 from fastdigit.compiler.ops import (
@@ -28,7 +28,7 @@ from fastdigit.compiler.ops.pooling import *  # noqa: F403
 from fastdigit.compiler.ops.resize import *  # noqa: F403
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["OPS", "check_values", "infer", "make_graph"]
+__all__ = ["OPS", "check_values", "infer", "make_graph", "with_nodes"]
 __all__ += convolution.__all__
 __all__ += dense.__all__
 __all__ += elementwise.__all__
@@ -71,13 +71,26 @@ def check_values(name: str, op: Op) -> None:
         raise UnsupportedError(f"{name}: {error}") from None
 
 
-def make_graph(input_name: str, input_shape: Shape, nodes: Iterable[Node], output: str) -> Graph:
-    """Build a graph, deriving the shape of every value from that of the input.
+def make_graph(inputs: Mapping[str, Shape], nodes: Iterable[Node], outputs: Sequence[str]) -> Graph:
+    """Build a graph, deriving the shape of every value from those of the inputs.
 
     Values of weights are not looked at: that is for :func:`fastdigit.compiler.spec.verify`.
     """
     nodes = tuple(nodes)
-    shapes: dict[str, Shape] = {input_name: input_shape}
+    shapes = dict(inputs)
     for node in nodes:
         shapes[node.output] = infer(node.name, node.op, *(shapes[source] for source in node.inputs))
-    return Graph(input_name, output, nodes, shapes)
+    return Graph(tuple(inputs), tuple(outputs), nodes, shapes)
+
+
+def with_nodes(
+    graph: Graph,
+    nodes: Iterable[Node],
+    *,
+    inputs: Mapping[str, Shape] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Graph:
+    """Build a graph of other nodes, and of the same inputs and outputs where none are given."""
+    if inputs is None:
+        inputs = {value: graph.shapes[value] for value in graph.inputs}
+    return make_graph(inputs, nodes, graph.outputs if outputs is None else outputs)

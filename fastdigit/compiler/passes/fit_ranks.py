@@ -21,7 +21,7 @@ from fastdigit.compiler.ops import (
     Softmax,
     Transpose,
     infer,
-    make_graph,
+    with_nodes,
 )
 from fastdigit.errors import UnsupportedError
 
@@ -50,26 +50,27 @@ def fit_ranks(graph: Graph) -> Graph:
         If an operator treats more than three groups of axes differently.
     """
     nodes: list[Node] = []
-    source, shape = graph.input, graph.shapes[graph.input]
-    if len(shape) == 2:
-        source, shape = f"{graph.input}:image", _image_of_matrix(graph)
-        nodes.append(
-            Node(graph.input, Reshape(_carried(graph.shapes[graph.input])), (source,), graph.input)
-        )
-    elif all(_fits(graph, node) for node in graph.nodes):
+    inputs: dict[str, Shape] = {}
+    for value in graph.inputs:
+        shape = graph.shapes[value]
+        if len(shape) != 2:
+            inputs[value] = shape
+            continue
+        inputs[f"{value}:image"] = _image_of_matrix(graph, value)
+        nodes.append(Node(value, Reshape(_carried(shape)), (f"{value}:image",), value))
+    if not nodes and all(_fits(graph, node) for node in graph.nodes):
         return graph
     for node in graph.nodes:
         nodes += [node] if _fits(graph, node) else _fitted(graph, node)
-    return make_graph(source, shape, nodes, graph.output)
+    return with_nodes(graph, nodes, inputs=inputs)
 
 
-def _image_of_matrix(graph: Graph) -> Shape:
+def _image_of_matrix(graph: Graph, value: str) -> Shape:
     """Return the image as which to read an input of rank 2: any will do.
 
     It is told by the operators that read it first, with no regard to what else does.
     """
-    shape = graph.shapes[graph.input]
-    value = graph.input
+    shape = graph.shapes[value]
     while node := next((node for node in graph.nodes if value in node.inputs), None):
         after = graph.shapes[node.output]
         match node.op:

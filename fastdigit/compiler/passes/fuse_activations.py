@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastdigit.compiler.axes import is_uniform
 from fastdigit.compiler.ir import LINEAR, Activation, Affine, Graph, Node
-from fastdigit.compiler.ops import Binary, Eltwise, make_graph
+from fastdigit.compiler.ops import Binary, Eltwise, with_nodes
 from fastdigit.compiler.passes.rewrite import remove_dead
 
 __all__ = ["fuse_activations"]
@@ -35,7 +35,7 @@ def fuse_activations(graph: Graph) -> Graph:
     nodes = [_fused(node, producers) or node for node in graph.nodes]
     if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
         return graph
-    return remove_dead(make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output))
+    return remove_dead(with_nodes(graph, nodes))
 
 
 def _fused(node: Node, producers: Mapping[str, Node]) -> Node | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.activations import evaluate
 from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Op, Pool, Shape
-from fastdigit.compiler.ops import Conv2D, Dense, Eltwise, Pad, Pool2D, Reshape, make_graph
+from fastdigit.compiler.ops import Conv2D, Dense, Eltwise, Pad, Pool2D, Reshape, with_nodes
 from fastdigit.compiler.passes.rewrite import map_nodes
 
 __all__ = ["live_units", "remove_dead_units"]
@@ -48,7 +48,7 @@ def remove_dead_units(graph: Graph) -> Graph:
         nodes.append(replace(node, op=op))
     if not changed:
         return graph
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def live_units(graph: Graph) -> tuple[Graph, Mapping[str, Mask]]:
@@ -74,7 +74,7 @@ def live_units(graph: Graph) -> tuple[Graph, Mapping[str, Mask]]:
         return op
 
     folded = map_nodes(folded, without_weights)
-    live = {graph.input: np.ones(graph.shapes[graph.input][-1:], np.bool_)}
+    live = {value: np.ones(graph.shapes[value][-1:], np.bool_) for value in graph.inputs}
     for node in folded.nodes:
         before = live[node.inputs[0]]
         match node.op:
@@ -93,9 +93,9 @@ def live_units(graph: Graph) -> tuple[Graph, Mapping[str, Mask]]:
 
 
 def _units_read(graph: Graph) -> dict[str, Mask]:
-    """For each value, which units along its last axis can make a difference to the output."""
+    """For each value, which units along its last axis can make a difference to an output."""
     read = {
-        value: np.full(shape[-1:], value == graph.output) for value, shape in graph.shapes.items()
+        value: np.full(shape[-1:], value in graph.outputs) for value, shape in graph.shapes.items()
     }
     for node in reversed(graph.nodes):
         for other in node.inputs[1:]:  # of operators that read everything
@@ -175,7 +175,7 @@ def _nothing(shape: Shape) -> _Constants:
 
 def _fold_constants(graph: Graph) -> Graph:
     """Move constant units into the bias of the layer that reads them, and set its weights to 0."""
-    constants = {graph.input: _nothing(graph.shapes[graph.input])}
+    constants = {value: _nothing(graph.shapes[value]) for value in graph.inputs}
 
     def change(node: Node) -> Op:
         op, constants[node.output] = _propagate(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fastdigit.compiler.ir import Graph, Node, Op
-from fastdigit.compiler.ops import make_graph
+from fastdigit.compiler.ops import with_nodes
 
 __all__ = ["Pair", "Replacement", "map_nodes", "remove_dead", "remove_nodes", "replace_pairs"]
 
@@ -69,8 +69,8 @@ def remove_nodes(graph: Graph, useless: Callable[[Node], bool]) -> Graph:
             nodes.append(replace(node, inputs=inputs))
     if not alias:
         return graph
-    output = alias.get(graph.output, graph.output)
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, output)
+    outputs = [alias.get(value, value) for value in graph.outputs]
+    return with_nodes(graph, nodes, outputs=outputs)
 
 
 def map_nodes(graph: Graph, change: Callable[[Node], Op]) -> Graph:
@@ -78,23 +78,23 @@ def map_nodes(graph: Graph, change: Callable[[Node], Op]) -> Graph:
     nodes = [replace(node, op=change(node)) for node in graph.nodes]
     if all(new.op is old.op for new, old in zip(nodes, graph.nodes, strict=True)):
         return graph
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """Remove the nodes that the output does not depend on."""
-    wanted = {graph.output}
+    """Remove the nodes that no output depends on."""
+    wanted = set(graph.outputs)
     for node in reversed(graph.nodes):
         if node.output in wanted:
             wanted.update(node.inputs)
     nodes = [node for node in graph.nodes if node.output in wanted]
     if len(nodes) == len(graph.nodes):
         return graph
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def _readers(graph: Graph) -> Counter[str]:
-    return Counter([graph.output, *(value for node in graph.nodes for value in node.inputs)])
+    return Counter([*graph.outputs, *(value for node in graph.nodes for value in node.inputs)])
 
 
 def _replace_first(graph: Graph, rule: Callable[[Pair], Replacement | None]) -> Graph | None:
@@ -128,4 +128,4 @@ def _splice(graph: Graph, first: Node, second: Node, replacement: Replacement) -
             nodes += new
         elif node is not first:
             nodes.append(node)
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fastdigit.compiler.axes import aligned, aligned_shape, inverse, moves_only_units
 from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Binary, Concat, Reshape, Transpose, make_graph
+from fastdigit.compiler.ops import Binary, Concat, Reshape, Transpose, with_nodes
 from fastdigit.compiler.passes.rewrite import remove_dead
 
 __all__ = ["sink_joined_moves"]
@@ -45,7 +45,7 @@ def _sink_first(graph: Graph) -> Graph | None:
         new = _without_units(graph, node, sources[-1]) or _sunk(graph, node, sources)
         if new is not None:
             nodes = [*graph.nodes[:index], *new, *graph.nodes[index + 1 :]]
-            return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+            return with_nodes(graph, nodes)
     return None
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Pad, Reshape, Transpose, make_graph
+from fastdigit.compiler.ops import Pad, Reshape, Transpose, with_nodes
 
 __all__ = ["merge_moves", "split_moves"]
 
@@ -18,11 +18,11 @@ def split_moves(graph: Graph) -> Graph:
         node.output: node
         for node in graph.nodes
         if isinstance(node.op, Transpose | Reshape | Pad)
-        and readers[node.output] + (node.output == graph.output) > 1
+        and readers[node.output] + (node.output in graph.outputs) > 1
     }
     if not moves:
         return graph
-    seen: Counter[str] = Counter({graph.output: 1})
+    seen: Counter[str] = Counter(set(graph.outputs))
     taken = set(graph.shapes)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -41,7 +41,7 @@ def split_moves(graph: Graph) -> Graph:
             nodes.append(replace(move, output=copy))
             inputs.append(copy)
         nodes.append(replace(node, inputs=tuple(inputs)))
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def merge_moves(graph: Graph) -> Graph:
@@ -51,7 +51,7 @@ def merge_moves(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         inputs = tuple(alias.get(value, value) for value in node.inputs)
-        if isinstance(node.op, Transpose | Reshape | Pad) and node.output != graph.output:
+        if isinstance(node.op, Transpose | Reshape | Pad) and node.output not in graph.outputs:
             first = known.setdefault((node.op, *inputs), node.output)
             if first != node.output:
                 alias[node.output] = first
@@ -59,4 +59,4 @@ def merge_moves(graph: Graph) -> Graph:
         nodes.append(replace(node, inputs=inputs))
     if not alias:
         return graph
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)

@@ -16,7 +16,7 @@ from fastdigit.compiler.backends.c.text import initializer, number, shown, strin
 from fastdigit.compiler.backends.fdm.unpack import Program
 from fastdigit.compiler.heads import ends_in_sigmoid, ends_in_softmax, is_binary
 from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Shape
-from fastdigit.compiler.ops import Conv2D, Pool2D, make_graph
+from fastdigit.compiler.ops import Conv2D, Pool2D, with_nodes
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["Emitted", "Emitter", "emits", "plan_scratch"]
@@ -255,7 +255,7 @@ def separate_overlapping_pools(graph: Graph) -> Graph:
         middle = f"{node.output} before pooling"
         nodes.append(Node(node.name, replace(op, pool=None), node.inputs, middle))
         nodes.append(Node(f"{node.name} (pooling)", Pool2D(op.pool), (middle,), node.output))
-    return make_graph(graph.input, graph.shapes[graph.input], nodes, graph.output)
+    return with_nodes(graph, nodes)
 
 
 def plan_scratch(graph: Graph) -> tuple[dict[str, int], int]:

@@ -246,10 +246,9 @@ class _Reader:
             nodes.append(node)
             names.append(name)
         graph = make_graph(
-            f"t{first['output']}",
-            self._shape(first["output"]),
+            {f"t{first['output']}": self._shape(first["output"])},
             nodes,
-            f"t{self.ops[-1]['output']}",
+            [f"t{self.ops[-1]['output']}"],
         )
         for node in nodes:
             check_values(node.name, node.op)

@@ -8,13 +8,21 @@ A layer is a function in one of the files by family here, marked with
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder, Imported, not_supported
+from fastdigit.compiler.frontends.common import (
+    DEFAULTS,
+    GraphBuilder,
+    Imported,
+    ImportOptions,
+    Port,
+    not_supported,
+)
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.keras.joins import convert_operation
 from fastdigit.compiler.frontends.keras.layers import describe, qualified_class
@@ -50,7 +58,7 @@ def load_keras(path: Path) -> Any:
         raise ModelFormatError(f"{path.name}: Keras cannot load this file: {error}") from error
 
 
-def import_keras(model: Any) -> Imported:
+def import_keras(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     """Return the network of a Keras model.
 
     Raises
@@ -65,9 +73,11 @@ def import_keras(model: Any) -> Imported:
             "give its first layer an input shape, or call it once"
         )
     source_shape = _input_shape(model)
-    builder = GraphBuilder("input", source_shape)
-    value = _convert_model(model, builder, builder.input)
-    return Imported(builder.build(value), "keras", str(model.name), source_shape)
+    builder = GraphBuilder()
+    value = _convert_model(model, builder, builder.input("input", source_shape))
+    graph = builder.build(value)
+    source, result = Port("input", source_shape), Port("output", graph.shapes[value])
+    return Imported(graph, "keras", str(model.name), (source,), (result,))
 
 
 def _import_keras() -> Any:
@@ -162,7 +172,10 @@ def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
     """
     import keras
 
-    keras_alone = (f"keras {keras.__version__}", lambda x: np.asarray(model.predict(x, verbose=0)))
+    def alone(inputs: Sequence[Any]) -> list[Any]:
+        return [np.asarray(model.predict(inputs[0], verbose=0))]
+
+    keras_alone = (f"keras {keras.__version__}", alone)
     try:
         import onnxruntime  # noqa: F401
         import tensorflow as tf
@@ -171,14 +184,15 @@ def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
         return keras_alone
     if keras.backend.backend() != "tensorflow":
         return keras_alone
-    signature = [tf.TensorSpec((None, *imported.source_shape), tf.float32, name="input")]
+    shape = imported.inputs[0].shape
+    signature = [tf.TensorSpec((None, *shape), tf.float32, name="input")]
     function = tf.function(lambda x: model(x, training=False), input_signature=signature)
     converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=18)
     if not _is_valid(converted):
         return keras_alone
     try:
         name, run = onnx_runtime(converted.SerializeToString())
-        found = run(np.zeros((1, *imported.source_shape), np.float32)).shape
+        found = run([np.zeros((1, *shape), np.float32)])[0].shape
     except Exception:  # of no common class; what tf2onnx wrote is at fault, and Keras can judge
         return keras_alone
     return (name, run) if found[1:] == model.output_shape[1:] else keras_alone

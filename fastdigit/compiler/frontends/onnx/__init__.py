@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fastdigit.compiler.frontends.common import Imported
+from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
@@ -58,7 +58,7 @@ def load_onnx(path: Path) -> Any:
         raise ModelFormatError(f"{path.name}: not an ONNX model: {error}") from error
 
 
-def import_onnx(model: Any) -> Imported:
+def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     """Return the network of a ``ModelProto``.
 
     Raises
@@ -71,8 +71,9 @@ def import_onnx(model: Any) -> Imported:
     _check(model)
     importer = Importer(model.graph)
     graph, layout = channels_last(importer.run())
-    shape = importer.source_shape
-    return Imported(graph, "onnx", str(model.graph.name), shape, layout, importer.output)
+    source = Port(importer.input, importer.source_shape, layout)
+    result = Port(importer.output, graph.shapes[graph.output])
+    return Imported(graph, "onnx", str(model.graph.name), (source,), (result,))
 
 
 def _import_onnx() -> Any:
@@ -121,7 +122,9 @@ def _is_onnx(model: Any) -> bool:
 
 
 def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    return onnx_runtime(model.SerializeToString(), imported.source_output)
+    inputs = [port.name for port in imported.inputs]
+    outputs = [port.name for port in imported.outputs]
+    return onnx_runtime(model.SerializeToString(), inputs, outputs)
 
 
 FRONT_END = FrontEnd(

@@ -42,7 +42,8 @@ class Importer:
         self.output = self._choose_output()
         self._read_initializers()
         self.source_shape = self._read_input()
-        self.builder = GraphBuilder("input", self.source_shape)
+        self.builder = GraphBuilder()
+        self.builder.input("input", self.source_shape)
 
     def run(self) -> Graph:
         output = self.output
@@ -127,6 +128,7 @@ class Importer:
                 "supported are a batch axis and 1 to 3 fixed dimensions behind it"
             )
         self.batch = dims[0]
+        self.input = name
         self.env[name] = "input"
         return shape
 

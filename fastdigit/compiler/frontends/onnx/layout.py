@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastdigit.compiler.axes import unit_permutation
 from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Binary, Concat, Eltwise, Pad, Reshape, Transpose, make_graph
+from fastdigit.compiler.ops import Binary, Concat, Eltwise, Pad, Reshape, Transpose, with_nodes
 
 __all__ = ["TO_NCHW", "TO_NHWC", "channels_last"]
 
@@ -23,7 +23,7 @@ def channels_last(graph: Graph) -> tuple[Graph, str]:
     transpose = Node(graph.input, TO_NCHW, (source,), graph.input)
     channels, height, width = shape
     nodes = (transpose, *graph.nodes)
-    return make_graph(source, (height, width, channels), nodes, graph.output), "NCHW"
+    return with_nodes(graph, nodes, inputs={source: (height, width, channels)}), "NCHW"
 
 
 def _source_layout(graph: Graph) -> str:

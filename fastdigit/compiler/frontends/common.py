@@ -41,11 +41,15 @@ class Port:
     layout
         "NHWC" or "NCHW": how the source orders an input of rank 3. The compiled model always takes
         NHWC; outputs are in the order of the source.
+    dtype
+        Of the numbers that the source takes, such as "float16" or "uint8"; the compiled model takes
+        float32 whatever it is.
     """
 
     name: str
     shape: Shape
     layout: str = "NHWC"
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)

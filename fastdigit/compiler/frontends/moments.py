@@ -413,9 +413,8 @@ def _same_axes(
     moments: Moments, inputs: Sequence[Given | Moments], attributes: Mapping[str, Any]
 ) -> bool:
     """Whether a ReduceMean goes over the axes of the mean, and keeps them."""
-    axes = attributes.get("axes")
-    if axes is None and len(inputs) > 1 and isinstance(inputs[1], np.ndarray):
-        axes = [int(axis) for axis in inputs[1].ravel()]
+    given = inputs[1] if len(inputs) > 1 else None
+    axes = [int(axis) for axis in given.ravel()] if isinstance(given, np.ndarray) else []
     if not axes or not attributes.get("keepdims", 1):
         return False
     rank = len(moments.perm) + 1

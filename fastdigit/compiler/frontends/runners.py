@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.errors import MissingExtraError, pip_install
+from fastdigit.errors import MissingExtraError, VerificationError, pip_install
 
 __all__ = ["Runner", "batched", "onnx_runtime"]
 
@@ -49,6 +49,8 @@ def onnx_runtime(
     ------
     MissingExtraError
         If ONNX Runtime is not installed.
+    VerificationError
+        If it cannot run the model; the function raises it too.
     """
     try:
         import onnxruntime
@@ -58,22 +60,55 @@ def onnx_runtime(
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as many kinds as there are reasons
+        raise _cannot_run(error) from error
     sources = {source.name: source for source in session.get_inputs()}
     given = list(sources) if inputs is None else list(inputs)
     wanted = [output.name for output in session.get_outputs()] if outputs is None else list(outputs)
 
     def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
-        feed = dict(zip(given, images, strict=True))
+        feed = {
+            name: _typed(sources[name], array) for name, array in zip(given, images, strict=True)
+        }
         for name in sources.keys() - feed.keys():
             _, *dims = sources[name].shape
             shape = [size if isinstance(size, int) else 1 for size in dims]
-            feed[name] = np.zeros((len(images[0]), *shape), np.float32)
-        results: list[NDArray[Any]] = session.run(wanted, feed)
+            feed[name] = _typed(sources[name], np.zeros((len(images[0]), *shape), np.float32))
+        try:
+            results: list[NDArray[Any]] = session.run(wanted, feed)
+        except Exception as error:
+            raise _cannot_run(error) from error
         return results
 
-    size = sources[given[0]].shape[0]
+    dims = list(sources[given[0]].shape)
+    size = dims[0] if dims else None
     return f"onnxruntime {onnxruntime.__version__}", batched(
-        run, size if isinstance(size, int) else None
+        run, size if isinstance(size, int) and size > 0 else None
+    )
+
+
+#: Of inputs, by ONNX Runtime's names.
+_DTYPES = {
+    "tensor(bool)": "bool",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+}
+
+
+def _typed(source: Any, images: NDArray[np.float32]) -> NDArray[Any]:
+    """Return images in the type that an input has."""
+    dtype = np.dtype(_DTYPES.get(source.type, "float32"))
+    return (np.rint(images) if dtype.kind in "iu" else images).astype(dtype)
+
+
+def _cannot_run(error: Exception) -> VerificationError:
+    reason = " ".join(str(error).split())[:300]
+    return VerificationError(
+        f"ONNX Runtime cannot run the source, so the result cannot be verified: {reason}"
     )

@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
+from fastdigit.compiler.frontends.onnx.files import load_onnx
+from fastdigit.compiler.frontends.onnx.graphs import opset_of, prepared
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
-from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
+from fastdigit.compiler.frontends.onnx.runner import source_runner
+from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.frontends.sniff import LENGTH
-from fastdigit.errors import MissingExtraError, ModelFormatError, UnsupportedError, pip_install
 
-__all__ = ["FRONT_END", "MIN_OPSET", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
-
-
-MIN_OPSET = 13
-MAX_FILE_BYTES = 1 << 30
+__all__ = ["FRONT_END", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
 # Each file of this folder registers its converters.
 for _file in pkgutil.iter_modules(__path__):
@@ -39,25 +36,6 @@ for _file in pkgutil.iter_modules(__path__):
 SUPPORTED_OPERATORS = supported_operators()
 
 
-def load_onnx(path: Path) -> Any:
-    """Return the ``ModelProto`` in a file; weights in other files are not read.
-
-    Raises
-    ------
-    MissingExtraError
-        If onnx is not installed.
-    ModelFormatError
-        If the file is not a valid ONNX model.
-    """
-    onnx = _import_onnx()
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ModelFormatError(f"{path.name}: larger than {MAX_FILE_BYTES} bytes")
-    try:
-        return onnx.load_model_from_string(path.read_bytes())
-    except Exception as error:  # protobuf's DecodeError, in whichever implementation is installed
-        raise ModelFormatError(f"{path.name}: not an ONNX model: {error}") from error
-
-
 def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     """Return the network of a ``ModelProto``.
 
@@ -66,76 +44,45 @@ def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     ModelFormatError
         If the model is not valid ONNX.
     UnsupportedError
-        Naming the node and what is supported.
+        Naming the node and what is supported; an :class:`.survey.UnsupportedOperatorsError` for
+        operators that are not read at all.
     """
-    _check(model)
-    importer = Importer(model.graph)
+    model = prepared(_proto(model))
+    importer = Importer(model.graph, opset_of(model))
     graph, layout = channels_last(importer.run())
-    source = Port(importer.input, importer.source_shape, layout)
+    source = Port(importer.input, importer.source_shape, layout, importer.source_dtype)
     result = Port(importer.output, graph.shapes[graph.output])
     return Imported(graph, "onnx", str(model.graph.name), (source,), (result,))
 
 
-def _import_onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            f"reading an ONNX model needs onnx: {pip_install('compile')}"
-        ) from error
-    return onnx
-
-
-def _check(model: Any) -> None:
-    onnx = _import_onnx()
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise UnsupportedError(
-                f"the weights {tensor.name!r} are in another file; save the model with its weights "
-                "inside: onnx.save(onnx.load(path), path)"
-            )
-    for node in model.graph.node:
-        kind = node.op_type  # bytes, if it is no UTF-8: the checker has a message for that
-        if node.domain in ("", "ai.onnx") and isinstance(kind, str) and not onnx.defs.has(kind):
-            name = node.name or ", ".join(node.output)
-            raise UnsupportedError(
-                f"node {name!r} ({node.op_type}): ONNX has no such operator. The exporter did "
-                "not know how to convert it, so no runtime can run this file; compile the Keras "
-                "model or SavedModel that it comes from"
-            )
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # ValidationError, or what pybind makes of a broken model
-        raise ModelFormatError(f"not a valid ONNX model: {error}") from error
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    opset, newest = opsets.get("ai.onnx", 0), onnx.defs.onnx_opset_version()
-    if not MIN_OPSET <= opset <= newest:
-        raise UnsupportedError(
-            f"the model uses opset {opset}; supported are {MIN_OPSET} to {newest} "
-            "(onnx.version_converter converts between them)"
-        )
-
-
 def _is_onnx(model: Any) -> bool:
     libraries = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
-    return "onnx" in libraries or type(model).__name__ == "ModelProto"
+    name = type(model).__name__
+    return "onnx" in libraries or name == "ModelProto" or _is_program(model)
+
+
+def _is_program(model: Any) -> bool:
+    """Whether a model is what torch.onnx.export returns."""
+    return type(model).__name__ == "ONNXProgram" and hasattr(model, "model_proto")
+
+
+def _proto(model: Any) -> Any:
+    return model.model_proto if _is_program(model) else model
 
 
 def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    inputs = [port.name for port in imported.inputs]
-    outputs = [port.name for port in imported.outputs]
-    return onnx_runtime(model.SerializeToString(), inputs, outputs)
+    return source_runner(_proto(model), imported)
 
 
 FRONT_END = FrontEnd(
     name="onnx",
     title="ONNX",
-    model="an ONNX ModelProto",
+    model="an ONNX ModelProto or torch ONNXProgram",
     suffixes=(".onnx",),
     marker=None,
     extra="compile",
     verified_by="ONNX Runtime",
-    summary="opset 13 and newer, of tf2onnx, Keras, PyTorch or skl2onnx, NHWC or NCHW",
+    summary="every opset, of tf2onnx, Keras, PyTorch, skl2onnx and others, NHWC or NCHW",
     read=load_onnx,
     owns=_is_onnx,
     import_model=import_onnx,

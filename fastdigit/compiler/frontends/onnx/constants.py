@@ -10,21 +10,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import ModelFormatError, UnsupportedError
 
-__all__ = ["EVALUATORS", "Batch", "Constant", "evaluate"]
+if TYPE_CHECKING:
+    from fastdigit.compiler.frontends.onnx.registry import Operator
+
+__all__ = [
+    "DTYPES",
+    "EVALUATORS",
+    "FLOATS",
+    "Batch",
+    "Constant",
+    "Evaluator",
+    "array_of",
+    "constant_of",
+    "vector_of",
+]
 
 Constant = NDArray[Any]
 Attributes = Mapping[str, Any]
 Inputs = Sequence[Constant | None]
 
-#: No operator may produce a constant with more elements than this.
+#: Elements that all operators may make together, and that they may read.
 MAX_ELEMENTS = 1 << 26
+MAX_READ = 1 << 28
+
+#: Types that an input may have, by their numbers in a TensorProto.
+DTYPES = {1: "float32", 2: "uint8", 10: "float16", 11: "float64", 16: "bfloat16"}
+#: Those of numbers that are computed with, as float32.
+FLOATS = tuple(number for number, name in DTYPES.items() if "float" in name)
 
 
 @dataclass(frozen=True)
@@ -40,22 +59,93 @@ class Batch:
 
     __rmul__ = __mul__
 
+    def __add__(self, other: object) -> Batch:
+        return self if isinstance(other, int | np.integer) and other == 0 else NotImplemented
 
-def evaluate(op_type: str, inputs: Inputs, attributes: Attributes) -> Constant:
-    """Return the output of an operator of :data:`EVALUATORS`.
+    __radd__ = __add__
+
+    def __floordiv__(self, other: object) -> Batch:
+        if not isinstance(other, int | np.integer) or other < 1 or self.multiple % other:
+            return NotImplemented
+        return Batch(self.multiple // int(other))
+
+
+class Evaluator:
+    """Computes constants, within limits for all of a model together."""
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._read = 0
+
+    def evaluate(
+        self, op_type: str, inputs: Inputs, attributes: Attributes, outputs: int = 1
+    ) -> list[Constant]:
+        """Return the outputs of an operator of :data:`EVALUATORS`.
+
+        Raises
+        ------
+        UnsupportedError
+            If the inputs do not suit the operator, or the result would be too big.
+        """
+        self._read += sum(given.size for given in inputs if given is not None)
+        try:
+            with np.errstate(all="ignore"):  # weights that are not finite are refused
+                if op_type == "Split":
+                    results = _split(inputs, attributes, outputs)
+                else:
+                    results = [EVALUATORS[op_type](inputs, attributes)]
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UnsupportedError(f"cannot be computed ahead of time: {error}") from error
+        except MemoryError as error:
+            raise UnsupportedError("would need too much memory ahead of time") from error
+        self._made += sum(result.size for result in results)
+        if self._made > MAX_ELEMENTS or self._read > MAX_READ:
+            raise UnsupportedError(
+                f"makes constants of more than {MAX_ELEMENTS} elements, or reads more than "
+                f"{MAX_READ}, with what comes before it"
+            )
+        return results
+
+
+def array_of(name: str, tensor: Any) -> Constant:
+    """Return the numbers of a ``TensorProto``; those of half precision as float32.
 
     Raises
     ------
-    UnsupportedError
-        If the inputs do not suit the operator, or the result would be too big.
+    ModelFormatError
+        If its data is not what its type and shape say.
     """
+    from onnx import numpy_helper
+
     try:
-        result = EVALUATORS[op_type](inputs, attributes)
-    except (ArithmeticError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UnsupportedError(f"cannot be computed ahead of time: {error}") from error
-    if result.size > MAX_ELEMENTS:
-        raise UnsupportedError(f"would make a constant of {result.size} elements")
-    return result
+        return _widened(np.asarray(numpy_helper.to_array(tensor)))
+    except Exception as error:  # wrong lengths, unknown types
+        raise ModelFormatError(f"{name}: {error}") from error
+
+
+def constant_of(operator: Operator) -> Constant:
+    """Return the value of a Constant."""
+    attributes = operator.attributes
+    if "value" in attributes:
+        return array_of(operator.name, attributes["value"])
+    for key, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        for name in (key, f"{key}s"):
+            if name in attributes:
+                return np.array(attributes[name], dtype=dtype)
+    raise operator.refuse(f"attribute {', '.join(attributes)}", "a tensor or numbers")
+
+
+def vector_of(sizes: Sequence[Any]) -> Constant:
+    """Return sizes, in which the batch may be, as a vector."""
+    if any(isinstance(size, Batch) for size in sizes):
+        vector = np.empty(len(sizes), dtype=object)
+        vector[:] = sizes
+        return vector
+    return np.array(sizes, dtype=np.int64)
+
+
+def _widened(array: Constant) -> Constant:
+    return array.astype(np.float32) if array.dtype.name in ("float16", "bfloat16") else array
 
 
 def _ints(constant: Constant | None) -> list[int]:
@@ -64,10 +154,15 @@ def _ints(constant: Constant | None) -> list[int]:
     return [int(value) for value in constant.ravel()]
 
 
+def _given(inputs: Inputs, index: int) -> Constant:
+    given = inputs[index] if index < len(inputs) else None
+    if given is None:
+        raise ValueError(f"input {index} is missing")
+    return given
+
+
 def _first(inputs: Inputs) -> Constant:
-    if not inputs or inputs[0] is None:
-        raise ValueError("the first input is missing")
-    return inputs[0]
+    return _given(inputs, 0)
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> Constant:
@@ -78,13 +173,21 @@ def _cast(inputs: Inputs, attributes: Attributes) -> Constant:
         if kind not in (TensorProto.INT32, TensorProto.INT64):
             raise ValueError("the batch size becomes a number that is not an integer")
         return data
+    if kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        return data.astype(np.float32)
     return data.astype(helper.tensor_dtype_to_np_dtype(kind))
 
 
+def _bounded(shape: Sequence[int]) -> Sequence[int]:
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError("too many elements")
+    return shape
+
+
 def _gather(inputs: Inputs, attributes: Attributes) -> Constant:
-    indices = inputs[1]
-    assert indices is not None
-    return np.asarray(np.take(_first(inputs), indices.astype(np.int64), attributes.get("axis", 0)))
+    data, indices, axis = _first(inputs), _given(inputs, 1), int(attributes.get("axis", 0))
+    _bounded((indices.size, data.size // max(data.shape[axis], 1)))
+    return np.asarray(np.take(data, indices.astype(np.int64), axis))
 
 
 def _slice(inputs: Inputs, _attributes: Attributes) -> Constant:
@@ -102,8 +205,7 @@ def _slice(inputs: Inputs, _attributes: Attributes) -> Constant:
 
 def _concat(inputs: Inputs, attributes: Attributes) -> Constant:
     arrays = [array for array in inputs if array is not None]
-    if sum(array.size for array in arrays) > MAX_ELEMENTS:
-        raise ValueError("too many elements")
+    _bounded((sum(array.size for array in arrays),))
     return np.concatenate(arrays, axis=attributes["axis"])
 
 
@@ -128,41 +230,111 @@ def _transpose(inputs: Inputs, attributes: Attributes) -> Constant:
 
 
 def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Constant:
-    from onnx import numpy_helper
-
-    shape = _ints(inputs[0])
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ValueError("too many elements")
+    shape = _bounded(_ints(inputs[0]))
     if "value" not in attributes:
         return np.zeros(shape, dtype=np.float32)
-    value = numpy_helper.to_array(attributes["value"]).ravel()
+    value = array_of("the value", attributes["value"]).ravel()
     return np.full(shape, value[0], dtype=value.dtype)
 
 
-def _reduce_prod(inputs: Inputs, attributes: Attributes) -> Constant:
+def _expand(inputs: Inputs, _attributes: Attributes) -> Constant:
     data = _first(inputs)
-    axes = attributes.get("axes")
-    if len(inputs) > 1 and inputs[1] is not None:
-        axes = _ints(inputs[1])
-    keepdims = bool(attributes.get("keepdims", 1))
-    axis = tuple(axes) if axes is not None else None
-    return np.asarray(np.prod(data, axis=axis, keepdims=keepdims), dtype=data.dtype)
+    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, _ints(inputs[1]))))
+
+
+def _flatten(inputs: Inputs, attributes: Attributes) -> Constant:
+    data, axis = _first(inputs), int(attributes.get("axis", 1))
+    axis = axis + data.ndim if axis < 0 else axis
+    return data.reshape(math.prod(data.shape[:axis]), math.prod(data.shape[axis:]))
+
+
+def _range(inputs: Inputs, _attributes: Attributes) -> Constant:
+    start, limit, delta = (_given(inputs, index).ravel()[0] for index in range(3))
+    _bounded((max(0, math.ceil((limit - start) / delta)),))
+    return np.arange(start, limit, delta, dtype=_first(inputs).dtype)
+
+
+def _size(inputs: Inputs, _attributes: Attributes) -> Constant:
+    return np.array(_first(inputs).size, dtype=np.int64)
+
+
+def _tile(inputs: Inputs, _attributes: Attributes) -> Constant:
+    data, repeats = _first(inputs), _ints(inputs[1])
+    if len(repeats) != data.ndim or min(repeats, default=0) < 0:
+        raise ValueError(f"repeats {repeats}")
+    _bounded([size * times for size, times in zip(data.shape, repeats, strict=True)])
+    return np.tile(data, repeats)
+
+
+def _where(inputs: Inputs, _attributes: Attributes) -> Constant:
+    condition, left, right = (_given(inputs, index) for index in range(3))
+    _bounded(np.broadcast_shapes(condition.shape, left.shape, right.shape))
+    return np.where(condition.astype(bool), left, right)
+
+
+def _split(inputs: Inputs, attributes: Attributes, outputs: int) -> list[Constant]:
+    data, axis = _first(inputs), int(attributes.get("axis", 0))
+    given = _ints(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else None
+    lengths = split_lengths(data.shape[axis], outputs, given)
+    return np.split(data, np.cumsum(lengths)[:-1], axis)
+
+
+def split_lengths(size: int, outputs: int, given: Sequence[int] | None) -> list[int]:
+    """Return the lengths of the parts of an axis; ValueError if they are not its size."""
+    lengths = list(given) if given is not None else [-(-size // outputs)] * (outputs - 1)
+    lengths += [size - sum(lengths)] if given is None else []
+    if len(lengths) != outputs or min(lengths) < 1 or sum(lengths) != size:
+        raise ValueError(f"{outputs} parts of lengths {lengths} of an axis of {size}")
+    return lengths
+
+
+def _reduction(
+    function: Callable[..., Any],
+) -> Callable[[Inputs, Attributes], Constant]:
+    def run(inputs: Inputs, attributes: Attributes) -> Constant:
+        data = _first(inputs)
+        axes = _ints(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else None
+        if not axes and attributes.get("noop_with_empty_axes", 0):
+            return data
+        keepdims = bool(attributes.get("keepdims", 1))
+        axis = tuple(axes) if axes else None
+        return np.asarray(function(data, axis=axis, keepdims=keepdims), dtype=data.dtype)
+
+    return run
+
+
+def _extremum(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attributes], Constant]:
+    def run(inputs: Inputs, _attributes: Attributes) -> Constant:
+        result = _first(inputs)
+        for index in range(1, len(inputs)):
+            other = _given(inputs, index)
+            _bounded(np.broadcast_shapes(result.shape, other.shape))
+            result = np.asarray(function(result, other))
+        return result
+
+    return run
+
+
+def _predicate(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attributes], Constant]:
+    compute = _binary(function)
+    return lambda inputs, attributes: compute(inputs, attributes).astype(bool)
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attributes], Constant]:
     def run(inputs: Inputs, _attributes: Attributes) -> Constant:
-        left, right = _first(inputs), inputs[1]
-        assert right is not None
-        shape = np.broadcast_shapes(left.shape, right.shape)
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise ValueError("too many elements")
+        left, right = _first(inputs), _given(inputs, 1)
+        _bounded(np.broadcast_shapes(left.shape, right.shape))
         return np.asarray(function(left, right))
 
     return run
 
 
 def _divide(left: Constant, right: Constant) -> Constant:
+    if left.dtype == object:  # the batch size, by what divides its multiple
+        return np.asarray(np.floor_divide(left, right))
     if np.issubdtype(left.dtype, np.integer):
+        if not right.all():
+            raise ZeroDivisionError("a division by zero")
         quotient: Constant = np.trunc(left / right).astype(left.dtype)
         return quotient
     return np.asarray(left / right)
@@ -172,23 +344,55 @@ def _unary(function: Callable[[Any], Any]) -> Callable[[Inputs, Attributes], Con
     return lambda inputs, _attributes: np.asarray(function(_first(inputs)))
 
 
+def _power(left: Constant, right: Constant) -> Constant:
+    return np.power(left, right).astype(left.dtype)
+
+
+#: By the name of the operator; Split, which has several outputs, is not a function of one.
 EVALUATORS: Mapping[str, Callable[[Inputs, Attributes], Constant]] = {
+    "Abs": _unary(np.abs),
     "Add": _binary(np.add),
+    "And": _predicate(np.logical_and),
     "Cast": _cast,
+    "Ceil": _unary(np.ceil),
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Div": _binary(_divide),
+    "Equal": _predicate(np.equal),
+    "Exp": _unary(np.exp),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Floor": _unary(np.floor),
     "Gather": _gather,
+    "Greater": _predicate(np.greater),
+    "GreaterOrEqual": _predicate(np.greater_equal),
     "Identity": _unary(np.asarray),
+    "Less": _predicate(np.less),
+    "LessOrEqual": _predicate(np.less_equal),
+    "Log": _unary(np.log),
+    "Max": _extremum(np.maximum),
+    "Min": _extremum(np.minimum),
     "Mul": _binary(np.multiply),
     "Neg": _unary(np.negative),
+    "Not": _unary(np.logical_not),
+    "Or": _predicate(np.logical_or),
+    "Pow": _binary(_power),
+    "Range": _range,
     "Reciprocal": _unary(np.reciprocal),
-    "ReduceProd": _reduce_prod,
+    "ReduceMax": _reduction(np.max),
+    "ReduceMean": _reduction(np.mean),
+    "ReduceMin": _reduction(np.min),
+    "ReduceProd": _reduction(np.prod),
+    "ReduceSum": _reduction(np.sum),
     "Reshape": _reshape,
+    "Size": _size,
     "Slice": _slice,
+    "Split": lambda inputs, attributes: _split(inputs, attributes, 1)[0],
     "Sqrt": _unary(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _binary(np.subtract),
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Where": _where,
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from fastdigit.compiler.frontends.onnx.constants import FLOATS
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 
 
 @converts("Cast")
 def convert_cast(importer: Importer, operator: Operator) -> str:
-    from onnx import TensorProto
-
-    if operator.attributes.get("to") != TensorProto.FLOAT:
-        raise operator.refuse("a type other than FLOAT", "FLOAT")
+    if operator.attributes.get("to") not in FLOATS:
+        raise operator.refuse("a type of integers", "FLOAT, FLOAT16, BFLOAT16 and DOUBLE")
     return operator.value()
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastdigit.compiler.frontends.common import GraphBuilder, not_supported
 from fastdigit.compiler.frontends.moments import Moments, combined, placed
-from fastdigit.compiler.frontends.onnx.constants import EVALUATORS, Batch, Constant, evaluate
+from fastdigit.compiler.frontends.onnx.constants import (
+    DTYPES,
+    EVALUATORS,
+    FLOATS,
+    Batch,
+    Constant,
+    Evaluator,
+    array_of,
+    constant_of,
+    vector_of,
+)
 from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
+from fastdigit.compiler.frontends.onnx.upgrade import upgraded
 from fastdigit.compiler.ir import Graph, Op, Shape
 from fastdigit.errors import ModelFormatError, UnsupportedError
 
@@ -27,18 +39,41 @@ class _Rows:
     value: str
 
 
+@dataclass(frozen=True)
+class _Integers:
+    """A value that the source has as integers: it is moved, and cast to floats."""
+
+    value: str
+
+
+_Known: TypeAlias = Constant | str | Moments | _Rows | _Integers | None
+
+#: Operators behind ArgMax that leave labels what they are.
+_KEEP_LABELS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+
+#: Operators that do the same to integers as to floats.
+_MOVES = frozenset(
+    {"Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
+    | {"DepthToSpace", "Gather", "SpaceToDepth", "Unsqueeze"}
+)
+
+
 class Importer:
     """Walks an ONNX graph once.
 
     ``env`` maps each name to a constant, an IR value, a formula that is not in the graph yet, or
-    the rows of a value.
+    the rows of a value. ``opset`` is the version of ONNX's operators.
     """
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, opset: int) -> None:
         self.graph = graph
-        self.env: dict[str, Constant | str | Moments | _Rows | None] = {"": None}
+        self.opset = opset
+        self.env: dict[str, _Known] = {"": None}
+        self.evaluator = Evaluator()
         self._placed: dict[Moments, str] = {}
         self.batch: int | None = None
+        #: The axis over which ArgMax makes the labels that the model returns.
+        self._labels: int | None = None
         self.output = self._choose_output()
         self._read_initializers()
         self.source_shape = self._read_input()
@@ -47,7 +82,14 @@ class Importer:
 
     def run(self) -> Graph:
         output = self.output
-        for node in self._reachable(output):
+        nodes = self._reachable(output)
+        for node in nodes:
+            if _is_quantized(node.op_type):
+                raise UnsupportedError(
+                    f"{_name_of(node)} is not supported: the model is quantized; compile the "
+                    "model in float32, which precision='int8' quantizes"
+                )
+        for node in nodes:
             try:
                 self._convert(node)
             except UnsupportedError as error:
@@ -59,19 +101,33 @@ class Importer:
                 f"the output {output!r} has several rows for an image; supported is one result "
                 "for each image"
             )
+        if isinstance(value, _Integers):
+            raise UnsupportedError(f"the output {output!r} is integers; supported are floats")
         value = self._place(value)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
+        if self._labels is not None and (
+            len(self.shape(value)) != 1 or self._labels not in (1, -1)
+        ):
+            raise UnsupportedError(
+                f"the output is labels (ArgMax) over axis {self._labels} of a value of shape "
+                f"(N, {', '.join(map(str, self.shape(value)))}); supported are those of a vector "
+                "of scores: make the scores the output"
+            )
         return self.builder.build(value)
 
     def shape(self, value: str) -> Shape:
         return self.builder.shapes[value]
 
+    def rank(self, given: Constant | str | None) -> int:
+        """Return the number of axes of a value or constant, with the batch."""
+        if given is None:
+            return 0
+        return given.ndim if isinstance(given, np.ndarray) else len(self.shape(given)) + 1
+
     def _choose_output(self) -> str:
         """Return the only output, or the only one of float numbers: a classifier of scikit-learn
-        returns its label too."""
-        from onnx import TensorProto
-
+        returns its label too. Instead of labels alone, take the scores that they come from."""
         outputs = list(self.graph.output)
         kinds = {output.name: output.type.WhichOneof("value") for output in outputs}
         for output in outputs:
@@ -82,11 +138,7 @@ class Importer:
                     "to_onnx(model, images[:1], options={'zipmap': False})"
                 )
         if len(outputs) > 1:
-            numbers = [
-                output
-                for output in outputs
-                if output.type.tensor_type.elem_type == TensorProto.FLOAT
-            ]
+            numbers = [output for output in outputs if output.type.tensor_type.elem_type in FLOATS]
             if len(numbers) != 1:
                 raise UnsupportedError(
                     f"the model has outputs {list(kinds)}; supported is one, or one of type FLOAT "
@@ -95,18 +147,32 @@ class Importer:
             outputs = numbers
         if not outputs:
             raise ModelFormatError("the model has no output")
-        return str(outputs[0].name)
+        return self._scores_of(str(outputs[0].name))
+
+    def _scores_of(self, output: str) -> str:
+        """Return what an output is the ArgMax of, or the output."""
+        from onnx import helper
+
+        writers = {name: node for node in self.graph.node for name in node.output}
+        name = output
+        while (node := writers.get(name)) and node.op_type in _KEEP_LABELS and len(node.input):
+            name = node.input[0]
+        if node is None or node.op_type != "ArgMax" or not node.input:
+            return output
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        if attributes.get("select_last_index", 0):
+            raise UnsupportedError(
+                f"node {(node.name or output)!r} (ArgMax): select_last_index=1; supported is the "
+                "first of equal scores"
+            )
+        self._labels = int(attributes.get("axis", 0))
+        return str(node.input[0])
 
     def _read_initializers(self) -> None:
-        from onnx import numpy_helper
-
         if self.graph.sparse_initializer:
             raise UnsupportedError("the model has sparse weights; supported are dense ones")
         for tensor in self.graph.initializer:
-            try:
-                self.env[tensor.name] = numpy_helper.to_array(tensor)
-            except Exception as error:  # wrong lengths, unknown types
-                raise ModelFormatError(f"the weights {tensor.name!r}: {error}") from error
+            self.env[tensor.name] = array_of(f"the weights {tensor.name!r}", tensor)
 
     def _read_input(self) -> Shape:
         from onnx import TensorProto
@@ -116,10 +182,14 @@ class Importer:
             names = [entry.name for entry in inputs]
             raise UnsupportedError(f"the model has inputs {names}; supported is one")
         name, kind = inputs[0].name, inputs[0].type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT:
+        if kind.elem_type not in DTYPES:
             known = kind.elem_type in TensorProto.DataType.values()
             got = TensorProto.DataType.Name(kind.elem_type) if known else str(kind.elem_type)
-            raise UnsupportedError(f"the input {name!r} has type {got}; supported is FLOAT")
+            raise UnsupportedError(
+                f"the input {name!r} has type {got}; supported are FLOAT, FLOAT16, BFLOAT16, "
+                "DOUBLE, and UINT8"
+            )
+        self.source_dtype = DTYPES[kind.elem_type]
         dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
         shape = tuple(size for size in dims[1:] if size is not None and size > 0)
         if not 2 <= len(dims) <= 4 or len(shape) != len(dims) - 1:
@@ -127,9 +197,9 @@ class Importer:
                 f"the input {name!r} has shape {[d if d is not None else '?' for d in dims]}; "
                 "supported are a batch axis and 1 to 3 fixed dimensions behind it"
             )
-        self.batch = dims[0]
+        self.batch = dims[0] if dims[0] is not None and dims[0] > 0 else None
         self.input = name
-        self.env[name] = "input"
+        self.env[name] = _Integers("input") if kind.elem_type == TensorProto.UINT8 else "input"
         return shape
 
     def _reachable(self, output: str) -> list[Any]:
@@ -146,54 +216,97 @@ class Importer:
     def _convert(self, node: Any) -> None:
         from onnx import helper
 
-        name = f"node {(node.name or node.output[0])!r} ({node.op_type})"
-        if _is_quantized(node.op_type):
-            raise UnsupportedError(
-                f"{name} is not supported: the model is quantized; compile the model in "
-                "float32, which precision='int8' quantizes"
-            )
-        if node.domain not in ("", "ai.onnx"):
-            known = CONVERTERS.get(node.op_type)
-            if known is None or known.domain != node.domain:
-                raise UnsupportedError(f"{name}: domain {node.domain!r}; supported is ai.onnx")
-        if extra := [out for out in node.output[1:] if out and out in self._wanted]:
-            raise UnsupportedError(f"{name}: output {extra[0]!r} is used; supported is the first")
-        if node.op_type not in CONVERTERS and node.op_type not in (
-            *EVALUATORS,
-            "Shape",
-            "Constant",
+        name = _name_of(node)
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        known = CONVERTERS.get(node.op_type)
+        if (known is None or known.domain != domain) and (
+            domain or node.op_type not in (*EVALUATORS, "Shape", "Constant")
         ):
+            if domain:
+                raise UnsupportedError(f"{name}: domain {domain!r}; supported is ai.onnx")
             raise not_supported(name, node.op_type)
-        for source in node.input:
-            value = self.env[source]
-            if isinstance(value, str) and self.builder.is_unknown(value):
-                raise UnsupportedError  # the reason was given where the value was made
+        results = [output for output in node.output if output in self._wanted and output]
         attributes = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
         }
         raw = [self.env[source] for source in node.input]
+        for value in raw:
+            if isinstance(value, str) and self.builder.is_unknown(value):
+                raise UnsupportedError  # the reason was given where the value was made
         rows = any(isinstance(value, _Rows) for value in raw)
-        given = [value.value if isinstance(value, _Rows) else value for value in raw]
+        integers = any(isinstance(value, _Integers) for value in raw)
         if node.op_type == "Shape":
             self.env[node.output[0]] = self._shape_of(raw[0], attributes)
             return
+        given = tuple(
+            value.value if isinstance(value, _Rows | _Integers) else value for value in raw
+        )
+        if integers and node.op_type not in ("Cast", *_MOVES):
+            raise UnsupportedError(
+                f"{name}: works on integers, which the input is; supported is a Cast to FLOAT "
+                "before it"
+            )
+        result = self._applied(node, name, given, attributes, raw if rows else None)
+        values = result if isinstance(result, list | tuple) else (result,)
+        for output, value in zip(node.output, values, strict=False):
+            whole = integers and node.op_type != "Cast" and isinstance(value, str)
+            self.env[output] = _Integers(value) if whole and isinstance(value, str) else value
+        if missing := [output for output in results if output not in self.env]:
+            raise UnsupportedError(f"{name}: output {missing[0]!r} is used; supported is the first")
+
+    def _applied(
+        self,
+        node: Any,
+        name: str,
+        given: tuple[Constant | str | Moments | None, ...],
+        attributes: Mapping[str, Any],
+        rows: list[Any] | None,
+    ) -> Any:
+        """Return what a node results in; ``rows`` are its inputs, if some are rows of images."""
+        count = len(node.output)
         if any(isinstance(value, Moments) for value in given):
-            target = None
-            if node.op_type == "Reshape" and isinstance(given[0], Moments):
-                operator = Operator(name, "Reshape", (None, self._place(given[1])), attributes)
-                target = target_shape(operator, self._dims(given[0]), self.batch)
-            formula = combined(self.builder, name, node.op_type, given, attributes, target)
+            formula = self._formula(name, node.op_type, given, attributes)
             if formula is not None:
-                self.env[node.output[0]] = formula
-                return
+                return formula
         inputs = tuple(self._place(value) for value in given)
-        operator = Operator(name, node.op_type, inputs, attributes)
-        if rows and node.op_type != "Reshape":
-            self.env[node.output[0]] = self._by_row(operator, raw)
-        elif node.op_type == "Reshape" and isinstance(inputs[0], str) and self._as_rows(operator):
-            self.env[node.output[0]] = _Rows(inputs[0])
-        else:
-            self.env[node.output[0]] = self._result(operator)
+        operator = Operator(name, node.op_type, inputs, attributes, count)
+        if node.domain in ("", "ai.onnx"):
+            newest = upgraded(self, operator, self.opset)
+            if isinstance(newest, str):
+                if rows is not None:
+                    raise operator.refuse("the rows of an image", "an image")
+                return newest
+            operator = newest
+        if rows is not None and node.op_type != "Reshape":
+            return self._by_row(operator, rows)
+        if (
+            node.op_type == "Reshape"
+            and isinstance(operator.inputs[0], str)
+            and self._as_rows(operator)
+        ):
+            return _Rows(operator.inputs[0])
+        return self.converted(operator)
+
+    def _formula(
+        self,
+        name: str,
+        op_type: str,
+        given: tuple[Constant | str | Moments | None, ...],
+        attributes: Mapping[str, Any],
+    ) -> Moments | None:
+        """Return what an operator makes of a formula, if that is one."""
+        likeness = tuple(None if isinstance(value, Moments) else value for value in given)
+        newest = upgraded(self, Operator(name, op_type, likeness, attributes), self.opset)
+        if isinstance(newest, str):
+            return None
+        known = [
+            value if isinstance(value, Moments) else now
+            for value, now in zip_longest(given, newest.inputs)
+        ]
+        target = None
+        if op_type == "Reshape" and isinstance(known[0], Moments):
+            target = target_shape(newest, self._dims(known[0]), self.batch)
+        return combined(self.builder, name, op_type, known, newest.attributes, target)
 
     def _as_rows(self, operator: Operator) -> bool:
         """Whether a Reshape of an image makes a row of each pixel."""
@@ -221,9 +334,7 @@ class Importer:
                 raise operator.refuse(
                     f"input {index} with the rows of an image", f"{', '.join(by_row)}"
                 )
-        result = self._result(operator)
-        assert isinstance(result, str)
-        return _Rows(result)
+        return _Rows(self.converted(operator))
 
     def _place(self, given: Constant | str | Moments | None) -> Constant | str | None:
         """Return a value, in the graph if it was a formula."""
@@ -233,43 +344,42 @@ class Importer:
             self._placed[given] = placed(self.builder, given)
         return self._placed[given]
 
-    def _result(self, operator: Operator) -> Constant | str | Moments:
+    def converted(self, operator: Operator) -> Any:
+        """Return what an operator in its newest form results in."""
         if operator.op_type == "Constant":
-            return _constant(operator)
-        if not any(isinstance(given, str) for given in operator.inputs):
-            if operator.op_type in EVALUATORS:
-                inputs = [given for given in operator.inputs if not isinstance(given, str)]
-                try:
-                    return evaluate(operator.op_type, inputs, operator.attributes)
-                except UnsupportedError as error:
-                    raise UnsupportedError(f"{operator.name}: {error}") from error
-        elif operator.op_type in CONVERTERS:
+            return constant_of(operator)
+        if any(isinstance(given, str) for given in operator.inputs):
+            if operator.op_type not in CONVERTERS:  # what is read in formulas only
+                raise not_supported(operator.name, operator.op_type)
             return CONVERTERS[operator.op_type].convert(self, operator)
-        raise not_supported(operator.name, operator.op_type)
+        inputs = [given for given in operator.inputs if not isinstance(given, str)]
+        if operator.op_type not in EVALUATORS:
+            raise not_supported(operator.name, operator.op_type)
+        try:
+            return self.evaluator.evaluate(
+                operator.op_type, inputs, operator.attributes, operator.outputs
+            )
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{operator.name}: {error}") from error
 
     def _dims(self, given: str | Moments) -> Shape:
         if isinstance(given, Moments):
             return tuple(given.sizes[axis] for axis in given.perm)
         return self.shape(given)
 
-    def _shape_of(
-        self, given: Constant | str | Moments | _Rows | None, attributes: Mapping[str, Any]
-    ) -> Constant:
+    def _shape_of(self, given: _Known, attributes: Mapping[str, Any]) -> Constant:
         dims: list[Any]
         if isinstance(given, _Rows):
             *pixels, features = self.shape(given.value)
             dims = [Batch(math.prod(pixels)), features]
+        elif isinstance(given, _Integers):
+            dims = [Batch(), *self.shape(given.value)]
         elif isinstance(given, str | Moments):
             dims = [Batch(), *self._dims(given)]
         else:
             assert given is not None
             dims = list(given.shape)
-        sliced = dims[attributes.get("start", 0) : attributes.get("end")]
-        if any(isinstance(size, Batch) for size in sliced):
-            shape = np.empty(len(sliced), dtype=object)
-            shape[:] = sliced
-            return shape
-        return np.array(sliced, dtype=np.int64)
+        return vector_of(dims[attributes.get("start", 0) : attributes.get("end")])
 
     def emit(self, operator: Operator, *ops: Op, source: str | None = None) -> str:
         """Append operators to an input of ``operator``; return the last value."""
@@ -279,20 +389,8 @@ class Importer:
         return value
 
 
-def _constant(operator: Operator) -> Constant:
-    from onnx import numpy_helper
-
-    attributes = operator.attributes
-    if "value" in attributes:
-        try:
-            return np.asarray(numpy_helper.to_array(attributes["value"]))
-        except Exception as error:
-            raise ModelFormatError(f"{operator.name}: {error}") from error
-    for key, dtype in (("value_float", np.float32), ("value_int", np.int64)):
-        for name in (key, f"{key}s"):
-            if name in attributes:
-                return np.array(attributes[name], dtype=dtype)
-    raise operator.refuse(f"attribute {', '.join(attributes)}", "a tensor or numbers")
+def _name_of(node: Any) -> str:
+    return f"node {(node.name or node.output[0])!r} ({node.op_type})"
 
 
 #: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.

@@ -59,7 +59,7 @@ def convert_global_pool(importer: Importer, operator: Operator) -> str:
 def convert_reduce(importer: Importer, operator: Operator) -> str | Moments:
     shape = importer.shape(operator.value())
     rank = len(shape) + 1
-    given = operator.attributes.get("axes") or operator.ints(1)
+    given = operator.ints(1)
     if not given:
         if operator.attributes.get("noop_with_empty_axes", 0):
             return operator.value()

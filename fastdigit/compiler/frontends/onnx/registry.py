@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,12 +21,16 @@ __all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "suppor
 
 @dataclass(frozen=True)
 class Operator:
-    """An ONNX node with its inputs looked up: constants, names of IR values, or None."""
+    """An ONNX node with its inputs looked up: constants, names of IR values, or None.
+
+    ``outputs`` is how many results it has.
+    """
 
     name: str
     op_type: str
     inputs: tuple[Constant | str | None, ...]
     attributes: Mapping[str, Any]
+    outputs: int = 1
 
     def value(self, index: int = 0) -> str:
         """Return an input that depends on the image."""
@@ -69,11 +73,20 @@ class Operator:
         given: bytes = self.attributes.get(name, default.encode())
         return given.decode(errors="replace")
 
+    def with_inputs(self, given: Mapping[int, Constant | str | None]) -> Operator:
+        """Return it with other inputs at these places, and none where there was no place."""
+        inputs = [*self.inputs, *[None] * (max(given, default=-1) + 1 - len(self.inputs))]
+        for index, value in given.items():
+            inputs[index] = value
+        return replace(self, inputs=tuple(inputs))
+
     def refuse(self, what: str, supported: str) -> UnsupportedError:
         return UnsupportedError(f"{self.name}: {what}; supported is {supported}")
 
 
-Convert = Callable[["Importer", Operator], "str | Moments"]
+#: What an operator results in; several, if it has several outputs that may be read.
+Result: TypeAlias = "str | Moments | tuple[str, ...]"
+Convert: TypeAlias = "Callable[[Importer, Operator], Result]"
 
 
 @dataclass(frozen=True)

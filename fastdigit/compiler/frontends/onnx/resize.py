@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from fastdigit.errors import ModelFormatError
 
 @converts("Resize")
 def convert_resize(importer: Importer, operator: Operator) -> str:
+    return _resized(importer, operator)
+
+
+def _resized(importer: Importer, operator: Operator) -> str:
     mode = operator.text("mode", "nearest")
     coordinates = operator.text("coordinate_transformation_mode", "half_pixel")
     rounding = operator.text("nearest_mode", "round_prefer_floor")
@@ -56,6 +61,18 @@ def convert_resize(importer: Importer, operator: Operator) -> str:
         f"another size of axes {[axis + 1 for axis in sorted(changed)]} of rank {len(shape) + 1}",
         "that of two neighbouring axes of an image, or of the last one of a sequence",
     )
+
+
+@converts("Upsample")
+def convert_upsample(importer: Importer, operator: Operator) -> str:
+    """What Resize was called before opset 10."""
+    attributes = {
+        "mode": operator.attributes.get("mode", b"nearest"),
+        "coordinate_transformation_mode": b"asymmetric",
+        "nearest_mode": b"floor",
+    }
+    inputs = (operator.value(), None, operator.constant(1))
+    return _resized(importer, replace(operator, inputs=inputs, attributes=attributes))
 
 
 @converts("Tile")

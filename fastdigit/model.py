@@ -31,6 +31,7 @@ _MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
 _FLOAT32: Final = np.dtype(np.float32)
 _UINT8: Final = np.dtype(np.uint8)
 _INT64: Final = np.dtype(np.int64)
+_GREATEST: Final = float(np.finfo(np.float32).max)
 
 
 def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None = None) -> Model:
@@ -84,10 +85,11 @@ class Model:
     A row's result is the same to the last bit whatever the batch, the row's place in it, and the
     number of threads, on one ISA. Calls release the GIL. Models pickle: the file travels with them.
 
-    Batches are NumPy arrays, for the digit classifier ``uint8`` in 0..255 or floats in 0..1 (white
-    on black), of shape ``(N, 28, 28)``, ``(N, 28, 28, 1)``, ``(N, 784)``, or ``(28, 28)`` for one
-    image; N may be 0. C-contiguous ``float32`` and ``uint8`` arrays are used where they lie,
-    everything else is converted first.
+    Batches are NumPy arrays of floats in the model's range, or of ``uint8`` where it says what
+    bytes mean: for the digit classifier floats in 0..1 or bytes in 0..255 (white on black), of
+    shape ``(N, 28, 28)``, ``(N, 28, 28, 1)``, ``(N, 784)``, or ``(28, 28)`` for one image; N may
+    be 0. C-contiguous ``float32`` and ``uint8`` arrays are used where they lie, everything else is
+    converted first.
     """
 
     def __init__(self, source: str | bytes, *, threads: Threads | None = None) -> None:
@@ -423,11 +425,16 @@ class Model:
             raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
         u8 = dtype is _UINT8 or dtype == _UINT8
         if u8 and not self._accepts_u8:
-            raise InputError("the batch is uint8, but this network's input is no image: use floats")
+            raise InputError(
+                f"the batch is uint8, and nothing says what bytes mean to this model, which takes "
+                f"floats{self._range()}: convert it as in training, or compile the model with "
+                "--mean and --std (mean=, std=), or with --input-range 0 255"
+            )
         if not u8 and dtype is not _FLOAT32:
             if dtype.kind != "f":
+                bytes_ = "uint8 in 0..255 or " if self._accepts_u8 else ""
                 raise InputError(
-                    f"the batch has dtype {dtype}, expected uint8 in 0..255 or floats in 0..1; "
+                    f"the batch has dtype {dtype}, expected {bytes_}floats{self._range()}; "
                     "convert it with .astype"
                 )
             with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
@@ -436,6 +443,11 @@ class Model:
         if not (flags.c_contiguous and flags.aligned):
             batch = np.require(batch, requirements=["C", "A"])
         return batch, u8, n
+
+    def _range(self) -> str:
+        """Where floats are to lie, in words; "" if anywhere."""
+        low, high = self._core.facts()["range"]
+        return f" in {low:g}..{high:g}" if abs(low) < _GREATEST or high < _GREATEST else ""
 
     def _expected(self) -> str:
         shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self._batch_shapes]

@@ -3,6 +3,7 @@
  * A batch is worked off in chunks. The vectors at the end of the program take the whole chunk, which reads the weights
  * of dense layers once; what comes before takes an image at a time, which stays in the caches. Long batches give each
  * thread chunks of its own; in short ones the threads share each chunk, layer by layer. */
+#include <math.h>
 #include <stdatomic.h>
 
 #include "base/memory.h"
@@ -114,7 +115,8 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
         return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: unknown input type %d", (int)type);
     if (type == FD_INPUT_U8 && !model->input.u8_divisor)
         return fd_fail(error, FD_ERR_ARGUMENT,
-                       "this model does not accept bytes: its input range is not that of an image");
+                       "this model does not accept bytes: compile it with --input-range 0 255, or 0 1, or with --mean "
+                       "and --std");
     const size_t elements = model->input.elements;
     size_t total, limit;
     /* Leaves room for `next` to run past n by a chunk a worker. */
@@ -151,6 +153,12 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
     if (offending == total) return FD_OK;
     if (bad) *bad = offending;
     const float value = ((const float *)input)[offending];
-    return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu is outside [%g, %g]", (double)value,
-                   offending % elements, offending / elements, (double)model->input.lo, (double)model->input.hi);
+    const size_t element = offending % elements, image = offending / elements;
+    if (!isfinite(value))
+        return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu is not finite", (double)value,
+                       element, image);
+    return fd_fail(error, FD_ERR_INPUT,
+                   "value %g at element %zu of image %zu is outside the input range %g to %g: scale the images, or "
+                   "compile the model with another --input-range LOW HIGH, or none",
+                   (double)value, element, image, (double)model->input.lo, (double)model->input.hi);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from fractions import Fraction
 from pathlib import Path
 
 import fastdigit
@@ -10,6 +11,7 @@ from fastdigit.commands import common
 from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
+from fastdigit.compiler.inputs import InputRange
 from fastdigit.compiler.ops import PRECISIONS
 from fastdigit.errors import pip_install
 
@@ -20,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _sources()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("source", type=Path, help=source_files())
+    # Required: what follows --input-range is sorted out below.
+    add("source", type=Path, nargs="?", help=source_files())
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
     add(
@@ -31,11 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--input-range",
         metavar=("LOW", "HIGH"),
-        nargs=2,
-        type=float,
-        default=(0.0, 1.0),
-        help="of the inputs (default: 0 1, and bytes)",
+        nargs="+",
+        default=["auto"],
+        help="of the inputs; or none: all finite values; or auto, the default: 0 255 if the "
+        "network begins with x / 255 or the like, else 0 1, and bytes",
     )
+    for option, what in (
+        ("--mean", "the network was trained on (x * SCALE - MEAN) / STD: the model takes x"),
+        ("--std", "one number, or one for each channel, with commas"),
+        ("--scale", "numbers may be fractions such as 1/255"),
+    ):
+        add(option, metavar="A,B,...", type=_numbers, help=what)
     add("--precision", choices=PRECISIONS, default="fp32", help="of wide dense layers")
     add("--emit", choices=("fdm", "c"), default="fdm", help="c: C11 source, OUTPUT and its header")
     add("--temperature", type=float, default=1.0, help="of the softmax: calibrates probabilities")
@@ -45,13 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    input_range = _input_range(options, parser)
     output = options.output or _default_output(options.source, f".{options.emit}")
     result = fastdigit.compile(
         options.source,
         output if options.emit == "fdm" else None,
         name=options.name,
         classes=_classes(options.classes),
-        input_range=tuple(options.input_range),
+        input_range=input_range,
+        mean=options.mean,
+        std=options.std,
+        scale=options.scale,
         precision=options.precision,
         temperature=options.temperature,
         compact=not options.no_compact,
@@ -65,6 +78,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print()
         print(result.listing())
         print()
+    print(f"inputs: {result.inputs}")
     common.print_verification(result.verification)
     if options.emit == "c":
         emitted = emit_c(unpack(result.data), output.stem)
@@ -84,6 +98,35 @@ def _sources() -> str:
             f"    held against {known.verified_by}; needs: {pip_install(known.extra)}",
         ]
     return "\n".join(lines)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(Fraction(part)) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not numbers with commas between them"
+        ) from None
+
+
+def _input_range(options: argparse.Namespace, parser: argparse.ArgumentParser) -> InputRange:
+    """The range that was given. A source behind it was taken for a part of it, and is put back."""
+    given = list(options.input_range)
+    if options.source is None:
+        if len(given) not in (2, 3):
+            parser.error("the following arguments are required: source")
+        options.source = Path(given.pop())
+    if given == ["auto"]:
+        return "auto"
+    if given == ["none"]:
+        return None
+    try:
+        low, high = map(float, given)
+    except ValueError:
+        parser.error(
+            f"argument --input-range: {' '.join(given)}, expected two numbers, none or auto"
+        )
+    return low, high
 
 
 def _classes(text: str | None) -> list[str] | None:

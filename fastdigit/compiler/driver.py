@@ -20,7 +20,15 @@ from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
 from fastdigit.compiler.heads import is_binary
-from fastdigit.compiler.ir import Graph
+from fastdigit.compiler.inputs import (
+    InputRange,
+    Inputs,
+    Numbers,
+    Preprocessing,
+    find_inputs,
+    preprocess,
+)
+from fastdigit.compiler.ir import Graph, Shape
 from fastdigit.compiler.limits import NARROW
 from fastdigit.compiler.ops import PRECISIONS, Softmax, with_nodes
 from fastdigit.compiler.passes import optimize
@@ -77,11 +85,14 @@ class Compiled:
         How it compares with its source.
     steps
         The passes that changed the graph, in order.
+    inputs
+        What the model takes, and why.
     """
 
     data: bytes
     verification: Verification
     steps: tuple[Step, ...]
+    inputs: Inputs
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -100,7 +111,10 @@ def compile_model(
     engine: Engine,
     name: str | None = None,
     classes: Sequence[str] | None = None,
-    input_range: tuple[float, float] = (0.0, 1.0),
+    input_range: InputRange = "auto",
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    scale: Numbers | None = None,
     samples: Any = None,
     labels: Any = None,
     precision: str = "fp32",
@@ -126,9 +140,16 @@ def compile_model(
         A name for each output; two, if the only output is a sigmoid: for its 0 and for its 1. By
         default "0", "1", ...
     input_range
-        Least and greatest value of an input. For (0, 1) the model takes bytes 0 to 255 too.
+        Least and greatest value of an input; None: any finite value. "auto": as the network says,
+        if it begins with x / 255 or the like (:func:`fastdigit.compiler.inputs.find_inputs`), else
+        (0, 1). The model takes bytes too if it is (0, 1), where b stands for b / 255, or if 0 to
+        255 lie in it; if it is None, where the network says what they mean.
+    mean, std, scale
+        The source was trained on ``(x * scale - mean) / std``: the model takes x, and computes this
+        itself. Each is one number, or one for each channel. ``input_range`` is that of x; "auto" is
+        (0, 1) or (0, 255), whichever these numbers fit.
     samples
-        Images (N, *input shape) to verify with, channels-last; by default generated ones.
+        Images x (N, *input shape) to verify with, channels-last; by default generated ones.
     labels
         The right label (N,) for each of ``samples``, as an integer from 0: the accuracy of the
         source and of the compiled model are measured and stored.
@@ -167,7 +188,6 @@ def compile_model(
     MissingExtraError
         If a package is missing that the source needs.
     """
-    low, high = _check_range(input_range)
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
     if labels is not None and samples is None:
@@ -176,19 +196,20 @@ def compile_model(
     model = open_source(source)
     imported = import_model(model)
     steps: list[Step] = []
-    last = imported.graph
+    start, preprocessing, takes = _inputs(imported, input_range, mean, std, scale)
+    last = start
 
     def observe(step: str, now: Graph) -> None:
         nonlocal last
         steps.append(Step(step, len(now.nodes), tuple(changes(last, now))))
         last = now
 
-    graph = optimize(imported.graph, observe, compact=compact)
+    graph = optimize(start, observe, compact=compact)
     names = _check_classes(graph, classes)
     if labels is not None and not names:
         raise InputError("labels given, but the network returns no vector of scores")
     shape = graph.shapes[graph.input]
-    images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+    images = _samples(samples, shape, takes, imported)
     inputs = [images]
     right = None if labels is None else check_labels(labels, len(images), len(names))
     rounded = _round(graph, precision)
@@ -197,16 +218,18 @@ def compile_model(
         tolerance = TOLERANCES[precision]
 
     meta = _meta(imported, calibrated, name, names, precision)
-    divisor = 255 if (low, high) == (0.0, 1.0) else 0
+    meta["input"]["because"] = takes.reason
+    if preprocessing is not None:
+        meta["input"]["preprocessing"] = preprocessing.to_meta()
 
     def packed(graph: Graph) -> bytes:
-        return pack(graph, meta, input_range=(low, high), u8_divisor=divisor)
+        return pack(graph, meta, input_range=takes.range, u8_divisor=takes.u8_divisor)
 
     def run(graph: Graph) -> list[NDArray[Any]]:
         return _as_source(engine(packed(graph), inputs), imported)
 
     reference, run_source = source_runner(model, imported)
-    want = run_source(inputs)
+    want = run_source([images if preprocessing is None else preprocessing.apply(images)])
     outputs = [port.name for port in imported.outputs]
     if rounded is not graph:
         compare_outputs(reference, outputs, want, run(graph), TOLERANCES["fp32"])
@@ -223,7 +246,7 @@ def compile_model(
     data = packed(calibrated)
     if output is not None:
         _write(Path(output), data)
-    return Compiled(data, verification, tuple(steps))
+    return Compiled(data, verification, tuple(steps), takes)
 
 
 def verify_model(
@@ -258,7 +281,7 @@ def verify_model(
         If the samples or labels are wrong.
     """
     program = unpack(data)
-    low, high = program.input_range
+    takes = Inputs(*program.input_range, program.u8_divisor, "of the file")
     precision = str(program.meta.get("precision", "fp32"))
     if tolerance is None:
         tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])
@@ -270,12 +293,14 @@ def verify_model(
     theirs = imported.graph.shapes[imported.graph.input]
     if math.prod(shape) != math.prod(theirs):
         raise VerificationError(f"the model takes images of shape {shape}, its source of {theirs}")
-    images = make_samples(shape, low, high) if samples is None else check(samples, shape, low, high)
+    images = _samples(samples, shape, takes, imported)
     outputs = math.prod(program.graph.shapes[program.graph.output])
     binary = is_binary(program.graph)
     right = None if labels is None else check_labels(labels, len(images), outputs + binary)
     reference, run = source_runner(model, imported)
-    want = [np.asarray(output, dtype=np.float64) for output in run([images])]
+    preprocessing = Preprocessing.from_meta(program.meta.get("input"))
+    given = images if preprocessing is None else preprocessing.apply(images)
+    want = [np.asarray(output, dtype=np.float64) for output in run([given])]
     last = program.graph.nodes[-1].op
     if isinstance(last, Softmax) and last.temperature != 1:
         want[0] **= 1 / last.temperature
@@ -294,13 +319,39 @@ def _as_source(outputs: list[NDArray[Any]], imported: Imported) -> list[NDArray[
     ]
 
 
-def _check_range(input_range: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(bound) for bound in input_range)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"input_range is {input_range}, expected two finite numbers, low < high")
-    if any(float(np.float32(bound)) != bound for bound in (low, high)):
-        raise InputError(f"input_range is {input_range}, expected numbers that float32 has")
-    return low, high
+def _inputs(
+    imported: Imported,
+    input_range: InputRange,
+    mean: Numbers | None,
+    std: Numbers | None,
+    scale: Numbers | None,
+) -> tuple[Graph, Preprocessing | None, Inputs]:
+    """Return the network with its preprocessing, the latter, and what the network takes."""
+    graph = imported.graph
+    shape = graph.shapes[graph.input]
+    preprocessing = Preprocessing.of(shape, scale=scale, mean=mean, std=std)
+    if preprocessing is None:
+        return graph, None, find_inputs(graph, input_range, imported.inputs[0].dtype)
+    if imported.inputs[0].dtype not in ("float32", "float16", "float64"):
+        raise InputError(
+            f"mean, std or scale given, but the source takes {imported.inputs[0].dtype}: what is "
+            "computed of images is in it already"
+        )
+    graph = preprocess(graph, preprocessing)
+    inputs = find_inputs(graph, input_range)
+    if inputs.assumed:
+        raise InputError(
+            "mean, std and scale make nothing usual of 0 to 1 or of 0 to 255: give the input range "
+            "of the images too"
+        )
+    return graph, preprocessing, inputs
+
+
+def _samples(samples: Any, shape: Shape, inputs: Inputs, imported: Imported) -> NDArray[np.float32]:
+    if samples is not None:
+        return check(samples, shape, inputs)
+    images = make_samples(shape, *inputs.usual)
+    return images if imported.inputs[0].dtype.startswith("float") else np.rint(images)
 
 
 def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:

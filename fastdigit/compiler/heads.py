@@ -15,12 +15,14 @@ SIGMOIDS: Final = ("sigmoid", "hard_sigmoid")
 
 
 def ends_in_softmax(graph: Graph) -> bool:
-    """Whether the last operator is a softmax."""
-    return bool(graph.nodes) and isinstance(graph.nodes[-1].op, Softmax)
+    """Whether the first output is that of a softmax."""
+    last = [node.op for node in graph.nodes if node.output == graph.output]
+    return bool(last) and isinstance(last[0], Softmax)
 
 
 def ends_in_sigmoid(graph: Graph) -> bool:
-    """Whether each output is a probability of its own, in a graph that the passes have fused."""
+    """Whether each number of the first output is a probability of its own, in a graph that the
+    passes have fused."""
     producers = {node.output: node for node in graph.nodes}
     node = producers.get(graph.output)
     while node is not None and isinstance(node.op, Reshape | Transpose):
@@ -32,6 +34,6 @@ def ends_in_sigmoid(graph: Graph) -> bool:
 
 
 def is_binary(graph: Graph) -> bool:
-    """Whether the only output is a sigmoid, which tells the second of two classes from the first,
-    as :attr:`fastdigit.Model.classes` has them."""
+    """Whether the first output is a single sigmoid, which tells the second of two classes from the
+    first, as :attr:`fastdigit.Model.classes` has them."""
     return math.prod(graph.shapes[graph.output]) == 1 and ends_in_sigmoid(graph)

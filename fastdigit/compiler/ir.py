@@ -61,11 +61,16 @@ LINEAR = Activation()
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """``x * scale + shift``, with one pair of numbers for each index of ``axis``."""
+    """``x * scale + shift``, with one pair of numbers for each index of ``axis``.
+
+    ``learned`` says that training found them, as those of a batch normalization; what passes make
+    of such ones need not say it.
+    """
 
     axis: int
     scale: Array
     shift: Array
+    learned: bool = False
 
 
 @dataclass(frozen=True)

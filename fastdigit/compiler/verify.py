@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.frontends import Imported, Port, front_end_of
 from fastdigit.compiler.frontends.runners import Runner
+from fastdigit.compiler.inputs import Inputs
 from fastdigit.errors import InputError, VerificationError
 
 __all__ = [
@@ -114,27 +116,33 @@ def _as_source(images: F32, port: Port) -> F32:
     return np.ascontiguousarray(images.reshape(len(images), *port.shape))
 
 
-def check(images: Any, shape: tuple[int, ...], low: float, high: float) -> F32:
+def check(images: Any, shape: tuple[int, ...], inputs: Inputs) -> F32:
     """Return samples as float32 (N, *shape).
 
     Raises
     ------
     InputError
-        If they have another shape, are not numbers, or lie outside [low, high].
+        If they have another shape, are not numbers, or are not what the model takes.
     """
     array = np.asarray(images)
-    if array.dtype == np.uint8 and (low, high) == (0.0, 1.0):
-        array = array / np.float32(255)
     if array.ndim < 2 or array.shape[0] == 0 or array[0].size != np.prod(shape):
         raise InputError(
             f"samples have shape {array.shape}, expected (N, {', '.join(map(str, shape))}), N > 0"
         )
     if array.dtype.kind not in "fiu":
         raise InputError(f"samples have dtype {array.dtype}, expected float32")
-    array = array.astype(np.float32).reshape(len(array), *shape)
-    if not (np.isfinite(array).all() and array.min() >= low and array.max() <= high):
+    if array.dtype == np.uint8 and inputs.u8_divisor:
+        array = array / np.float32(inputs.u8_divisor)
+    elif array.dtype == np.uint8 and inputs.range == (-math.inf, math.inf):
         raise InputError(
-            f"samples lie between {array.min()} and {array.max()}, expected {low} to {high}"
+            "samples are uint8, and nothing says what bytes mean to this network: give floats, or "
+            "an input range"
+        )
+    array = array.astype(np.float32).reshape(len(array), *shape)
+    if not (np.isfinite(array).all() and array.min() >= inputs.low and array.max() <= inputs.high):
+        raise InputError(
+            f"samples lie between {array.min()} and {array.max()}, expected {inputs.low:g} to "
+            f"{inputs.high:g}: give another input range (--input-range LOW HIGH), or none"
         )
     return array
 

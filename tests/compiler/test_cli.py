@@ -87,6 +87,67 @@ def test_classes(in_file: bool, tmp_path: Path) -> None:
     assert fastdigit.load(output).classes == tuple(names)
 
 
+@pytest.mark.parametrize(
+    ("words", "shown", "bounds"),
+    [
+        (["SOURCE"], "0 to 1, bytes / 255 (assumed; ", (0, 1)),
+        (
+            ["SOURCE", "--input-range", "0", "255"],
+            "0 to 255, bytes as they are (as given)",
+            (0, 255),
+        ),
+        (
+            ["--input-range", "0", "255", "SOURCE"],
+            "0 to 255, bytes as they are (as given)",
+            (0, 255),
+        ),
+        (["--input-range", "-1", "1", "SOURCE"], "-1 to 1, no bytes (as given)", (-1, 1)),
+        (["--input-range", "none", "SOURCE"], "any finite values, no bytes (as given)", None),
+        (["SOURCE", "--input-range", "auto"], "0 to 1, bytes / 255 (assumed; ", (0, 1)),
+        (
+            ["SOURCE", "--mean", "0.1307", "--std", "0.3081"],
+            "0 to 1, bytes / 255 (the network begins with x * 3.246 - 0.4242)",
+            (0, 1),
+        ),
+        (
+            ["--scale", "1/255", "SOURCE"],
+            "0 to 255, bytes as they are (the network begins with x / 255)",
+            (0, 255),
+        ),
+    ],
+)
+def test_inputs(
+    words: list[str],
+    shown: str,
+    bounds: tuple[float, float] | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "m.fdm"
+    words = [str(ONNX) if word == "SOURCE" else word for word in words]
+    assert cli.main(["compile", "-o", str(output), "--tolerance", "1e-3", *words]) == 0
+    assert f"inputs: {shown}" in capsys.readouterr().out
+    least, greatest = fastdigit.load(output).info()["range"]
+    assert (least, greatest) == bounds if bounds else greatest > 3e38
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input-range", "0", "SOURCE"], "0, expected two numbers, none or auto"),
+        (["--input-range", "none"], "arguments are required: source"),
+        (["SOURCE", "--input-range", "0", "255", "3"], "expected two numbers, none or auto"),
+        (["SOURCE", "--input-range", "all"], "expected two numbers, none or auto"),
+        (["SOURCE", "--mean", "a,b"], "is not numbers with commas"),
+        (["SOURCE", "--std", "1/0"], "is not numbers with commas"),
+    ],
+)
+def test_wrong_inputs(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["compile", *(str(ONNX) if word == "SOURCE" else word for word in words)])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_what_differs_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "none.fdm"
     assert cli.main(["compile", str(ONNX), "-o", str(output), "--tolerance", "1e-12"]) == 1

@@ -10,6 +10,7 @@ import pytest
 import fastdigit
 from fastdigit.compiler import compile_model, unpack
 from fastdigit.compiler.driver import verify_model
+from fastdigit.compiler.inputs import Inputs
 from fastdigit.compiler.ops import Softmax
 from fastdigit.compiler.verify import check, compare, make_samples
 from fastdigit.errors import (
@@ -67,7 +68,7 @@ def test_metadata(path, tmp_path):
     assert meta == {
         "classes": ["0", "1", "2", "3"],
         "compiler": "3",
-        "input": {"layout": "NHWC", "shape": [8, 6, 1]},
+        "input": {"because": "assumed", "layout": "NHWC", "shape": [8, 6, 1]},
         "name": "tiny",
         "precision": "fp32",
         "source": {"kind": "onnx", "layout": "NCHW", "shape": [1, 8, 6]},
@@ -156,10 +157,8 @@ def test_temperature(model):
     powers = before ** (1 / stored)
     np.testing.assert_allclose(after, powers / powers.sum(1, keepdims=True), atol=1e-12)
     # Everything before the softmax is what it was.
-    assert (
-        result.data[-len(result.data) // 2 :]
-        == compile_model(model, None, engine=engine, temperature=1.0).data[-len(result.data) // 2 :]
-    )
+    same = compile_model(model, None, engine=engine, temperature=1.0).data
+    assert result.data[-len(result.data) // 3 :] == same[-len(result.data) // 3 :]
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf, 1e-60, 1e60])
@@ -234,7 +233,7 @@ def test_own_samples(model):
         (np.zeros((3, 7, 6)), r"shape \(3, 7, 6\), expected \(N, 8, 6, 1\)"),
         (np.zeros((0, 8, 6)), "N > 0"),
         (np.zeros(48), r"shape \(48,\)"),
-        (np.full((1, 8, 6), 1.5), "between 1.5 and 1.5, expected 0.0 to 1.0"),
+        (np.full((1, 8, 6), 1.5), "between 1.5 and 1.5, expected 0 to 1: give"),
         (np.full((1, 8, 6), np.nan), "between nan"),
         (np.zeros((1, 8, 6), dtype=complex), "dtype complex128"),
     ],
@@ -331,8 +330,9 @@ def test_comparison():
 
 
 def test_check_accepts_what_the_engine_accepts():
-    assert check(np.zeros((2, 784)), (28, 28, 1), 0, 1).shape == (2, 28, 28, 1)
-    assert check([[0, 1, 0]], (3,), 0, 1).dtype == np.float32
+    images = Inputs(0.0, 1.0, 255, "")
+    assert check(np.zeros((2, 784)), (28, 28, 1), images).shape == (2, 28, 28, 1)
+    assert check([[0, 1, 0]], (3,), images).dtype == np.float32
 
 
 # ---- Labels, and precisions other than fp32 ------------------------------------------------------

@@ -37,9 +37,10 @@ def _details(record: Record, program: Program) -> Iterator[str]:
         return "x".join(map(str, pair))
 
     if record.opcode == "INPUT":
-        yield "{:g} to {:g}".format(*program.input_range)
+        low, high = program.input_range
+        yield f"{low:g} to {high:g}"
         if program.u8_divisor:
-            yield f"bytes / {program.u8_divisor}"
+            yield f"bytes / {program.u8_divisor}" if program.u8_divisor > 1 else "bytes"
     if any(record.kernel):
         yield f"{by(record.kernel)} of {record.input_shape[2]} channels"
     if max(record.stride) > 1:

@@ -1,0 +1,114 @@
+"""Models of Keras get the same uint8 images as Keras, and give the same answers: whatever of the
+usual layers they begin with, and whatever was done outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdigit
+from tests.support import need
+from tests.support.keras_models import sequential
+
+pytestmark = pytest.mark.slow
+
+keras = need("keras")
+L = keras.layers
+
+MEAN, VARIANCE = [125.3, 123.0, 113.9], [63.0**2, 62.1**2, 66.7**2]
+
+
+def classifier(shape: tuple[int, ...], *begins: Any, **conv: Any) -> Any:
+    return sequential(
+        shape,
+        *begins,
+        L.Conv2D(8, 3, activation="relu", **conv),
+        L.MaxPooling2D(),
+        L.Conv2D(8, 3, activation="relu"),
+        L.GlobalAveragePooling2D(),
+        L.Dense(5, activation="softmax"),
+    )
+
+
+#: Networks that take bytes.
+OF_BYTES: dict[str, Callable[[], Any]] = {
+    "Rescaling(1/255)": lambda: classifier((20, 20, 3), L.Rescaling(1 / 255)),
+    "Rescaling(1/255), padded": lambda: classifier(
+        (20, 20, 3), L.Rescaling(1 / 255), padding="same"
+    ),
+    "Rescaling(1/127.5, -1)": lambda: classifier((20, 20, 3), L.Rescaling(1 / 127.5, offset=-1)),
+    "Rescaling(1/127.5, -1), padded": lambda: classifier(
+        (20, 20, 3), L.Rescaling(1 / 127.5, offset=-1), padding="same"
+    ),
+    "Normalization": lambda: classifier(
+        (20, 20, 3), L.Normalization(mean=MEAN, variance=VARIANCE), padding="same"
+    ),
+    "augmentation, then Rescaling": lambda: classifier(
+        (20, 20, 3), L.Dropout(0.1), L.GaussianNoise(0.1), L.Rescaling(1 / 255)
+    ),
+    "Resizing, then Rescaling": lambda: classifier(
+        (25, 30, 3), L.Resizing(20, 20), L.Rescaling(1 / 255)
+    ),
+    "Rescaling of a flat image": lambda: sequential(
+        (12, 12, 1), L.Flatten(), L.Rescaling(1 / 255), L.Dense(5, activation="softmax")
+    ),
+    "Rescaling, then BatchNormalization": lambda: classifier(
+        (20, 20, 3), L.Rescaling(1 / 255), L.BatchNormalization()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
+def test_the_same_bytes_give_the_same_answers(name: str) -> None:
+    model = OF_BYTES[name]()
+    shape = model.input_shape[1:]
+    images = np.random.default_rng(0).integers(0, 256, (64, *shape), np.uint8)
+    result = fastdigit.compile(model, None)
+    assert result.inputs.range == (0, 255) and not result.inputs.assumed
+    compiled = fastdigit.Model(result.data)
+    want = model.predict(images, verbose=0)
+    np.testing.assert_allclose(compiled.predict_proba(images), want, atol=1e-5)
+    np.testing.assert_allclose(compiled.predict_proba(images.astype(np.float32)), want, atol=1e-5)
+    np.testing.assert_array_equal(compiled.predict(images), want.argmax(1))
+
+
+def test_a_batch_normalization_is_no_evidence() -> None:
+    result = fastdigit.compile(classifier((20, 20, 3), L.BatchNormalization()), None)
+    assert result.inputs.assumed
+
+
+def test_one_sigmoid() -> None:
+    """A blank image is no, a full one is yes."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), L.Flatten(), L.Dense(1, activation="sigmoid")]
+    )
+    model.layers[-1].kernel.assign(np.ones((64, 1)))
+    model.layers[-1].bias.assign([-32.0])
+    compiled = fastdigit.Model(fastdigit.compile(model, None, classes=["no", "yes"]).data)
+    x = np.stack([np.zeros((8, 8, 1)), np.ones((8, 8, 1))]).astype(np.float32)
+    assert compiled.predict(x).tolist() == [0, 1]
+    assert compiled.classes == ("no", "yes")
+    np.testing.assert_allclose(compiled.predict_proba(x), model.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "options"),
+    [
+        ("mobilenet", {"mean": 127.5, "std": 127.5}),
+        ("mobilenet", {"mean": 0.5, "std": 0.5}),
+        ("densenet", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
+    ],
+)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_preprocessing_of_keras_applications(
+    preprocess: str, options: dict[str, Any], padding: str
+) -> None:
+    model = classifier((20, 20, 3), padding=padding)
+    images = np.random.default_rng(0).integers(0, 256, (64, 20, 20, 3), np.uint8)
+    prepared = getattr(keras.applications, preprocess).preprocess_input(images.astype(np.float32))
+    result = fastdigit.compile(model, None, **options)
+    got = fastdigit.Model(result.data).predict_proba(images)
+    np.testing.assert_allclose(got, model.predict(prepared, verbose=0), atol=1e-5)

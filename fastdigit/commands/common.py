@@ -28,7 +28,9 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="NPY", type=Path, help="their right outputs (N,): measures accuracy"
     )
     parser.add_argument(
-        "--tolerance", type=float, help="largest error allowed (default: that of the precision)"
+        "--tolerance",
+        type=float,
+        help="largest error allowed (default: that of the precision, see docs/compiler.md)",
     )
 
 
@@ -66,5 +68,10 @@ def print_verification(found: Verification) -> None:
         f"  largest error of an image: median {median:.2g}, 90 % below {q90:.2g}, "
         f"99 % below {q99:.2g}, greatest {found.max_error:.2g}"
     )
+    if found.exact_error is not None:
+        print(
+            f"  against float64: {found.exact_error:.2g}, of {found.reference} "
+            f"{found.reference_error:.2g}; float32 can attain {found.attainable_error:.2g}"
+        )
     if found.source_accuracy is not None and found.accuracy is not None:
         print(f"  accuracy {found.accuracy:.2%}, of the source {found.source_accuracy:.2%}")

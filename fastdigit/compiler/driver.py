@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdigit.compiler.accuracy import Network
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, import_model, open_source
-from fastdigit.compiler.heads import is_binary
+from fastdigit.compiler.frontends.runners import Runner
+from fastdigit.compiler.heads import gives_probabilities, is_binary
 from fastdigit.compiler.inputs import (
     InputRange,
     Inputs,
@@ -38,6 +40,7 @@ from fastdigit.compiler.verify import (
     Verification,
     check,
     check_labels,
+    check_small_inputs,
     compare,
     compare_outputs,
     make_samples,
@@ -169,8 +172,10 @@ def compile_model(
     tolerance
         Largest error allowed, as :class:`fastdigit.compiler.verify.Verification` defines it; by
         default 1e-5 with fp32, 1e-2 with fp16, and 1e-1 with the others. With any but fp32, the
-        same network in fp32 is verified before, always at 1e-5: what differs then is due to
-        rounding alone.
+        same network in fp32 is verified before, by the default of fp32: what differs then is due to
+        rounding alone. Where float32 cannot keep 1e-5, the default of fp32 allows what float32 can
+        attain, see :func:`fastdigit.compiler.verify.compare`, but for probabilities of inputs in
+        0..1.
     provenance
         Where the weights come from, as JSON has it; stored as it is, for people and tools.
 
@@ -214,6 +219,7 @@ def compile_model(
     right = None if labels is None else check_labels(labels, len(images), len(names))
     rounded = _round(graph, precision)
     calibrated = _with_temperature(rounded, temperature)
+    asked = tolerance is not None
     if tolerance is None:
         tolerance = TOLERANCES[precision]
 
@@ -225,19 +231,32 @@ def compile_model(
     def packed(graph: Graph) -> bytes:
         return pack(graph, meta, input_range=takes.range, u8_divisor=takes.u8_divisor)
 
-    def run(graph: Graph) -> list[NDArray[Any]]:
+    def run(graph: Graph, inputs: Sequence[NDArray[np.float32]] = inputs) -> list[NDArray[Any]]:
         return _as_source(engine(packed(graph), inputs), imported)
 
-    reference, run_source = source_runner(model, imported)
-    want = run_source([images if preprocessing is None else preprocessing.apply(images)])
+    reference, run_source = _source_runner(model, imported, preprocessing)
+    want = run_source(inputs)
     outputs = [port.name for port in imported.outputs]
+    network = Network(start, inputs)
+    promised = _promised(start, takes)
     if rounded is not graph:
-        compare_outputs(reference, outputs, want, run(graph), TOLERANCES["fp32"])
+        compare_outputs(
+            *(reference, outputs, want, run(graph), TOLERANCES["fp32"]),
+            network=network,
+            strict=promised,
+        )
         observe(quantize_weights.__name__, rounded)
-    binary = is_binary(graph)
     verification = compare_outputs(
-        reference, outputs, want, run(rounded), tolerance, right, binary=binary
+        *(reference, outputs, want, run(rounded), tolerance, right),
+        binary=is_binary(graph),
+        network=network,
+        strict=[asked or rounded is not graph or promise for promise in promised],
     )
+    if _takes_small(imported):
+        low, high = takes.range
+        run_small = (lambda small: run(graph, small)) if low <= 0 <= high else None
+        small_tolerance = tolerance if rounded is graph else TOLERANCES["fp32"]
+        check_small_inputs(reference, run_source, run_small, network, small_tolerance)
     if calibrated is not rounded:
         _check_temperature(calibrated, images, lambda graph: engine(packed(graph), inputs)[0])
     meta["verification"] = asdict(verification)
@@ -283,6 +302,7 @@ def verify_model(
     program = unpack(data)
     takes = Inputs(*program.input_range, program.u8_divisor, "of the file")
     precision = str(program.meta.get("precision", "fp32"))
+    asked = tolerance is not None
     if tolerance is None:
         tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])
     if labels is not None and samples is None:
@@ -297,17 +317,53 @@ def verify_model(
     outputs = math.prod(program.graph.shapes[program.graph.output])
     binary = is_binary(program.graph)
     right = None if labels is None else check_labels(labels, len(images), outputs + binary)
-    reference, run = source_runner(model, imported)
     preprocessing = Preprocessing.from_meta(program.meta.get("input"))
-    given = images if preprocessing is None else preprocessing.apply(images)
-    want = [np.asarray(output, dtype=np.float64) for output in run([given])]
+    reference, run_source = _source_runner(model, imported, preprocessing)
     last = program.graph.nodes[-1].op
-    if isinstance(last, Softmax) and last.temperature != 1:
-        want[0] **= 1 / last.temperature
-        want[0] /= want[0].sum(axis=-1, keepdims=True)
+    temperature = last.temperature if isinstance(last, Softmax) else 1.0
+
+    def tempered(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        if temperature == 1:
+            return outputs
+        powers = outputs[0] ** outputs[0].dtype.type(1 / temperature)
+        return [powers / powers.sum(axis=-1, keepdims=True), *outputs[1:]]
+
+    want = tempered([np.asarray(output, dtype=np.float64) for output in run_source([images])])
     got = _as_source(engine(data, [images]), imported)
     names = [port.name for port in imported.outputs]
-    return compare_outputs(reference, names, want, got, tolerance, right, binary=binary)
+    graph = imported.graph if preprocessing is None else preprocess(imported.graph, preprocessing)
+    network = Network(graph, [images], tempered)
+    result = compare_outputs(
+        *(reference, names, want, got, tolerance, right),
+        binary=binary,
+        network=network,
+        strict=[asked or precision != "fp32" or promise for promise in _promised(graph, takes)],
+    )
+    if _takes_small(imported):
+        check_small_inputs(reference, run_source, None, network, tolerance)
+    return result
+
+
+def _source_runner(
+    model: Any, imported: Imported, preprocessing: Preprocessing | None
+) -> tuple[str, Runner]:
+    """Return what runs a source on images as the compiled model takes them."""
+    reference, run = source_runner(model, imported)
+    if preprocessing is None:
+        return reference, run
+    return reference, lambda inputs: run([preprocessing.apply(inputs[0]), *inputs[1:]])
+
+
+def _promised(graph: Graph, takes: Inputs) -> list[bool]:
+    """Whether 1e-5 is promised of each output: of probabilities, for inputs in 0..1."""
+    low, high = takes.range
+    small = low >= 0 and high <= 1
+    return [small and gives_probabilities(graph, value) for value in graph.outputs]
+
+
+def _takes_small(imported: Imported) -> bool:
+    """Whether inputs of a source can be made small: not if they are integers."""
+    return all(port.dtype.startswith("float") for port in imported.inputs)
 
 
 def _as_source(outputs: list[NDArray[Any]], imported: Imported) -> list[NDArray[Any]]:

@@ -13,7 +13,7 @@ the same graph in float32, with the terms of each sum in several orders.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -87,17 +87,21 @@ EVALUATORS: dict[type[Op], Evaluator] = {}
 
 
 def evaluate(
-    graph: Graph, images: Any, dtype: DTypeLike = np.float64, order: int = 0
-) -> NDArray[Any]:
-    """Run a graph on images (N, *its input), as :class:`Arithmetic` says; return (N, *output)."""
+    graph: Graph, inputs: Sequence[Any], dtype: DTypeLike = np.float64, order: int = 0
+) -> list[NDArray[Any]]:
+    """Run a graph, as :class:`Arithmetic` says, on images (N, *shape) for each of its inputs;
+    return each of its outputs (N, *shape)."""
     arithmetic = Arithmetic(dtype, order)
-    images = np.asarray(images).reshape(len(images), *graph.shapes[graph.input])
-    step = max(1, CHUNK // max(_size(graph, node) for node in graph.nodes)) if graph.nodes else 1
-    parts = [
-        _run(graph, arithmetic, images[first : first + step])
-        for first in range(0, len(images), step)
+    given = [
+        np.asarray(images).reshape(len(images), *graph.shapes[value])
+        for images, value in zip(inputs, graph.inputs, strict=True)
     ]
-    return np.concatenate(parts)
+    step = max(1, CHUNK // max((_size(graph, node) for node in graph.nodes), default=CHUNK))
+    parts = [
+        _run(graph, arithmetic, [images[first : first + step] for images in given])
+        for first in range(0, len(given[0]), step)
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
 def multiply_adds(graph: Graph) -> int:
@@ -115,18 +119,18 @@ def _size(graph: Graph, node: Node) -> int:
     return max(sizes)
 
 
-def _run(graph: Graph, arithmetic: Arithmetic, images: NDArray[Any]) -> Values:
+def _run(graph: Graph, arithmetic: Arithmetic, inputs: list[NDArray[Any]]) -> list[Values]:
     last = {value: at for at, node in enumerate(graph.nodes) for value in node.inputs}
-    values = {graph.input: arithmetic.of(images)}
+    values = dict(zip(graph.inputs, map(arithmetic.of, inputs), strict=True))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for at, node in enumerate(graph.nodes):
-            inputs = [values[source] for source in node.inputs]
-            result = EVALUATORS[type(node.op)](node.op, arithmetic, *inputs)
+            given = [values[source] for source in node.inputs]
+            result = EVALUATORS[type(node.op)](node.op, arithmetic, *given)
             values[node.output] = arithmetic.of(result)
             for source in node.inputs:
-                if last[source] == at and source != graph.output:
+                if last[source] == at and source not in graph.outputs:
                     values.pop(source, None)
-    return values[graph.output]
+    return [values[value] for value in graph.outputs]
 
 
 def _evaluates(kind: type[Op]) -> Callable[[Evaluator], Evaluator]:

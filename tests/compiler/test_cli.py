@@ -41,6 +41,7 @@ def test_compile_writes_a_model_that_predicts(
     printed = capsys.readouterr().out
     assert "300 images, compared with onnxruntime" in printed
     assert "labels agree on 100.00%" in printed
+    assert "  against float64: " in printed and "; float32 can attain " in printed
     model = fastdigit.load(output)
     np.testing.assert_array_equal(
         model.predict(np.load(images)), fastdigit.predict(np.load(images))

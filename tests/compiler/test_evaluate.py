@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.backends.onnx import to_onnx
-from fastdigit.compiler.evaluate import EVALUATORS, Arithmetic, evaluate
+from fastdigit.compiler.evaluate import EVALUATORS, Arithmetic
+from fastdigit.compiler.evaluate import evaluate as evaluate_all
 from fastdigit.compiler.ir import Activation, Graph
 from fastdigit.compiler.ops import OPS, Dense, Eltwise
 from tests.support import need, random_graphs, reference
@@ -17,6 +20,12 @@ from tests.support.compiler_cases import chain, everything, images
 from tests.support.networks import seed_network, small_networks
 
 NETWORKS = {**small_networks(), "seed": seed_network(), "everything": everything()}
+
+
+def evaluate(graph: Graph, batch: Any, *how: Any) -> Any:
+    """Of one input and one output."""
+    (output,) = evaluate_all(graph, [batch], *how)
+    return output
 
 
 def test_every_operator_has_a_case() -> None:
@@ -86,7 +95,7 @@ def test_images_are_evaluated_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_input_that_is_the_output() -> None:
-    graph = Graph("x", "x", (), {"x": (3,)})
+    graph = Graph(("x",), ("x",), (), {"x": (3,)})
     np.testing.assert_array_equal(evaluate(graph, np.eye(3)), np.eye(3))
 
 

@@ -26,7 +26,10 @@ COMMANDS: Final = {
     "compile": ("fastdigit.commands.compile", "make a model file from a model of another library"),
     "inspect": ("fastdigit.commands.inspect", "show what a model file holds"),
     "verify": ("fastdigit.commands.verify", "hold a model file against its source again"),
-    "predict": ("fastdigit.commands.predict", "read the digit in image files"),
+    "predict": (
+        "fastdigit.commands.predict",
+        "say what image files show: the digit, or the label of your own network",
+    ),
     "serve": ("fastdigit.serve.command", "serve models over HTTP, with a page to draw digits on"),
 }
 

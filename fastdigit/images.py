@@ -1,8 +1,8 @@
-"""Pictures of one digit, photographed, scanned or drawn, made to look like those of MNIST.
+"""Pictures as networks take them: :func:`normalize` for digits, :func:`prepare` for all others.
 
-The network was trained on MNIST, whose images were all prepared the same way: "The original black
-and white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box while
-preserving their aspect ratio. The resulting images contain grey levels as a result of the
+The network for digits was trained on MNIST, whose images were all prepared the same way: "The
+original black and white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box
+while preserving their aspect ratio. The resulting images contain grey levels as a result of the
 anti-aliasing technique used by the normalization algorithm. The images were centered in a 28x28
 image by computing the center of mass of the pixels, and translating the image so as to position
 this point at the center of the 28x28 field" (Y. LeCun, C. Cortes, C. J. C. Burges, the MNIST
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["MAX_PIXELS", "decode", "normalize"]
+__all__ = ["FITTINGS", "MAX_PIXELS", "Fitting", "decode", "normalize", "prepare"]
 
 SIDE: Final = 28
 BOX: Final = 20
@@ -51,6 +53,15 @@ MIN_CONTRAST: Final = 0.05
 LUMA: Final = (0.299, 0.587, 0.114)
 
 FORMATS: Final = ("PNG", "JPEG")
+# What :func:`prepare` reads too.
+MORE_FORMATS: Final = ("BMP", "GIF", "PPM", "TIFF", "WEBP")
+
+Fitting: TypeAlias = Literal["stretch", "fit", "crop"]
+FITTINGS: Final[tuple[Fitting, ...]] = ("stretch", "fit", "crop")
+"""What :func:`prepare` does with a picture of another size."""
+
+# By the number of channels, in Pillow's words.
+MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
 
 # Scans of a JPEG file that are read: each goes over the whole picture, and may be a few bytes long.
 # Encoders make up to ten.
@@ -127,8 +138,85 @@ def decode(
     OSError
         The file cannot be read.
     """
-    try:
+    with _opened(source, max_pixels, FORMATS) as opened:
+        from PIL import ImageOps
+
+        opened.draft("L", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode.startswith("I"):
+            return _bytes_of_words(np.asarray(upright))
+        return np.asarray(upright.convert("RGBA" if _is_transparent(upright) else "L"))
+
+
+def prepare(
+    source: bytes | str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    *,
+    resize: Fitting = "stretch",
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read an image file as a network takes it: in its size, grey or in colour.
+
+    Parameters
+    ----------
+    source
+        The bytes of a file, or its path: PNG, JPEG, BMP, GIF (its first frame), PPM, TIFF, WebP.
+    shape
+        (height, width, channels) of the result; 1 channel is grey, 3 are RGB, 4 RGBA.
+    resize
+        What becomes of a picture of another size. "stretch": it is stretched to the size, as Keras'
+        ``image_dataset_from_directory`` does. "fit": all of it is shown, as large as it fits, with
+        black beside it. "crop": its middle is cut out, as much of it as has the proportions.
+    max_pixels
+        Width times height that is accepted. It is checked before anything is decoded.
+
+    Returns
+    -------
+    ndarray
+        uint8 of ``shape``, upright, as EXIF says. Bilinear; made smaller, pixels are averaged
+        (antialias). What is transparent is white, unless there are 4 channels.
+
+    Raises
+    ------
+    InputError
+        It is no such file, is damaged, or has too many pixels or scans; or there is no such
+        ``resize`` or number of channels.
+    MissingExtraError
+        Pillow is not installed.
+    OSError
+        The file cannot be read.
+    """
+    height, width, channels = shape
+    if channels not in MODES:
+        raise InputError(f"pictures of {channels} channels; there are such of 1 (grey), 3 or 4")
+    if resize not in FITTINGS:
+        raise InputError(f"resize is {resize!r}, expected one of {', '.join(FITTINGS)}")
+    with _opened(source, max_pixels, (*FORMATS, *MORE_FORMATS)) as opened:
         from PIL import Image, ImageOps
+
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):
+            picture = Image.fromarray(_bytes_of_words(np.asarray(picture)))
+        if channels < 4 and _is_transparent(picture):
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert(MODES[channels])
+        size, bilinear = (width, height), Image.Resampling.BILINEAR
+        if resize == "fit":
+            picture = ImageOps.pad(picture, size, bilinear, color=None)
+        elif resize == "crop":
+            picture = ImageOps.fit(picture, size, bilinear)
+        else:
+            picture = picture.resize(size, bilinear)
+        return np.asarray(picture).reshape(shape)
+
+
+@contextmanager
+def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
+    """Open an image file with Pillow; what its decoders raise becomes an InputError."""
+    try:
+        from PIL import Image
     except ImportError as error:
         raise MissingExtraError(
             f"reading image files needs Pillow: {pip_install('images')}"
@@ -136,13 +224,13 @@ def decode(
     if not isinstance(source, bytes | str | os.PathLike):
         raise InputError(
             f"the image is a {type(source).__name__}, expected a NumPy array of pixels, the bytes "
-            "of a PNG or JPEG file, or its path"
+            "of an image file, or its path"
         )
     if not isinstance(source, bytes):
         with open(source, "rb") as file:
             source = file.read()
     try:
-        with Image.open(io.BytesIO(source), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(source), formats=formats) as opened:
             width, height = opened.size
             if width * height > max_pixels:
                 raise InputError(
@@ -154,21 +242,24 @@ def decode(
                     f"the JPEG file has {source.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
                     "are read: save it anew"
                 )
-            opened.draft("L", (2 * WORKING_SIDE, 2 * WORKING_SIDE))
-            upright = ImageOps.exif_transpose(opened)
-            transparent = "A" in upright.getbands() or "transparency" in upright.info
-            if upright.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip, not scale
-                return _bytes_of_words(np.asarray(upright))
-            return np.asarray(upright.convert("RGBA" if transparent else "L"))
+            yield opened
     except InputError:
         raise
     # Pillow's decoders raise what they like on damaged files.
     except Image.UnidentifiedImageError as error:
-        raise InputError("this is no PNG or JPEG file") from error
+        raise InputError(f"this is no {_listed(formats)} file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"the image has too many pixels: {error}") from error
     except Exception as error:
         raise InputError(f"the image file is damaged: {error}") from error
+
+
+def _listed(formats: tuple[str, ...]) -> str:
+    return f"{', '.join(formats[:-1])} or {formats[-1]}"
+
+
+def _is_transparent(picture: Any) -> bool:
+    return "A" in picture.getbands() or "transparency" in picture.info
 
 
 def _bytes_of_words(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,51 +1,212 @@
-"""The command ``fastdigit predict``."""
+"""The command ``fastdigit predict``: what image files show, by any network that labels images."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastdigit
 from fastdigit.errors import InputError
+from fastdigit.images import FITTINGS, MODES, prepare
+from fastdigit.model import REJECTED, Model
 
 __all__ = ["add_arguments", "run"]
+
+#: Shape and classes of a network that reads digits as MNIST has them, unless told otherwise.
+DIGIT_SHAPE = (28, 28, 1)
+DIGITS = tuple("0123456789")
+
+Pixels = NDArray[np.uint8]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="PNG or JPEG file, with one digit"
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file")
+    add(
+        "--model",
+        metavar="FILE",
+        help="a .fdm file; default: the shipped model, which reads digits",
     )
-    parser.add_argument("--model", metavar="FILE", help="a .fdm file; default: the shipped model")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add("--labels", metavar="FILE", type=Path, help="names of the labels, one a line")
+    add("--top", metavar="K", type=_positive, help="print the K most probable labels")
+    add(
+        "--resize",
+        choices=FITTINGS,
+        help="pictures of another size are stretched (the default), shown whole with black beside "
+        "them, or their middle is cut out",
+    )
+    add(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="find the digit and make it look like MNIST's, white on black (default: if the model "
+        "takes 28x28 grey pixels and its labels are 0 to 9)",
+    )
+    add("--invert", action="store_true", help="255 - x, for networks of white on black")
+    add("--threshold", type=float, help="of a single output: greater is label 1 (default: 0.5)")
+    add("--reject-below", metavar="P", type=float, help="no label of a probability below P")
+    add("--json", action="store_true", help="one JSON object a line")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print what each image shows; return 1 if one could not be read."""
     model = fastdigit.load(options.model)
-    if model.input_shape != (28, 28, 1):
-        raise InputError(f"{options.model} takes images of shape {model.input_shape}, not 28x28")
+    read = _reader(model, options)
+    names = _names(model, options.labels)
+    threshold = options.threshold
+    # What is wrong with the options is said before an image is looked at.
+    blank = np.empty((0, *model.input_shape), np.float32)
+    numbers = not model.has_labels and threshold is None
+    if numbers and model.info()["outputs"] > 1:
+        model.predict(blank)  # the error says what it returns, and what to use
+    if not numbers:
+        model.predict(blank, threshold=threshold, reject_below=options.reject_below)
     failed = 0
     for path in options.images:
         try:
-            image = fastdigit.normalize(path)
+            pixels = read(path)
         except (InputError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1
             continue
-        values = model.predict_proba(image[np.newaxis])[0]
-        best = int(values.argmax())
-        if options.json:
-            record = {
-                "image": path,
-                "label": best,
-                "class": model.classes[best],
-                "probabilities": [float(value) for value in values],
-            }
-            print(json.dumps(record))
-        else:
-            print(f"{path}: {model.classes[best]} ({values[best]:.1%})")
+        batch = pixels[np.newaxis]
+        values = model.run(batch).ravel()
+        if numbers:
+            record = json.dumps({"image": path, "output": _number(values[0])})
+            print(record if options.json else f"{path}: {values[0]:.6g}")
+            continue
+        label = int(model.predict(batch, threshold=threshold, reject_below=options.reject_below)[0])
+        found = _Found(model, names, values, label)
+        print(found.as_json(path, options.top) if options.json else found.text(path, options.top))
     return failed
+
+
+class _Found:
+    """What was found in an image.
+
+    Parameters
+    ----------
+    model, names
+        What found it, and the names of its labels.
+    values
+        What the network returned: probabilities or logits.
+    label
+        That these give, or REJECTED.
+    """
+
+    def __init__(
+        self, model: Model, names: tuple[str, ...], values: NDArray[np.float32], label: int
+    ) -> None:
+        facts = model.info()
+        self.names, self.values, self.label = names, values, label
+        self.probable = facts["has_softmax"] or facts["has_sigmoid"]
+        self.scores = values.astype(np.float64)
+        self.order = np.argsort(-self.scores, kind="stable").tolist()
+        if len(values) == 1 and len(names) == 2:
+            score = float(values[0])
+            self.scores = np.array([1 - score if self.probable else score, score])
+            self.order = [0, 1] if score <= 0.5 else [1, 0]
+            if not self.probable:  # a number, and what the threshold made of it
+                self.order = [label]
+
+    def best(self, count: int) -> list[int]:
+        return [int(label) for label in self.order[:count]]
+
+    def text(self, path: str, top: int | None) -> str:
+        if top is not None:
+            shown = ", ".join(map(self._with_score, self.best(top)))
+            return f"{path}: {'rejected; ' if self.label == REJECTED else ''}{shown}"
+        if self.label == REJECTED:
+            return f"{path}: rejected ({self._with_score(self.best(1)[0])})"
+        return f"{path}: {self._with_score(self.label)}"
+
+    def _with_score(self, label: int) -> str:
+        score = self.scores[label]
+        return f"{self.names[label]} ({f'{score:.1%}' if self.probable else f'{score:.4g}'})"
+
+    def as_json(self, path: str, top: int | None) -> str:
+        kind = "probabilities" if self.probable else "logits"
+        record: dict[str, Any] = {
+            "image": path,
+            "label": self.label,
+            "class": None if self.label == REJECTED else self.names[self.label],
+            kind: [_number(value) for value in self.values],
+        }
+        if top is not None:
+            one = "probability" if self.probable else "logit"
+            record["top"] = [
+                {"label": label, "class": self.names[label], one: _number(self.scores[label])}
+                for label in self.best(top)
+            ]
+        return json.dumps(record)
+
+
+def _reader(model: Model, options: argparse.Namespace) -> Callable[[str], Pixels]:
+    """What makes the model's input of a file."""
+    shape = model.input_shape
+    name = options.model or "the shipped model"
+    if len(shape) != 3:
+        raise InputError(f"{name} takes vectors of {shape[0]} numbers, and no pictures")
+    # A network that does not tell rows from channels keeps the order of its source.
+    channels_first = shape[2] not in MODES and shape[0] in MODES
+    if shape[2] not in MODES and not channels_first:
+        raise InputError(
+            f"{name} takes shape {shape}; pictures have 1, 3 or 4 channels, and not {shape[2]}"
+        )
+    if not model.info()["accepts_u8"]:
+        raise InputError(
+            f"{name} does not say what the bytes of a picture mean to it: compile it with --mean "
+            "and --std, or with --input-range 0 255 or 0 1"
+        )
+    usual = shape == DIGIT_SHAPE and model.classes == DIGITS and options.resize is None
+    if usual and not options.invert if options.normalize is None else options.normalize:
+        if shape != DIGIT_SHAPE:
+            raise InputError(
+                f"--normalize makes images of 28x28 grey pixels, and {name} takes shape {shape}"
+            )
+        if options.resize is not None or options.invert:
+            raise InputError("--normalize chooses size and colour itself: no --resize, no --invert")
+        return lambda path: fastdigit.normalize(path)[..., np.newaxis]
+    size = (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
+
+    def read(path: str) -> Pixels:
+        pixels = prepare(path, size, resize=options.resize or "stretch")
+        if options.invert:
+            pixels = np.concatenate([255 - pixels[..., :3], pixels[..., 3:]], axis=2)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if channels_first else pixels
+
+    return read
+
+
+def _names(model: Model, path: Path | None) -> tuple[str, ...]:
+    """Names of the labels; of a single output, whatever it is, there are two."""
+    one = model.info()["outputs"] == 1 and len(model.classes) == 1
+    names = ("0", "1") if one else model.classes
+    if path is None:
+        return names
+    try:
+        given = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text in UTF-8: expected a name a line") from None
+    if len(given) != len(names):
+        raise InputError(f"{path} has {len(given)} lines, and the model {len(names)} labels")
+    return tuple(name.strip() for name in given)
+
+
+def _number(value: float) -> float | None:
+    """As JSON has it, which knows no infinity and no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -109,8 +109,8 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
     Parameters
     ----------
     source
-        A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file or of the directory
-        of a SavedModel.
+        A Keras model, or the path of a ``.keras``, ``.h5``, ``.onnx`` or ``.tflite`` file or of
+        the directory of a SavedModel.
     output
         Where to write the compiled model. It is written only if its results agree with the
         source's. None: nowhere.

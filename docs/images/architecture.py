@@ -122,7 +122,7 @@ def compiling(p: Picture) -> None:
 
     stages = [
         ("python", "export/", "trains the networks that ship", ("export",)),
-        ("outside", "Keras, ONNX, SavedModel", "yours, or what export/ trained", ()),
+        ("outside", "Keras, ONNX, TFLite, SavedModel", "yours, or what export/ trained", ()),
         ("python", "frontends/", "read a source, node by node", modules("frontends")),
         ("python", "passes/", "graph to graph, checked after each", modules("passes")),
         ("python", "backends/", "write .fdm, one C file, or ONNX", modules("backends")),

@@ -141,7 +141,7 @@ def compile_model(
         Stored in the file; by default the source's name.
     classes
         A name for each output; two, if the only output is a sigmoid: for its 0 and for its 1. By
-        default "0", "1", ...
+        default those that the source has, or "0", "1", ...
     input_range
         Least and greatest value of an input; None: any finite value. "auto": as the network says,
         if it begins with x / 255 or the like (:func:`fastdigit.compiler.inputs.find_inputs`), else
@@ -210,7 +210,7 @@ def compile_model(
         last = now
 
     graph = optimize(start, observe, compact=compact)
-    names = _check_classes(graph, classes)
+    names = _check_classes(graph, classes if classes is not None else imported.classes or None)
     if labels is not None and not names:
         raise InputError("labels given, but the network returns no vector of scores")
     shape = graph.shapes[graph.input]

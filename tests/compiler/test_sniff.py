@@ -43,7 +43,6 @@ FILES = [
     ("page.onnx", b"\n<!DOCTYPE html>\n<html lang=en>", "an HTML page", "raw"),
     ("page.h5", b"<html>", "an HTML page", "raw"),
     ("done.fdm", (ROOT / "fastdigit/models/digits.fdm").read_bytes(), "already", "fastdigit.load"),
-    ("model.tflite", b"\x20\0\0\0TFL3" + bytes(64), "TensorFlow Lite", "converted from"),
     ("model.ort", b"\x20\0\0\0ORTM" + bytes(64), "ONNX Runtime's own", "the .onnx file"),
     ("script.pt", zipped("m/data.pkl", "m/constants.pkl"), "TorchScript", "torch.jit.load"),
     ("new.pt2", zipped("serialized_exported_program.json"), "torch.export", "torch.export.load"),

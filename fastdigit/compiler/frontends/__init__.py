@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fastdigit.compiler.frontends import keras, onnx, saved_model
+from fastdigit.compiler.frontends import keras, onnx, saved_model, tflite
 from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.sniff import Content, what_directory_is, what_is
@@ -28,7 +28,12 @@ __all__ = [
     "source_files",
 ]
 
-FRONT_ENDS: tuple[FrontEnd, ...] = (keras.FRONT_END, onnx.FRONT_END, saved_model.FRONT_END)
+FRONT_ENDS: tuple[FrontEnd, ...] = (
+    keras.FRONT_END,
+    onnx.FRONT_END,
+    tflite.FRONT_END,
+    saved_model.FRONT_END,
+)
 
 
 def source_files() -> str:

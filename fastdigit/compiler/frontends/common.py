@@ -67,6 +67,8 @@ class Imported:
     inputs, outputs
         What the inputs and outputs of the graph are in the source, in the same order. Inputs that
         the outputs do not depend on are in neither.
+    classes
+        A label for each element of the first output, if the source has them.
     """
 
     graph: Graph
@@ -74,6 +76,7 @@ class Imported:
     name: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

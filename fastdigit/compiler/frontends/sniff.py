@@ -237,11 +237,6 @@ KINDS: tuple[Kind, ...] = (
     ),
     # ---- other libraries ----
     Kind(
-        "a TensorFlow Lite model",
-        "compile the model that it was converted from",
-        _begins(b"TFL3", at=4),
-    ),
-    Kind(
         "a model in ONNX Runtime's own format",
         "compile the .onnx file that it was made from",
         _begins(b"ORTM", at=4),

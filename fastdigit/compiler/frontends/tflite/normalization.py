@@ -1,0 +1,18 @@
+"""Softmax."""
+
+from __future__ import annotations
+
+import math
+
+from fastdigit.compiler.frontends.tflite.importer import Importer
+from fastdigit.compiler.frontends.tflite.registry import Operator, Value, converts
+from fastdigit.compiler.ops import Softmax
+
+
+@converts("SOFTMAX")
+def convert_softmax(importer: Importer, operator: Operator) -> Value:
+    """Over the last axis, of the values times beta."""
+    beta = float(operator.option("Beta"))
+    if not (math.isfinite(beta) and beta > 0):
+        raise operator.refuse(f"beta={beta}", "a number > 0")
+    return importer.emit(operator, operator.value().shape, Softmax(1.0 / beta))

@@ -9,7 +9,7 @@
     "\x89"            \
     "FDM\r\n\x1a\n"
 #define FD_FILE_VERSION_MAJOR 1
-#define FD_FILE_VERSION_MINOR 2
+#define FD_FILE_VERSION_MINOR 3
 #define FD_FILE_ALIGN 64
 #define FD_FILE_SECTIONS 4
 

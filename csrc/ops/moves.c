@@ -1,4 +1,4 @@
-/* CONCAT, RESHAPE, TRANSPOSE and PAD: they compute nothing. */
+/* CONCAT, RESHAPE, TRANSPOSE, PAD and CROP: they compute nothing. */
 #include <math.h>
 #include <stdio.h>
 
@@ -52,6 +52,19 @@ static fd_status check_pad(const fd_file *file, size_t i, const fd_dims *in, fd_
     out->rows += op->pad[0] + op->pad[2];
     out->cols += op->pad[1] + op->pad[3];
     out->channels += (size_t)op->pad_channels[0] + op->pad_channels[1];
+    return FD_OK;
+}
+
+static fd_status check_crop(const fd_file *file, size_t i, const fd_dims *in, fd_dims *out, fd_error *error) {
+    const fd_file_op *const op = &file->ops[i];
+    FD_TRY(fd_check_range(op->pad, 4, 0, FD_FILE_MAX_DIM, "pad", i, error));
+    FD_TRY(fd_check_range(op->pad_channels, 2, 0, FD_FILE_MAX_DIM, "pad_channels", i, error));
+    const size_t rows = (size_t)op->pad[0] + op->pad[2], cols = (size_t)op->pad[1] + op->pad[3];
+    const size_t channels = (size_t)op->pad_channels[0] + op->pad_channels[1];
+    FD_REQUIRE(rows < in->rows && cols < in->cols && channels < in->channels, "op %zu cuts off all of its input", i);
+    out->rows -= rows;
+    out->cols -= cols;
+    out->channels -= channels;
     return FD_OK;
 }
 
@@ -138,6 +151,22 @@ static void plan_pad(fd_plan *p, const fd_file_op *op) {
     describe(p, "pad");
 }
 
+static void plan_crop(fd_plan *p, const fd_file_op *op) {
+    const fd_value *const in = fd_plan_value(p, op->input), *const out = fd_plan_value(p, op->output);
+    const size_t before = op->pad[0] * in->row + op->pad[1] * in->channels + op->pad_channels[0];
+    fd_copy_args args = {
+        .size = {out->rows, out->cols, out->channels},
+        .in_stride = {in->row, in->channels, 1},
+        .out_stride = {out->row, out->channels, 1},
+    };
+    if (out->channels == in->channels) /* a row is in one piece */
+        args = (fd_copy_args){.size = {1, out->rows, out->cols * out->channels},
+                              .in_stride = {0, in->row, 1},
+                              .out_stride = {0, out->row, 1}};
+    fd_steps_copy(p, fd_place_at(fd_place_of(in), (ptrdiff_t)before), fd_place_of(out), &args);
+    describe(p, "crop");
+}
+
 const fd_operator fd_operator_concat = {
     .fields = FD_HAS_INPUT2 | FD_HAS_CONCAT_AXIS,
     .check = check_concat,
@@ -162,4 +191,10 @@ const fd_operator fd_operator_pad = {
     .fields = FD_HAS_PAD | FD_HAS_PAD_CHANNELS | FD_HAS_NUMBER,
     .check = check_pad,
     .plan = plan_pad,
+};
+
+const fd_operator fd_operator_crop = {
+    .fields = FD_HAS_PAD | FD_HAS_PAD_CHANNELS,
+    .check = check_crop,
+    .plan = plan_crop,
 };

@@ -15,6 +15,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Conv2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -33,6 +34,7 @@ from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fit_ranks import fit_ranks
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
+from fastdigit.compiler.passes.merge_crops import merge_crops
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -95,6 +97,7 @@ def run(step, *ops, shape=(6, 5, 3), expect, exact=False):
         Eltwise(),
         Eltwise(affine=Affine(1, np.ones(5), np.zeros(5))),
         Pad(((0, 0), (0, 0), (0, 0))),
+        Crop(((0, 0), (0, 0), (0, 0))),
         Transpose((0, 1, 2)),
         Reshape((6, 5, 3)),
         Pool2D(max_pool(1)),
@@ -137,6 +140,12 @@ def test_transposes_cancel_across_what_lies_between():
     )
     assert after.nodes[1].op.affine.axis == 0
     assert after.nodes[2].op.widths == ((1, 2), (0, 3), (0, 0))
+
+
+def test_a_crop_is_of_either_layout():
+    crop = Crop(((0, 1), (1, 2), (0, 3)))
+    after = run(cancel_transposes, TO_NCHW, crop, TO_NHWC, expect="Crop", exact=True)
+    assert after.nodes[0].op.widths == ((1, 2), (0, 3), (0, 1))
 
 
 def test_transposes_merge():
@@ -204,6 +213,7 @@ def fitted(before, exact=True):
         Binary("add", rng.normal(size=(6, 1))),
         Binary("mul", rng.normal(size=5)),
         Pad(((1, 0), (0, 2)), 0.5),
+        Crop(((1, 4), (0, 2))),
         Transpose((1, 0)),
         Softmax(),
         LayerNorm(0.1, rng.normal(size=5)),
@@ -253,7 +263,7 @@ def many_axes(draw):
         if not shape:
             break
         axis, generator = draw(st.integers(0, len(shape) - 1)), np.random.default_rng(len(ops))
-        match draw(st.sampled_from("eeabptslrrr")):
+        match draw(st.sampled_from("eeabpktslrrr")):
             case "e":
                 ops.append(RELU)
             case "a":
@@ -268,6 +278,12 @@ def many_axes(draw):
                 widths[axis] = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
                 ops.append(Pad(tuple(widths), 0.5))
                 shape = tuple(n + sum(w) for n, w in zip(shape, widths, strict=True))
+            case "k":
+                widths = [(0, 0)] * len(shape)
+                before = draw(st.integers(0, shape[axis] - 1))
+                widths[axis] = (before, draw(st.integers(0, shape[axis] - 1 - before)))
+                ops.append(Crop(tuple(widths)))
+                shape = tuple(n - sum(w) for n, w in zip(shape, widths, strict=True))
             case "t":
                 perm = tuple(draw(st.permutations(range(len(shape)))))
                 ops.append(Transpose(perm))
@@ -379,6 +395,23 @@ def test_padding_stays_before_what_changes_zeros(between):
 def test_other_values_are_not_zero_padding():
     ops = (Pad(PAD.widths, 1.0), conv(rng, (2, 2), 3, 2))
     run(absorb_padding, *ops, expect="Pad Conv2D", exact=True)
+
+
+# ---- merge_crops -----------------------------------------------------------------------------
+
+
+def test_crops_become_one():
+    cut = Crop(((1, 0), (0, 2), (0, 0)))
+    after = run(
+        merge_crops, RELU, cut, Crop(((0, 2), (1, 1), (1, 0))), expect="Eltwise Crop", exact=True
+    )
+    assert after.nodes[1].op.widths == ((1, 2), (1, 3), (1, 0))
+
+
+def test_a_crop_takes_back_what_was_padded():
+    after = run(merge_crops, PAD, Crop(((1, 1), (0, 1), (0, 0))), expect="Pad", exact=True)
+    assert after.nodes[0].op.widths == ((0, 1), (0, 0), (0, 0))
+    run(merge_crops, PAD, Crop(((2, 0), (0, 0), (0, 0))), expect="Pad Crop", exact=True)
 
 
 # ---- merge_eltwise -----------------------------------------------------------------------------

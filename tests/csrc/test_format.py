@@ -20,6 +20,7 @@ from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import (
     Binary,
     Concat,
+    Crop,
     LayerNorm,
     Pad,
     Pool2D,
@@ -115,8 +116,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "short": (lambda: GOOD[:40], "not a .fdm file"),
     "magic": (lambda: b"\x00" + GOOD[1:], "not a .fdm file"),
     "text mode": (lambda: GOOD.replace(b"\r\n", b"\n", 1), "not a .fdm file"),
-    "version_major": (lambda: patched(8, "H", 2), "format version 2.1, this library reads 1.2"),
-    "version_minor": (lambda: patched(10, "H", 3), "format version 1.3"),
+    "version_major": (lambda: patched(8, "H", 2), "format version 2.1, this library reads 1.3"),
+    "version_minor": (lambda: patched(10, "H", 4), "format version 1.4"),
     "header_size": (lambda: patched(12, "I", 65), "header_size"),
     "file_size": (lambda: GOOD[:16] + struct.pack("<Q", len(GOOD) + 64) + GOOD[24:], "truncated or was added to"),
     "truncated": (lambda: GOOD[:-64], "truncated or was added to"),
@@ -362,6 +363,29 @@ def test_malformed_file_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", BRANCH_CASES)
 def test_malformed_branches_are_refused(name: str) -> None:
     data, message = BRANCH_CASES[name]
+    with pytest.raises(ModelFormatError, match=message):
+        Model(data)
+
+
+CROPS = packed(chain((4, 5, 6), [Crop(((1, 2), (0, 3), (4, 1))), Reshape((2,)), Crop(((0, 1),))]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (of_op(CROPS, 1, 56, "I", 2**24 + 1), "pad of op 1 is 16777217"),
+        (of_op(CROPS, 1, 56, "I", 2), "op 1 cuts off all of its input"),
+        (of_op(CROPS, 1, 68, "I", 2**24), "op 1 cuts off all of its input"),
+        (of_op(CROPS, 1, 148, "2I", 2**24, 2**24), "op 1 cuts off all of its input"),
+        (of_op(CROPS, 1, 152, "I", 2**24 + 1), "pad_channels of op 1"),
+        (of_op(CROPS, 1, 60, "I", 1), "op 1 .*by its fields"),
+        (of_op(CROPS, 1, 80, "f", 1.0), "does not use"),
+        (of_op(CROPS, 3, 56, "I", 1), "op 3 cuts off all of its input"),
+        (of_op(CROPS, 3, 152, "I", 0), "op 3 .*by its fields"),
+    ],
+)  # fmt: skip
+def test_malformed_crops_are_refused(data: bytes, message: str) -> None:
+    assert Model(CROPS).run(np.ones((1, 4, 5, 6), np.float32)).shape == (1, 1)
     with pytest.raises(ModelFormatError, match=message):
         Model(data)
 

@@ -14,6 +14,7 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -250,6 +251,24 @@ def transposed(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def crops(rng: np.random.Generator) -> Graph:
+    """Borders cut off every side and channel: of the input, of what is padded or read twice, of a
+    vector; what a dense layer reads."""
+    net = Net((7, 8, 5))
+    a = net.add(Crop(((1, 2), (0, 1), (0, 0))))  # (4, 7, 5)
+    b = net.add(Crop(((0, 0), (0, 0), (1, 2))), "v0")  # (7, 8, 2)
+    b = net.add(conv(rng, (4, 2), 2, 5, activation=RELU), b)  # (4, 7, 5)
+    a = net.add(Binary("add"), a, b)
+    c = net.add(conv(rng, (3, 3), 5, 17, pad=(1, 1, 1, 1)), a)
+    d = net.add(Crop(((1, 1), (2, 3), (0, 1))), c)  # (2, 2, 16)
+    flat = net.add(dense(rng, 64, 30), d)
+    e = net.add(Crop(((3, 0), (6, 0), (0, 0))), c)  # a pixel
+    e = net.add(Reshape((17,)), e)
+    f = net.add(Concat(0), net.add(Crop(((3, 20),)), flat), e)  # 7 + 17
+    net.add(dense(rng, 24, 4), f)
+    return net.graph()
+
+
 def operator_networks() -> dict[str, Graph]:
     """Networks of one operator, or of a few, with all that its record can say; small files.
 
@@ -259,6 +278,7 @@ def operator_networks() -> dict[str, Graph]:
     return {
         "moves": moves(np.random.default_rng(10)),
         "resizes": resizes(np.random.default_rng(11)),
+        "crops": crops(np.random.default_rng(13)),
         "transposed convolutions": transposed(np.random.default_rng(12)),
     }
 

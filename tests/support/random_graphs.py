@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fastdigit.compiler.ir import Activation, Affine, Graph, Op
-from fastdigit.compiler.ops import Eltwise, Pad, Pool2D, Reshape, Softmax, Transpose
+from fastdigit.compiler.ops import Crop, Eltwise, Pad, Pool2D, Reshape, Softmax, Transpose
 from tests.support.compiler_cases import affine, average_pool, chain, conv, dense, max_pool
 
 TO_NHWC, TO_NCHW = Transpose((1, 2, 0)), Transpose((2, 0, 1))
@@ -56,8 +56,8 @@ def networks(draw: Any) -> Graph:
         sizes = draw(PAIR)
         return min(sizes[0], bound[0]), min(sizes[1], bound[1])
 
-    for kind in draw(st.lists(st.sampled_from("caaeeppz"), min_size=1, max_size=8)):
-        nchw = kind in "aez" and draw(st.booleans())
+    for kind in draw(st.lists(st.sampled_from("caaeeppzk"), min_size=1, max_size=8)):
+        nchw = kind in "aezk" and draw(st.booleans())
         if nchw:
             add(TO_NCHW)
         if kind == "c":
@@ -74,6 +74,11 @@ def networks(draw: Any) -> Graph:
             pad = tuple(min(p, size[i % 2] - 1) for i, p in enumerate(draw(SIDES)))
             pool = mode(1)
             add(Pool2D(type(pool)(pool.mode, size, draw(PAIR), pad)))
+        elif kind == "k":
+            axis = draw(st.integers(0, 2))
+            before = draw(st.integers(0, shape[axis] - 1))
+            cut = (before, draw(st.integers(0, shape[axis] - 1 - before)))
+            add(Crop(tuple(cut if other == axis else (0, 0) for other in range(3))))
         else:
             widths = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
             spatial = (1, 2) if nchw else (0, 1)

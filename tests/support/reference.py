@@ -300,6 +300,10 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
             return np.concatenate([x, _f64(other)], axis=op.axis + 1)
         case "Pad":
             return np.pad(x, ((0, 0), *op.widths), constant_values=op.value)
+        case "Crop":
+            ends = (size - after for size, (_, after) in zip(x.shape[1:], op.widths, strict=True))
+            kept = (slice(a, end) for (a, _), end in zip(op.widths, ends, strict=True))
+            return x[(slice(None), *kept)]
         case "Transpose":
             return x.transpose(0, *(axis + 1 for axis in op.perm))
         case "Reshape":

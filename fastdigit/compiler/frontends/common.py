@@ -10,7 +10,16 @@ import numpy as np
 
 from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Node, Op, Pair, Shape, Sides
 from fastdigit.compiler.limits import MAX_ELEMENTS
-from fastdigit.compiler.ops import Binary, Concat, Eltwise, check_values, infer
+from fastdigit.compiler.ops import (
+    Binary,
+    Concat,
+    Crop,
+    Eltwise,
+    Reshape,
+    Resize,
+    check_values,
+    infer,
+)
 from fastdigit.errors import InputError, UnsupportedError
 
 __all__ = [
@@ -24,6 +33,7 @@ __all__ = [
     "clip",
     "not_supported",
     "same_padding",
+    "taken",
     "uniform",
 ]
 
@@ -307,6 +317,47 @@ def clip(low: float, high: float) -> list[Op]:
         ops.append(Binary("max", np.array([low])))
     if high != math.inf:
         ops.append(Binary("min", np.array([high])))
+    return ops
+
+
+def taken(shape: Shape, indices: Mapping[int, Sequence[int]]) -> list[Op]:
+    """Return the operators that take, along some axes of a value of ``shape``, what ``indices``
+    says.
+
+    For a slice that is ``range(size)[start:stop:step]``, for a padding by reflection
+    ``np.pad(np.arange(size), (before, after), mode="reflect")``. Neighbours in order are a crop;
+    anything else is a resize at whole positions, of one axis or of the rows and columns of an
+    image together.
+
+    Raises
+    ------
+    ValueError
+        If nothing is taken, or an index is not within its axis.
+    """
+    ops: list[Op] = []
+    size = list(shape)
+    widths = [(0, 0)] * len(shape)
+    moved: dict[int, list[int]] = {}
+    for axis, given in indices.items():
+        chosen = [int(index) for index in given]
+        if not chosen or min(chosen) < 0 or max(chosen) >= size[axis]:
+            raise ValueError(f"takes {chosen or 'nothing'} of axis {axis} of shape {shape}")
+        if chosen == list(range(chosen[0], chosen[-1] + 1)):
+            widths[axis] = (chosen[0], size[axis] - 1 - chosen[-1])
+        else:
+            moved[axis] = chosen
+    if any(map(any, widths)):
+        ops.append(Crop(tuple(widths)))
+        size = [full - sum(width) for full, width in zip(size, widths, strict=True)]
+    if len(size) == 3 and 2 not in moved and moved:
+        rows, columns = (np.array(moved.get(axis, range(size[axis]))) for axis in (0, 1))
+        return [*ops, Resize(rows.astype(np.float64), columns.astype(np.float64))]
+    for axis, chosen in moved.items():
+        before, behind = math.prod(size[:axis]), math.prod(size[axis + 1 :])
+        ops.append(Reshape((before, size[axis], behind)))
+        ops.append(Resize(np.arange(before) * 1.0, np.array(chosen) * 1.0))
+        size[axis] = len(chosen)
+        ops.append(Reshape(tuple(size)))
     return ops
 
 

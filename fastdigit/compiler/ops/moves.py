@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastdigit.compiler.ir import Op, Pair, Shape
 from fastdigit.compiler.ops.rules import check_small, require
 
-__all__ = ["Concat", "Pad", "Reshape", "Transpose"]
+__all__ = ["Concat", "Crop", "Pad", "Reshape", "Transpose"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,28 @@ class Pad(Op):
     def check_limits(self) -> None:
         require(len(self.widths) == 3, "padding of a vector; supported is that of images")
         check_small(*self.widths[0], *self.widths[1])
+
+
+@dataclass(frozen=True)
+class Crop(Op):
+    """What is left without a border: ``widths`` is (before, after) for each axis, cut off."""
+
+    widths: tuple[Pair, ...]
+
+    def infer(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        require(
+            len(self.widths) == len(shape),
+            f"Crop has {len(self.widths)} axes, the shape is {shape}",
+        )
+        require(
+            all(min(w) >= 0 for w in self.widths), f"Crop widths {self.widths} are negative: a pad"
+        )
+        require(
+            all(sum(w) < size for size, w in zip(shape, self.widths, strict=True)),
+            f"Crop of {self.widths} leaves nothing of shape {shape}",
+        )
+        return tuple(size - sum(w) for size, w in zip(shape, self.widths, strict=True))
 
 
 @dataclass(frozen=True)

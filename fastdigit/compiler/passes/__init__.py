@@ -17,6 +17,7 @@ from fastdigit.compiler.passes.fit_ranks import fit_ranks
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
 from fastdigit.compiler.passes.fuse_activations import fuse_activations
 from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
+from fastdigit.compiler.passes.merge_crops import merge_crops
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
 from fastdigit.compiler.passes.remove_dead_units import remove_dead_units
@@ -40,6 +41,7 @@ SIMPLIFY: tuple[Pass, ...] = (
     split_moves,
     sink_joined_moves,
     canonicalize_input,
+    merge_crops,
     absorb_padding,
     merge_eltwise,
     fuse_activations,

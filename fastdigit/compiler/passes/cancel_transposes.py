@@ -7,7 +7,7 @@ from functools import partial
 
 from fastdigit.compiler.axes import inverse, is_identity, moves_only_units, unit_permutation
 from fastdigit.compiler.ir import Graph, Node, Op
-from fastdigit.compiler.ops import Dense, Eltwise, Pad, Reshape, Transpose
+from fastdigit.compiler.ops import Crop, Dense, Eltwise, Pad, Reshape, Transpose
 from fastdigit.compiler.passes.rewrite import Pair, Replacement, map_nodes, replace_pairs
 
 __all__ = ["cancel_transposes"]
@@ -49,6 +49,9 @@ def _rule(pair: Pair) -> Replacement | None:
         case Pad(widths, value):
             back = tuple(widths[axis] for axis in inverse(perm))
             return [(second.name, Pad(back, value)), (first.name, first.op)]
+        case Crop(widths):
+            back = tuple(widths[axis] for axis in inverse(perm))
+            return [(second.name, Crop(back)), (first.name, first.op)]
         case Reshape():
             if moves_only_units(perm, pair.shape_in):
                 return [(second.name, second.op)]

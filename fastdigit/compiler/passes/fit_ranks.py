@@ -9,10 +9,11 @@ from dataclasses import replace
 from itertools import combinations_with_replacement, permutations
 
 from fastdigit.compiler.axes import aligned, aligned_shape
-from fastdigit.compiler.ir import Affine, Graph, Node, Op, Shape
+from fastdigit.compiler.ir import Affine, Graph, Node, Op, Pair, Shape
 from fastdigit.compiler.ops import (
     Binary,
     Concat,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -147,7 +148,7 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
             other = shapes[-1] if constant is None else aligned(constant, rank).shape
             labels = [b == a for a, b in zip(out, other, strict=True)]
             axis = affine.axis if affine is not None else None
-        case Pad(widths):
+        case Pad(widths) | Crop(widths):
             labels = [axis if any(width) else None for axis, width in enumerate(widths)]
         case Eltwise():
             pass
@@ -158,7 +159,8 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
             )
     if axis is not None:
         labels = list(zip(labels, _around(axis, rank), strict=True))
-    free = [size == 1 and other != axis for other, size in enumerate(out)]
+    sizes = shapes[0] if isinstance(op, Crop) else out
+    free = [size == 1 and other != axis for other, size in enumerate(sizes)]
     groups = _groups(node, labels, free)
     views = [_view(shape, groups) for shape in shapes]
     match op:
@@ -173,11 +175,18 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
             if affine is not None:
                 op = replace(op, affine=replace(affine, axis=_group_of(affine.axis, groups)))
         case Pad(widths, value):
-            sums = (
-                tuple(sum(widths[axis][i] for axis in group) for i in (0, 1)) for group in groups
-            )
-            op = Pad(tuple((before, after) for before, after in sums), value)
+            op = Pad(_joined(widths, groups), value)
+        case Crop(widths):
+            op = Crop(_joined(widths, groups))
     return op, views
+
+
+def _joined(widths: tuple[Pair, ...], groups: Groups) -> tuple[Pair, ...]:
+    """Borders of groups, in each of which one axis has a border at most."""
+    return tuple(
+        (sum(widths[axis][0] for axis in group), sum(widths[axis][1] for axis in group))
+        for group in groups
+    )
 
 
 def _around(axis: int, rank: int) -> list[int]:

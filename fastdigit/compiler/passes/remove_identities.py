@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Node, Op, Pool
-from fastdigit.compiler.ops import Binary, Conv2D, Dense, Eltwise, Pad, Pool2D, Reshape, Transpose
+from fastdigit.compiler.ops import (
+    Binary,
+    Conv2D,
+    Crop,
+    Dense,
+    Eltwise,
+    Pad,
+    Pool2D,
+    Reshape,
+    Transpose,
+)
 from fastdigit.compiler.passes.rewrite import map_nodes, remove_dead, remove_nodes
 
 __all__ = ["remove_identities"]
@@ -50,7 +60,7 @@ def _is_identity(graph: Graph, node: Node) -> bool:
             return activation == LINEAR and affine is None
         case Pool2D(pool):
             return _pool(pool) is None
-        case Pad(widths):
+        case Pad(widths) | Crop(widths):
             return not any(sum(width) for width in widths)
         case Transpose(perm):
             return perm == tuple(range(len(perm)))

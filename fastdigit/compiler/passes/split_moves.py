@@ -1,4 +1,4 @@
-"""Give each reader of a transpose, reshape or padding one of its own, to be absorbed."""
+"""Give each reader of a transpose, reshape, padding or crop one of its own, to be absorbed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Pad, Reshape, Transpose, with_nodes
+from fastdigit.compiler.ops import Crop, Pad, Reshape, Transpose, with_nodes
 
 __all__ = ["merge_moves", "split_moves"]
 
@@ -17,7 +17,7 @@ def split_moves(graph: Graph) -> Graph:
     moves = {
         node.output: node
         for node in graph.nodes
-        if isinstance(node.op, Transpose | Reshape | Pad)
+        if isinstance(node.op, Transpose | Reshape | Pad | Crop)
         and readers[node.output] + (node.output in graph.outputs) > 1
     }
     if not moves:
@@ -51,7 +51,7 @@ def merge_moves(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         inputs = tuple(alias.get(value, value) for value in node.inputs)
-        if isinstance(node.op, Transpose | Reshape | Pad) and node.output not in graph.outputs:
+        if isinstance(node.op, Transpose | Reshape | Pad | Crop) and node.output not in graph.outputs:
             first = known.setdefault((node.op, *inputs), node.output)
             if first != node.output:
                 alias[node.output] = first

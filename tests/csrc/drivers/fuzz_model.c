@@ -467,6 +467,15 @@ static void mend(file *f) {
             sizes[1] += op->pad[1] + op->pad[3];
             sizes[2] += op->pad_channels[0] + op->pad_channels[1];
             break;
+        case FD_OP_CROP:
+            for (int d = 0; d < 3; d++) {
+                uint32_t *const before = d < 2 ? &op->pad[d] : &op->pad_channels[0];
+                uint32_t *const behind = d < 2 ? &op->pad[d + 2] : &op->pad_channels[1];
+                if (below(16)) *before %= sizes[d];
+                if (below(16)) *behind %= sizes[d] - *before % sizes[d];
+                sizes[d] -= *before + *behind;
+            }
+            break;
         case FD_OP_LAYERNORM:
             mend_vector(f, &op->scale, sizes[2]);
             mend_vector(f, &op->shift, sizes[2]);

@@ -15,6 +15,7 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -278,6 +279,19 @@ def _concat(emitter: Emitter, label: str, op: Concat, *shapes: Shape) -> list[st
         f"    for (int k = 0; k < {sizes[1]}; k++)",
         f"        y[i * {sizes[2]} + {sizes[0]} + k] = z[i * {sizes[1]} + k];",
         "}",
+    ]
+
+
+@emits(Crop)
+def _crop(emitter: Emitter, label: str, op: Crop, *shapes: Shape) -> list[str]:
+    source, target = shapes
+    sizes, widths = image(source), [(0, 0)] * (3 - len(source)) + list(op.widths)
+    left = image(target)
+    row, column, channel = (before for before, _ in widths)
+    return [
+        *loops(left),
+        f"    y[(r * {left[1]} + c) * {left[2]} + o] =",
+        f"        x[((r + {row}) * {sizes[1]} + c + {column}) * {sizes[2]} + o + {channel}];",
     ]
 
 

@@ -50,7 +50,7 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if record.groups > 1:
         yield f"{record.groups} groups"
     if any(record.pad):
-        yield f"pad {by(record.pad)}"
+        yield f"{'crop' if record.opcode == 'CROP' else 'pad'} {by(record.pad)}"
     if record.opcode == "DENSE":
         yield f"of {record.weights[0]}"
         if record.precision != "fp32":
@@ -65,7 +65,7 @@ def _details(record: Record, program: Program) -> Iterator[str]:
     if any(record.perm):
         yield f"axes {by(record.perm[:3])}"
     if any(record.pad_channels):
-        yield f"pad channels {by(record.pad_channels)}"
+        yield f"{'crop' if record.opcode == 'CROP' else 'pad'} channels {by(record.pad_channels)}"
     if record.opcode == "PAD" and record.alpha:
         yield f"of {record.alpha:g}"
     if record.bias:

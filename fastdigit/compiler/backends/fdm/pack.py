@@ -24,6 +24,7 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -354,6 +355,12 @@ def _conv_transpose2d(writer: _Named, op: ConvTranspose2D, shapes: list[Shape]) 
         **_activation(op.activation),
         **writer.affine(op.affine, 3),
     )
+
+
+@packs(Crop, opcode=15, minor=3)
+def _crop(writer: _Named, op: Crop, shapes: list[Shape]) -> Record:
+    (top, bottom), (left, right), channels = ((0, 0),) * (3 - len(op.widths)) + op.widths
+    return Record(pad=(top, left, bottom, right), pad_channels=channels)
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -21,6 +21,7 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -40,7 +41,7 @@ __all__ = ["Program", "Record", "unpack"]
 _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
-    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D", "CROP"),
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
@@ -214,8 +215,8 @@ class _Reader:
         if header["magic"] != b"\x89FDM\r\n\x1a\n":
             raise ModelFormatError(f"not a model file: it begins with {data[:8]!r}")
         version = (int(header["version_major"]), int(header["version_minor"]))
-        if not (1, 0) <= version <= (1, 2):
-            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.0 to 1.2")
+        if not (1, 0) <= version <= (1, 3):
+            raise ModelFormatError(f"format version {version[0]}.{version[1]}, expected 1.0 to 1.3")
         if header["file_size"] != len(data):
             raise ModelFormatError(
                 f"{len(data)} bytes, but the header says {header['file_size']}: truncated?"
@@ -369,6 +370,10 @@ class _Reader:
                 top, left, bottom, right = _ints(op["pad"])
                 widths = ((top, bottom), (left, right), _pair(op["pad_channels"]))
                 return Pad(widths, float(op["alpha"]))
+            case "CROP":
+                top, left, bottom, right = _ints(op["pad"])
+                borders = ((top, bottom), (left, right), _pair(op["pad_channels"]))
+                return Crop(borders[3 - len(self._shape(op["input"])) :])
             case "LAYERNORM":
                 scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
                 return LayerNorm(float(op["alpha"]), scale, shift)

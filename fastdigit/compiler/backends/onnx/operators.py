@@ -15,6 +15,7 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
@@ -150,6 +151,16 @@ def _pad(writer: Writer, op: Pad, shapes: list[Shape]) -> None:
     widths = [(0, 0), *(op.widths[axis] for axis in stored(len(op.widths)))]
     pads = [before for before, _ in widths] + [after for _, after in widths]
     writer.add("Pad", writer.integers(pads), op.value)
+
+
+@writes(Crop)
+def _crop(writer: Writer, op: Crop, shapes: list[Shape]) -> None:
+    cut = [axis for axis, width in enumerate(op.widths) if any(width)]
+    if cut:
+        starts = [op.widths[axis][0] for axis in cut]
+        ends = [shapes[0][axis] - op.widths[axis][1] for axis in cut]
+        axes = [axis_of(axis, len(op.widths)) for axis in cut]
+        writer.add("Slice", *map(writer.integers, (starts, ends, axes)))
 
 
 @writes(Transpose)

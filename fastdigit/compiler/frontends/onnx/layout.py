@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastdigit.compiler.axes import unit_permutation
 from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Binary, Concat, Eltwise, Pad, Reshape, Transpose, with_nodes
+from fastdigit.compiler.ops import (
+    Binary,
+    Concat,
+    Crop,
+    Eltwise,
+    Pad,
+    Reshape,
+    Transpose,
+    with_nodes,
+)
 
 __all__ = ["TO_NCHW", "TO_NHWC", "channels_last"]
 
@@ -42,7 +51,7 @@ def _source_layout(graph: Graph) -> str:
             perm = node.op.perm
         elif isinstance(node.op, Reshape):
             perm = unit_permutation(graph.shapes[node.inputs[0]], node.op.shape)
-        elif not isinstance(node.op, Eltwise | Pad | Binary | Concat):
+        elif not isinstance(node.op, Eltwise | Pad | Crop | Binary | Concat):
             continue
         if perm == TO_NHWC.perm:
             return "NCHW"

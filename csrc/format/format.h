@@ -58,6 +58,16 @@ enum {
     FD_BINARY_END
 };
 
+/* Of a RECURRENT: perm[0]. */
+enum {
+    FD_RECURRENT_NONE = 0,
+    FD_RECURRENT_SIMPLE,
+    FD_RECURRENT_LSTM,
+    FD_RECURRENT_GRU,
+    FD_RECURRENT_GRU_AFTER,
+    FD_RECURRENT_END
+};
+
 enum { FD_QUANTIZATION_WEIGHTS = 0, FD_QUANTIZATION_DYNAMIC, FD_QUANTIZATION_END };
 
 /* Whether an activation has a parameter. */

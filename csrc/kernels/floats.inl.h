@@ -16,6 +16,7 @@
 #include "kernels/interpolate.inl.h"
 #include "kernels/layernorm.inl.h"
 #include "kernels/probe.inl.h"
+#include "kernels/recurrent.inl.h"
 #include "kernels/softmax.inl.h"
 
 #include "kernels/depthwise.inl.h"

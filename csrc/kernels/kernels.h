@@ -108,6 +108,18 @@ typedef struct fd_layernorm_args {
     const float *scale, *shift; /* n values, or NULL: 1, 0 */
 } fd_layernorm_args;
 
+/* One step of a recurrent layer, for one sequence (FORMAT.md has the formulas). The reset gate of FD_RECURRENT_GRU
+ * comes before the product of the candidate: recurrent_reset writes what it keeps of the state. */
+typedef struct fd_recurrent_args {
+    const float *in, *product; /* for each gate, units floats: the input's share; of state and weights, and bias */
+    float *state, *cell;       /* units floats, of the step before, then of this one; the cell of an LSTM */
+    float *kept;               /* units floats; recurrent_reset writes them */
+    size_t units;
+    uint32_t kind;              /* FD_RECURRENT_* */
+    uint32_t gates, activation; /* FD_ACT_*, of the gates, of the candidate and the cell */
+    float gates_alpha, alpha;
+} fd_recurrent_args;
+
 /* Convolution with stride and dilation 1, relu or none, 2x2 max pooling or none: as many patches as cover the outputs.
  * Where the last patches reach beyond the image, it is zero: those inputs cancel, but their rounding errors do not. */
 typedef struct fd_winograd_args {

@@ -30,7 +30,7 @@ from fastdigit.compiler.ops import (
 )
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support.model_files import of_op, of_tensor, sealed
-from tests.support.networks import Net, affine, chain, conv, dense, packed
+from tests.support.networks import Net, affine, cell, chain, conv, dense, packed
 
 NONE = 0xFFFFFFFF
 
@@ -386,6 +386,53 @@ CROPS = packed(chain((4, 5, 6), [Crop(((1, 2), (0, 3), (4, 1))), Reshape((2,)), 
 )  # fmt: skip
 def test_malformed_crops_are_refused(data: bytes, message: str) -> None:
     assert Model(CROPS).run(np.ones((1, 4, 5, 6), np.float32)).shape == (1, 1)
+    with pytest.raises(ModelFormatError, match=message):
+        Model(data)
+
+
+RECURRENT = packed(
+    chain(
+        (2, 3, 15),
+        [
+            cell(
+                np.random.default_rng(0),
+                "gru",
+                5,
+                bias=np.ones(15, np.float32),
+                gates=Activation("hard_sigmoid", 0.2),
+            )
+        ],
+    )
+)
+SIMPLE = packed(chain((2, 3, 15), [cell(np.random.default_rng(0), "simple", 15)]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (of_op(RECURRENT, 1, 156, "B", 0), "unknown recurrent kind 0"),
+        (of_op(RECURRENT, 1, 156, "B", 5), "unknown recurrent kind 5"),
+        (of_op(RECURRENT, 1, 156, "B", 2), "op 1 has 15 channels for 4 gates"),
+        (of_op(RECURRENT, 1, 156, "B", 1), "weights of op 1 are not panels of 15 rows"),
+        (of_op(RECURRENT, 1, 157, "B", 200), "op 1 has unknown activation 200"),
+        (of_op(RECURRENT, 1, 157, "B", 1), "op 1 has an alpha, but not an activation"),
+        (of_op(RECURRENT, 1, 124, "f", math.nan), "alpha of op 1"),
+        (of_op(RECURRENT, 1, 158, "B", 2), "that its recurrent kind does not use"),
+        (of_op(RECURRENT, 1, 159, "B", 1), "that its recurrent kind does not use"),
+        (of_op(RECURRENT, 1, 128, "f", 1.0), "that its recurrent kind does not use"),
+        (of_op(RECURRENT, 1, 132, "I", 1), "that its recurrent kind does not use"),
+        (of_op(RECURRENT, 1, 76, "I", 200), "op 1 has unknown activation 200"),
+        (of_op(RECURRENT, 1, 80, "f", 0.5), "op 1 has an alpha"),
+        (of_op(RECURRENT, 1, 20, "I", 0), "bias of op 1"),
+        (of_op(RECURRENT, 1, 16, "I", NONE), "weights of op 1"),
+        (of_op(RECURRENT, 1, 72, "I", 1), "does not use"),
+        (of_tensor(RECURRENT, 2, 20, 16), "bias of op 1"),
+        (of_tensor(RECURRENT, 1, 24, 6), "op 1 .*by its fields"),
+        (of_op(SIMPLE, 1, 157, "B", 5), "an activation of gates, but no gates"),
+    ],
+)  # fmt: skip
+def test_malformed_recurrent_layers_are_refused(data: bytes, message: str) -> None:
+    assert Model(RECURRENT).run(np.ones((1, 2, 3, 15), np.float32)).shape == (1, 2, 3, 5)
     with pytest.raises(ModelFormatError, match=message):
         Model(data)
 

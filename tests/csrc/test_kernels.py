@@ -615,6 +615,54 @@ def test_layernorm(isa: str, n: int, mean: float, scaled: bool, shifted: bool) -
     np.testing.assert_allclose(y.check(), want, rtol=0, atol=4e-6 * max(1.0, mean))
 
 
+@float_matrix
+@pytest.mark.parametrize("units", LENGTHS)
+@pytest.mark.parametrize("kind", ["simple", "lstm", "gru", "gru_reset_after"])
+@pytest.mark.parametrize(
+    ("gates", "activation"),
+    [(("sigmoid", 0.0), ("tanh", 0.0)), (("hard_sigmoid", 0.2), ("elu", 0.7))],
+)
+def test_recurrent(
+    isa: str, units: int, kind: str, gates: tuple[str, float], activation: tuple[str, float]
+) -> None:
+    """A step of one sequence, of which the products have been taken."""
+    rng = np.random.default_rng(units)
+    columns = {"simple": 1, "lstm": 4}.get(kind, 3) * units
+    x, product = (rng.normal(size=columns).astype(np.float32) for _ in range(2))
+    h, c = (rng.normal(size=units).astype(np.float32) for _ in range(2))
+    state, cell, kept = Guarded(h), Guarded(c), Guarded(units)
+    arguments = {
+        "in_": Guarded(x).data,
+        "product": Guarded(product).data,
+        "state": state.data,
+        "cell": cell.data,
+        "kept": kept.data,
+        "units": units,
+        "kind": 1 + ["simple", "lstm", "gru", "gru_reset_after"].index(kind),
+        "gates": ACTIVATIONS.index(gates[0]),
+        "gates_alpha": gates[1],
+        "activation": ACTIVATIONS.index(activation[0]),
+        "alpha": activation[1],
+    }
+    if kind == "gru":
+        native.Kernels(isa).recurrent_reset(**arguments)
+        reset = reference.activate((x + product)[units : 2 * units], *gates)
+        np.testing.assert_allclose(kept.check(), reset * h, rtol=0, atol=1e-6)
+    native.Kernels(isa).recurrent(**arguments)
+    x, product, h, c = (np.float64(a).reshape(-1, units) for a in (x, product, h, c))
+    s = [reference.activate(part, *gates) for part in x + product]
+    if kind == "simple":
+        h = reference.activate(x + product, *activation)
+    elif kind == "lstm":
+        c = s[1] * c + s[0] * reference.activate((x + product)[2], *activation)
+        h = s[3] * reference.activate(c, *activation)
+    else:
+        candidate = x[2] + (product[2] if kind == "gru" else s[1] * product[2])
+        h = s[0] * h + (1 - s[0]) * reference.activate(candidate, *activation)
+    np.testing.assert_allclose(state.check(), h.ravel(), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(cell.check(), c.ravel(), rtol=2e-6, atol=1e-6)
+
+
 def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:
     """Calls a Winograd kernel as the engine does, with zeros as far as the last patches reach."""
     x, w, bias, scale, shift = data

@@ -20,6 +20,7 @@ from fastdigit.compiler.ops import (
     LayerNorm,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
@@ -269,6 +270,42 @@ def crops(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def cell(rng: np.random.Generator, kind: str, units: int, **options: object) -> Recurrent:
+    """As :func:`conv`."""
+    gates = {"simple": 1, "lstm": 4}.get(kind, 3)
+    weights = rng.normal(size=(units, gates * units)) / math.sqrt(units)
+    if kind == "simple":
+        options = {"gates": Activation("linear"), **options}
+    return Recurrent(kind, weights.astype(np.float32), **options)  # type: ignore[arg-type]
+
+
+def recurrents(rng: np.random.Generator) -> Graph:
+    """Every kind of recurrent layer, of one sequence and of many, both ways, as in a CRNN."""
+    net = Net((3, 11, 2))
+    a = net.add(conv(rng, (3, 3), 2, 4 * 9, pad=(1, 1, 1, 1)))
+    a = net.add(cell(rng, "lstm", 9), a)  # a sequence each row
+    a = net.add(Pool2D(Pool("max", (3, 1), (1, 1))), a)  # (1, 11, 9)
+    b = net.add(conv(rng, (1, 1), 9, 4 * 35), a)
+    bias = rng.normal(size=4 * 35).astype(np.float32)
+    b = net.add(cell(rng, "lstm", 35, backwards=True, bias=bias), b)
+    c = net.add(conv(rng, (1, 1), 9, 3 * 33), a)
+    bias = rng.normal(size=99).astype(np.float32)
+    c = net.add(cell(rng, "gru_reset_after", 33, bias=bias), c)
+    d = net.add(conv(rng, (1, 1), 9, 3 * 17), a)
+    bias = rng.normal(size=51).astype(np.float32)
+    hard = Activation("hard_sigmoid", 0.2)
+    d = net.add(cell(rng, "gru", 17, bias=bias, backwards=True, gates=hard), d)
+    e = net.add(conv(rng, (1, 1), 9, 8), a)
+    e = net.add(cell(rng, "simple", 8, activation=Activation("elu", 0.5)), e)
+    f = net.add(conv(rng, (1, 1), 9, 3), a)
+    f = net.add(cell(rng, "gru", 1, activation=RELU), f)
+    for other in (c, d, e, f):
+        b = net.add(Concat(2), b, other)
+    net.add(conv(rng, (1, 1), 35 + 33 + 17 + 8 + 1, 6), b)
+    net.add(Softmax())
+    return net.graph()
+
+
 def operator_networks() -> dict[str, Graph]:
     """Networks of one operator, or of a few, with all that its record can say; small files.
 
@@ -279,6 +316,7 @@ def operator_networks() -> dict[str, Graph]:
         "moves": moves(np.random.default_rng(10)),
         "resizes": resizes(np.random.default_rng(11)),
         "crops": crops(np.random.default_rng(13)),
+        "recurrent layers": recurrents(np.random.default_rng(14)),
         "transposed convolutions": transposed(np.random.default_rng(12)),
     }
 

@@ -264,6 +264,44 @@ def resize(x: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> F64:
     return np.einsum("nhwc,rh,sw->nrsc", x, *shares)
 
 
+def recurrent(
+    x: ArrayLike,
+    kind: str,
+    weights: ArrayLike,
+    bias: ArrayLike | None,
+    activation: tuple[str, float],
+    gates: tuple[str, float],
+    backwards: bool,
+) -> F64:
+    """The state at each step of (N, ..., steps, gates * units), step by step."""
+    x, weights = _f64(x), _f64(weights)
+    bias = np.zeros(weights.shape[1]) if bias is None else _f64(bias)
+    units = len(weights)
+    h = c = np.zeros((*x.shape[:-2], units))
+    out = np.zeros((*x.shape[:-1], units))
+    order = range(x.shape[-2])
+    for step in reversed(order) if backwards else order:
+        given = x[..., step, :]
+        sums = given + h @ weights + bias
+        parts = [sums[..., i : i + units] for i in range(0, sums.shape[-1], units)]
+        if kind == "simple":
+            h = activate(sums, *activation)
+        elif kind == "lstm":
+            i, f, o = (activate(parts[k], *gates) for k in (0, 1, 3))
+            c = f * c + i * activate(parts[2], *activation)
+            h = o * activate(c, *activation)
+        else:
+            z, r = (activate(part, *gates) for part in parts[:2])
+            last = slice(2 * units, None)
+            if kind == "gru":
+                inner = (r * h) @ weights[:, last] + bias[last]
+            else:
+                inner = r * (h @ weights[:, last] + bias[last])
+            h = z * h + (1 - z) * activate(given[..., last] + inner, *activation)
+        out[..., step, :] = h
+    return out
+
+
 def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
     """Run one operator of the compiler's IR (a dataclass of ``fastdigit.compiler.ir``) on a
     batch."""
@@ -287,6 +325,9 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
             return softmax(x / op.temperature)
         case "LayerNorm":
             return layernorm(x, op.epsilon, op.scale, op.shift)
+        case "Recurrent":
+            functions = [(f.name, f.alpha) for f in (op.activation, op.gates)]
+            return recurrent(x, op.kind, op.weights, op.bias, *functions, op.backwards)
         case "Resize":
             return resize(x, op.rows, op.columns)
         case "Binary":

@@ -17,6 +17,7 @@ from fastdigit.compiler.ops import (
     moves,
     normalization,
     pooling,
+    recurrent,
     resize,
 )
 from fastdigit.compiler.ops.convolution import *  # noqa: F403
@@ -25,6 +26,7 @@ from fastdigit.compiler.ops.elementwise import *  # noqa: F403
 from fastdigit.compiler.ops.moves import *  # noqa: F403
 from fastdigit.compiler.ops.normalization import *  # noqa: F403
 from fastdigit.compiler.ops.pooling import *  # noqa: F403
+from fastdigit.compiler.ops.recurrent import *  # noqa: F403
 from fastdigit.compiler.ops.resize import *  # noqa: F403
 from fastdigit.errors import UnsupportedError
 
@@ -35,6 +37,7 @@ __all__ += elementwise.__all__
 __all__ += moves.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += resize.__all__
 
 #: Every operator.

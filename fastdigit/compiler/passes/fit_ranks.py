@@ -18,6 +18,7 @@ from fastdigit.compiler.ops import (
     Eltwise,
     LayerNorm,
     Pad,
+    Recurrent,
     Reshape,
     Softmax,
     Transpose,
@@ -133,6 +134,8 @@ def _fitted(graph: Graph, node: Node) -> list[Node]:
 def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape]]:
     """Return an operator on images that does what ``node`` does, and the images of its inputs."""
     rank = len(shapes[0])
+    if isinstance(node.op, Recurrent):
+        return node.op, [_carried(shape) for shape in shapes]
     shapes = [aligned_shape(shape, rank) for shape in shapes]
     op = node.op
     labels: list[Hashable] = [None] * rank

@@ -181,7 +181,13 @@ static void damage_network(file *f) {
     if (fields & FD_HAS_BINARY && below(2)) op->binary = (uint32_t)(1 + below(FD_BINARY_END - 1));
     if (fields & FD_HAS_CONCAT_AXIS && below(2)) op->concat_axis = (uint32_t)(1 + below(FD_AXIS_END - 1));
     if (fields & FD_HAS_INPUT2 && below(4) == 0 && i > 0) op->input2 = some_earlier(f, i);
-    if (fields & FD_HAS_PERM) {
+    if (op->opcode == FD_OP_RECURRENT && below(2)) {
+        const uint8_t gates = (uint8_t)(below(2) ? FD_ACT_SIGMOID : below(FD_ACT_END));
+        op->perm[0] = (uint8_t)(1 + below(FD_RECURRENT_END - 1));
+        op->perm[1] = op->perm[0] == FD_RECURRENT_SIMPLE ? FD_ACT_LINEAR : gates;
+        op->perm[2] = (uint8_t)below(2);
+        op->range_lo = fd_activation_has_alpha(op->perm[1]) ? 0.25f : 0.0f;
+    } else if (fields & FD_HAS_PERM) {
         static const uint8_t perms[][4] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
         memcpy(op->perm, perms[below(6)], sizeof op->perm);
     }
@@ -476,6 +482,16 @@ static void mend(file *f) {
                 sizes[d] -= *before + *behind;
             }
             break;
+        case FD_OP_RECURRENT: { /* as many units as the channels make; the weights are large enough or refused */
+            static const uint8_t gates[FD_RECURRENT_END] = {1, 1, 4, 3, 3};
+            const uint32_t units = sizes[2] / gates[op->perm[0] % FD_RECURRENT_END];
+            if (op->weights >= f->tensor_count || !units) return;
+            tensors_of(f)[op->weights].dims[1] = sizes[2];
+            mend_panels(f, op->weights, units, 1);
+            mend_vector(f, &op->bias, sizes[2]);
+            sizes[2] = units;
+            break;
+        }
         case FD_OP_LAYERNORM:
             mend_vector(f, &op->scale, sizes[2]);
             mend_vector(f, &op->shift, sizes[2]);

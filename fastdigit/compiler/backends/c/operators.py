@@ -21,6 +21,7 @@ from fastdigit.compiler.ops import (
     LayerNorm,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
@@ -327,6 +328,72 @@ def _pad(emitter: Emitter, label: str, op: Pad, *shapes: Shape) -> list[str]:
         *loops(sizes),
         f"    y[((r + {row}) * {full[1]} + c + {column}) * {full[2]} + o + {channel}] =",
         f"        x[(r * {sizes[1]} + c) * {sizes[2]} + o];",
+    ]
+
+
+@emits(Recurrent)
+def _recurrent(emitter: Emitter, label: str, op: Recurrent, *shapes: Shape) -> list[str]:
+    """Sums x + p of all gates, in order; those of a candidate that waits for its reset gate come
+    last."""
+    *rows, steps, columns = shapes[0]
+    units = op.weights.shape[0]
+    weights = emitter.array(f"{label}_weights", op.weights)
+    bias = "0.0f" if op.bias is None else f"{emitter.array(f'{label}_bias', op.bias)}[o]"
+
+    def gate(index: int) -> str:
+        value = f"x[at + {index * units} + u] + p[{index * units} + u]"
+        return emitter.epilogue(label, op.gates, None, f"({value})")
+
+    def activated(value: str) -> str:
+        return emitter.epilogue(label, op.activation, None, f"({value})")
+
+    last = f"x[at + {columns - units} + u] + p[{columns - units} + u]"
+    match op.kind:
+        case "simple":
+            body = [f"h[u] = {activated(last)};"]
+        case "lstm":
+            candidate = activated(f"x[at + {2 * units} + u] + p[{2 * units} + u]")
+            body = [
+                f"cell[u] = {gate(1)} * cell[u] + {gate(0)} * {candidate};",
+                f"h[u] = {gate(3)} * {activated('cell[u]')};",
+            ]
+        case _:
+            if op.kind == "gru_reset_after":
+                last = f"x[at + {2 * units} + u] + {gate(1)} * p[{2 * units} + u]"
+            body = [
+                f"const float update = {gate(0)};",
+                f"h[u] = update * h[u] + (1.0f - update) * {activated(last)};",
+            ]
+    reset = op.kind == "gru"
+    first = columns - units if reset else columns
+    product = [
+        f"for (int o = 0; o < {first}; o++) p[o] = {bias};",
+        f"for (int k = 0; k < {units}; k++)",
+        f"    for (int o = 0; o < {first}; o++) p[o] += h[k] * {weights}[k][o];",
+    ]
+    if reset:
+        product += [
+            f"for (int u = 0; u < {units}; u++) kept[u] = {gate(1)} * h[u];",
+            f"for (int o = {first}; o < {columns}; o++) p[o] = {bias};",
+            f"for (int k = 0; k < {units}; k++)",
+            f"    for (int o = {first}; o < {columns}; o++) p[o] += kept[k] * {weights}[k][o];",
+        ]
+    arrays = [f"h[{units}] = {{0}}", f"p[{columns}]"]
+    arrays += [f"cell[{units}] = {{0}}"] if op.kind == "lstm" else []
+    arrays += [f"kept[{units}]"] if reset else []
+    step = f"{steps - 1} - t" if op.backwards else "t"
+    return [
+        f"for (int r = 0; r < {math.prod(rows)}; r++) {{",
+        f"    float {', '.join(arrays)};",
+        f"    for (int t = 0; t < {steps}; t++) {{",
+        f"        const int at = (r * {steps} + {step}) * {columns};",
+        *(f"        {line}" for line in product),
+        f"        for (int u = 0; u < {units}; u++) {{",
+        *(f"            {line}" for line in body),
+        f"            y[(r * {steps} + {step}) * {units} + u] = h[u];",
+        "        }",
+        "    }",
+        "}",
     ]
 
 

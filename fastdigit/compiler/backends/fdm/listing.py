@@ -62,7 +62,14 @@ def _details(record: Record, program: Program) -> Iterator[str]:
         yield f"with {by(record.input2_shape)}"
     if record.concat_axis != "none":
         yield f"by {record.concat_axis}"
-    if any(record.perm):
+    if record.recurrent:
+        kind, gates, direction = record.recurrent
+        yield kind.replace("_", " ")
+        if kind != "simple":
+            yield f"gates {gates}"
+        if direction == "backwards":
+            yield direction
+    elif any(record.perm):
         yield f"axes {by(record.perm[:3])}"
     if any(record.pad_channels):
         yield f"{'crop' if record.opcode == 'CROP' else 'pad'} channels {by(record.pad_channels)}"

@@ -20,6 +20,7 @@ from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Op, Pool, Sh
 from fastdigit.compiler.limits import MAX_META, MAX_RECORDS
 from fastdigit.compiler.ops import (
     BINARIES,
+    GATES,
     Binary,
     Concat,
     Conv2D,
@@ -30,6 +31,7 @@ from fastdigit.compiler.ops import (
     LayerNorm,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
@@ -361,6 +363,18 @@ def _conv_transpose2d(writer: _Named, op: ConvTranspose2D, shapes: list[Shape]) 
 def _crop(writer: _Named, op: Crop, shapes: list[Shape]) -> Record:
     (top, bottom), (left, right), channels = ((0, 0),) * (3 - len(op.widths)) + op.widths
     return Record(pad=(top, left, bottom, right), pad_channels=channels)
+
+
+@packs(Recurrent, opcode=16, minor=3)
+def _recurrent(writer: _Named, op: Recurrent, shapes: list[Shape]) -> Record:
+    gates = _activation(op.gates)
+    return Record(
+        weights=writer.matrix(op.weights),
+        bias=writer.vector(op.bias),
+        perm=(1 + list(GATES).index(op.kind), gates["activation"], int(op.backwards), 0),
+        range_lo=gates["alpha"],
+        **_activation(op.activation),
+    )
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -27,6 +27,7 @@ from fastdigit.compiler.ops import (
     LayerNorm,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
@@ -41,7 +42,7 @@ __all__ = ["Program", "Record", "unpack"]
 _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
-    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D", "CROP"),
+    *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D", "CROP", "RECURRENT"),
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
@@ -49,6 +50,7 @@ _ACTIVATIONS = (
     "erf",
 )
 _BINARIES = ("none", "add", "sub", "mul", "div", "max", "min", "prelu")
+_RECURRENT = ("none", "simple", "lstm", "gru", "gru_reset_after")
 _AXES = ("none", "height", "width", "channel")
 _POOLS = ("none", "max", "average")
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"))
@@ -152,6 +154,7 @@ class Record:
     concat_axis: str
     pad_channels: Shape
     perm: Shape
+    recurrent: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,6 +380,16 @@ class _Reader:
             case "LAYERNORM":
                 scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
                 return LayerNorm(float(op["alpha"]), scale, shift)
+            case "RECURRENT":
+                kind, gates, backwards, _ = _ints(op["perm"])
+                return Recurrent(
+                    _RECURRENT[kind],
+                    self._required(op["weights"]),
+                    self._weight(op["bias"]),
+                    activation,
+                    Activation(_ACTIVATIONS[gates], float(op["range_lo"])),
+                    bool(backwards),
+                )
             case "RESIZE":
                 return Resize(self._required(op["scale"]), self._required(op["shift"]))
         raise ModelFormatError(f"an op has opcode {op['opcode']} where it cannot be")
@@ -458,7 +471,17 @@ class _Reader:
             concat_axis=_AXES[op["concat_axis"]],
             pad_channels=_ints(op["pad_channels"]),
             perm=_ints(op["perm"]),
+            recurrent=self._recurrent(op),
         )
+
+    def _recurrent(self, op: Any) -> tuple[str, ...]:
+        """Return the kind, the activation of the gates and its parameter, and the direction."""
+        if _OPCODES[op["opcode"]] != "RECURRENT":
+            return ()
+        kind, gates, backwards, _ = _ints(op["perm"])
+        alpha = f" {float(op['range_lo']):g}" if op["range_lo"] else ""
+        direction = "backwards" if backwards else "forwards"
+        return _RECURRENT[kind], f"{_ACTIVATIONS[gates]}{alpha}", direction
 
 
 def _ints(array: Any) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from fastdigit.compiler.ops import (
     LayerNorm,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
     Transpose,
 )
 from fastdigit.compiler.ops.resize import COORDINATES, ROUNDINGS, positions
+from fastdigit.errors import UnsupportedError
 
 _BINARIES = {
     "add": "Add",
@@ -175,6 +178,57 @@ def _reshape(writer: Writer, op: Reshape, shapes: list[Shape]) -> None:
     # 0 is the size there was: the batch.
     writer.add("Reshape", writer.integers([0, *op.shape]))
     writer.to_channels_first(op.shape)
+
+
+#: ONNX's order of the gates.
+_GATES = {"simple": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "gru_reset_after": (0, 1, 2)}
+_RECURRENT = {"simple": "RNN", "lstm": "LSTM", "gru": "GRU", "gru_reset_after": "GRU"}
+_RECURRENT_ACTIVATIONS = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "linear": "Affine",
+    "leaky_relu": "LeakyRelu",
+    "elu": "Elu",
+    "hard_sigmoid": "HardSigmoid",
+    "softplus": "Softplus",
+}
+
+
+@writes(Recurrent)
+def _recurrent(writer: Writer, op: Recurrent, shapes: list[Shape]) -> None:
+    """Rows are sequences of a batch, (steps, rows, channels) as ONNX has them. What the input
+    contributes is there: its weights are an identity."""
+    rows, steps, columns = shapes[0]
+    units = op.weights.shape[0]
+    order = np.concatenate([np.arange(units) + gate * units for gate in _GATES[op.kind]])
+    recurrent = writer.constant(op.weights[:, order].T[np.newaxis])
+    bias = ""
+    if op.bias is not None:
+        bias = writer.constant(np.concatenate([np.zeros(columns), op.bias[order]])[np.newaxis])
+    functions = [op.gates, op.activation, op.activation]
+    functions = {"simple": functions[1:2], "lstm": functions}.get(op.kind, functions[:2])
+    missing = [f.name for f in functions if f.name not in _RECURRENT_ACTIVATIONS]
+    if missing:
+        raise UnsupportedError(f"a recurrent layer of {missing[0]} can't be written as ONNX")
+    options: dict[str, Any] = {"linear_before_reset": 1} if op.kind == "gru_reset_after" else {}
+    writer.add("Transpose", perm=[3, 0, 2, 1])
+    writer.add("Reshape", writer.integers([steps, -1, columns]))
+    writer.add(
+        _RECURRENT[op.kind],
+        writer.constant(np.eye(columns)[order][np.newaxis]),
+        recurrent,
+        *([bias] if bias else []),
+        hidden_size=units,
+        direction="reverse" if op.backwards else "forward",
+        activations=[_RECURRENT_ACTIVATIONS[f.name] for f in functions],
+        # ONNX Runtime takes them in order for the functions that have a parameter.
+        activation_alpha=[1.0 if f.name == "linear" else f.alpha for f in functions],
+        activation_beta=[0.5 if f.name == "hard_sigmoid" else 0.0 for f in functions],
+        **options,
+    )
+    writer.add("Reshape", writer.integers([steps, -1, rows, units]))
+    writer.add("Transpose", perm=[1, 3, 2, 0])
 
 
 @writes(Resize)

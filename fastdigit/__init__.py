@@ -31,6 +31,7 @@ except ImportError as error:
         if (_here / "_core.pyx").exists()
         else f"{_here} was built for another Python or platform: install fastdigit again"
     ) from None
+from fastdigit.ctc import decode_ctc
 from fastdigit.model import DEFAULT_MODEL, Model, load
 from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "compile",
     "config",
+    "decode_ctc",
     "get_include",
     "get_library",
     "load",

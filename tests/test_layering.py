@@ -166,10 +166,11 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "datasets": {"errors"},
     "model": {"errors", "threads", "_core"},
     "sdk": {"_core"},
+    "ctc": {"errors"},
     "ray": {"errors", "model"},
     "images": {"errors"},
     "compiler": {"errors"},
-    "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "compiler"},
+    "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "ctc", "compiler"},
     "bench": {
         *("errors", "threads", "_core"),
         *("model", "datasets", "compiler", "fastdigit"),
@@ -350,7 +351,7 @@ def test_import_needs_numpy_alone() -> None:
     ours = {name for name in loaded if name.split(".")[0] == "fastdigit"}
     assert ours == {
         "fastdigit",
-        *(f"fastdigit.{name}" for name in ("_core", "errors", "model", "sdk", "threads")),
+        *(f"fastdigit.{name}" for name in ("_core", "ctc", "errors", "model", "sdk", "threads")),
     }
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     # Cython keeps what its modules share in modules of these names.

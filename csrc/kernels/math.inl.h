@@ -37,7 +37,7 @@ FD_INLINE fd_v FD_FN(expm1)(fd_v x) {
     return v_scale2(p, n) + (v_scale2(one, n) - one);
 }
 
-/* log(1 + u) for u in [0, 1]: 2 atanh(s), s = u / (2 + u) <= 1/3, by its series up to s^15. */
+/* log(1 + u) for u in [-1/3, 1]: 2 atanh(s), s = u / (2 + u) <= 1/3, by its series up to s^15. */
 FD_INLINE fd_v FD_FN(log1p)(fd_v u) {
     const fd_v s = u / (v_set1(2.0f) + u), q = s * s;
     fd_v p = v_set1(1.0f / 15);
@@ -49,6 +49,20 @@ FD_INLINE fd_v FD_FN(log1p)(fd_v u) {
     p = v_fma(p, q, v_set1(1.0f / 3));
     const fd_v twice = s + s;
     return v_fma(p * q, twice, twice);
+}
+
+/* log(x); -infinity of 0, NaN below. x = 2^n m with m from sqrt(1/2) to sqrt(2), or 2 for the largest, so that nothing
+ * cancels near 1; ln 2 in two parts, as in exp. */
+FD_INLINE fd_v FD_FN(log)(fd_v x) {
+    const fd_v zero = v_set1(0.0f), one = v_set1(1.0f), infinite = v_set1(INFINITY), most = v_set1(FLT_MAX);
+    const fd_v small = v_set1(0x1p-100f) - x, root = v_set1(1.41421356f);
+    const fd_v y = v_min(v_max(v_if_positive(small, x * v_set1(0x1p24f), x), v_set1(FLT_MIN)), most);
+    fd_v n = v_min(v_exponent(y), v_set1(126.0f)), m = v_scale2(y, zero - n);
+    n = v_if_positive(m - root, n + one, n) - v_if_positive(small, v_set1(24.0f), zero);
+    m = v_if_positive(m - root, m * v_set1(0.5f), m);
+    const fd_v low = v_fma(n, v_set1(-2.12194440e-4f), FD_FN(log1p)(m - one));
+    const fd_v result = v_if_positive(x - most, infinite, v_fma(n, v_set1(0.693359375f), low));
+    return v_if_positive(x, result, v_if_positive(zero - x, v_set1(NAN), x - infinite));
 }
 
 /* 1 - erf(z) for z >= 0, as t exp(-z^2) times a polynomial of degree 8 in t = 1 / (1 + 0.3 z): fitted by least squares
@@ -102,6 +116,18 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
     case FD_ACT_ERF: {
         const fd_v y = one - FD_FN(erfc)(v_min(v_max(x, zero - x), v_set1(9.0f)));
         return v_if_positive(x, y, zero - y);
+    }
+    case FD_ACT_EXPONENTIAL: { /* by its root, which is within the bounds of exp wherever the result is finite */
+        const fd_v root = FD_FN(exp)(x * v_set1(0.5f));
+        return root * root;
+    }
+    case FD_ACT_LOG: return FD_FN(log)(x);
+    case FD_ACT_SQRT: return v_sqrt(x);
+    case FD_ACT_ABS: return v_max(x, zero - x);
+    case FD_ACT_SOFTSIGN: return x / (one + v_max(x, zero - x));
+    case FD_ACT_MISH: { /* x tanh(log(1 + e)) = x n / (n + 2), n = e (e + 2); beyond 20 it is x */
+        const fd_v e = FD_FN(exp)(v_min(x, v_set1(20.0f))), n = e * (e + v_set1(2.0f));
+        return v_max(x, v_set1(-100.0f)) * (n / (n + v_set1(2.0f)));
     }
     default: return x;
     }

@@ -183,6 +183,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s%s", labels[kind], s.backwards ? ", backwards" : "");
     facts->kernel = "recurrent";
+    facts->precision = fd_dtype_name(FD_DTYPE_F32);
     facts->multiply_adds = facts->executed = fd_mul_capped(in->elements, units);
     facts->weight_bytes = fd_plan_weight_bytes(p, op);
 }

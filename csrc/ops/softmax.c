@@ -1,4 +1,4 @@
-/* SOFTMAX: over the channels of each pixel. */
+/* SOFTMAX and LOGSOFTMAX: over the channels of each pixel. */
 #include <math.h>
 #include <stdio.h>
 
@@ -12,6 +12,11 @@ static fd_status check(const fd_file *file, size_t i, const fd_dims *in, fd_dims
     (void)in;
     (void)out;
     FD_REQUIRE(isfinite(temperature) && temperature >= 0, "alpha of op %zu is not a finite number >= 0", i);
+    return FD_OK;
+}
+
+static fd_status check_log(const fd_file *file, size_t i, const fd_dims *in, fd_dims *out, fd_error *error) {
+    (void)file, (void)i, (void)in, (void)out, (void)error;
     return FD_OK;
 }
 
@@ -61,7 +66,9 @@ static void run_with_temperature(const fd_step *step, const fd_work *work, const
 
 /* ---- The plan ---- */
 
-static void plan(fd_plan *p, const fd_file_op *op) {
+/* `label` names the kernel, in words. */
+static void plan_kernel(fd_plan *p, const fd_file_op *op, void (*kernel)(const float *, float *, size_t),
+                        const char *name, const char *label) {
     const fd_value *const in = fd_plan_value(p, op->input), *const out = fd_plan_value(p, op->output);
     const softmax_step s = {
         .step = {.run = op->alpha > 0 ? run_with_temperature : run},
@@ -73,12 +80,20 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .in_row = in->row,
         .out_row = out->row,
         .temperature = op->alpha,
-        .kernel = p->isa->floats->softmax,
+        .kernel = kernel,
     };
     fd_plan_step(p, &s.step, sizeof s);
     fd_op_facts *const facts = fd_plan_facts(p);
-    snprintf(facts->label, sizeof facts->label, "softmax");
-    facts->kernel = "softmax";
+    snprintf(facts->label, sizeof facts->label, "%s", label);
+    facts->kernel = name;
+}
+
+static void plan(fd_plan *p, const fd_file_op *op) {
+    plan_kernel(p, op, p->isa->floats->softmax, "softmax", "softmax");
+}
+
+static void plan_log(fd_plan *p, const fd_file_op *op) {
+    plan_kernel(p, op, p->isa->floats->log_softmax, "log_softmax", "log softmax");
 }
 
 const fd_operator fd_operator_softmax = {
@@ -86,4 +101,10 @@ const fd_operator fd_operator_softmax = {
     .check = check,
     .plan = plan,
     .gives_probabilities = 1,
+};
+
+const fd_operator fd_operator_logsoftmax = {
+    .fields = 0,
+    .check = check_log,
+    .plan = plan_log,
 };

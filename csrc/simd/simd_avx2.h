@@ -52,6 +52,12 @@ static inline fd_v v_scale2(fd_v x, fd_v n) {
     return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 
+static inline fd_v v_exponent(fd_v x) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x), 23);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+}
+static inline fd_v v_sqrt(fd_v x) { return _mm256_sqrt_ps(x); }
+
 static inline fd_vi v_iset1(int32_t x) { return (fd_vi)_mm256_set1_epi32(x); }
 static inline fd_vi v_iload(const int32_t *p) { return (fd_vi)_mm256_loadu_si256((const __m256i *)(const void *)p); }
 static inline fd_v v_from_int(fd_vi x) { return _mm256_cvtepi32_ps((__m256i)x); }

@@ -40,6 +40,8 @@ static inline int v_all_within(fd_v x, fd_v lo, fd_v hi) {
 }
 static inline fd_v v_round(fd_v x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline fd_v v_scale2(fd_v x, fd_v n) { return _mm512_scalef_ps(x, n); }
+static inline fd_v v_exponent(fd_v x) { return _mm512_getexp_ps(x); }
+static inline fd_v v_sqrt(fd_v x) { return _mm512_sqrt_ps(x); }
 
 static inline size_t v_put_nonzero(float *values, uint32_t *indices, const float *p, uint32_t first) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -18,6 +18,8 @@
  *   v_all_within         1 if every lane is in [lo, hi], 0 if one is not or is NaN
  *   v_round              to the nearest integer, ties to even; |x| < 2^22
  *   v_scale2(x, n)       x * 2^n for an integral n in [-126, 127]
+ *   v_exponent(x)        the integral n with 2^n <= x < 2^(n + 1), for a normal x > 0
+ *   v_sqrt               rounded to nearest
  *   v_put_nonzero        of FD_VL floats at p, those that are not 0, in order, and their indices, that of p[0] being
  *                        `first`; returns how many. FD_VL of each may be written
  *
@@ -38,6 +40,7 @@
 #ifndef FD_SIMD_H
 #define FD_SIMD_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -110,6 +113,12 @@ static inline fd_v v_round(fd_v x) { return (x + v_set1(12582912.0f)) - v_set1(1
 static inline fd_v v_scale2(fd_v x, fd_v n) {
     const fd_vi exponent = __builtin_convertvector(n, fd_vi) + 127;
     return x * (fd_v)(exponent << 23);
+}
+
+static inline fd_v v_exponent(fd_v x) { return __builtin_convertvector(((fd_vi)x >> 23) - 127, fd_v); }
+static inline fd_v v_sqrt(fd_v x) {
+    for (int i = 0; i < FD_VL; i++) x[i] = sqrtf(x[i]);
+    return x;
 }
 
 static inline fd_vi v_iset1(int32_t x) { return x - (fd_vi){0}; }

@@ -54,6 +54,11 @@ static inline fd_v v_scale2(fd_v x, fd_v n) {
     return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
 }
 
+static inline fd_v v_exponent(fd_v x) {
+    return vcvtq_f32_s32(vsubq_s32(vshrq_n_s32(vreinterpretq_s32_f32(x), 23), vdupq_n_s32(127)));
+}
+static inline fd_v v_sqrt(fd_v x) { return vsqrtq_f32(x); }
+
 static inline fd_vi v_iset1(int32_t x) { return vdupq_n_s32(x); }
 static inline fd_vi v_iload(const int32_t *p) { return vld1q_s32(p); }
 static inline fd_v v_from_int(fd_vi x) { return vcvtq_f32_s32(x); }

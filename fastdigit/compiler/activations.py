@@ -71,7 +71,8 @@ class Function:
     @property
     def at_zero(self) -> float:
         """Its value for an input of zero, whatever the parameter."""
-        return float(self.compute(np.zeros(1), self.default)[0])
+        with np.errstate(divide="ignore"):
+            return float(self.compute(np.zeros(1), self.default)[0])
 
 
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), as Keras and ONNX have them.
@@ -206,9 +207,29 @@ ACTIVATIONS: Mapping[str, Function] = {
         monotone=False,
     ),
     "erf": Function(_erf, "erff(x)", (OnnxStep("Erf"),)),
+    "exponential": Function(
+        lambda x, _: np.asarray(np.exp(x)), "expf(x)", (OnnxStep("Exp"),), keras="exponential"
+    ),
+    "log": Function(lambda x, _: np.asarray(np.log(x)), "logf(x)", (OnnxStep("Log"),)),
+    "sqrt": Function(lambda x, _: np.asarray(np.sqrt(x)), "sqrtf(x)", (OnnxStep("Sqrt"),)),
+    "abs": Function(lambda x, _: np.abs(x), "fabsf(x)", (OnnxStep("Abs"),), monotone=False),
+    "softsign": Function(
+        lambda x, _: np.asarray(x / (1 + np.abs(x))),
+        "x / (1.0f + fabsf(x))",
+        (OnnxStep("Softsign"),),
+        keras="softsign",
+    ),
+    "mish": Function(
+        lambda x, _: np.asarray(x * np.tanh(np.logaddexp(0.0, x))),
+        "x * tanhf(log1pf(expf(x)))",
+        (OnnxStep("Mish"),),
+        monotone=False,
+        keras="mish",
+    ),
 }
 
 
 def evaluate(name: str, alpha: float, x: Array) -> Array:
-    """Return an activation of ``x``, in float64."""
-    return ACTIVATIONS[name].compute(x, alpha)
+    """Return an activation of ``x``, in float64; infinite or NaN where it has no value."""
+    with np.errstate(all="ignore"):
+        return ACTIVATIONS[name].compute(x, alpha)

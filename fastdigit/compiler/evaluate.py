@@ -28,11 +28,14 @@ from fastdigit.compiler.ops import (
     Concat,
     Conv2D,
     ConvTranspose2D,
+    Crop,
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
+    Recurrent,
     Reshape,
     Resize,
     Softmax,
@@ -294,6 +297,12 @@ def _softmax(op: Softmax, a: Arithmetic, x: Values) -> Values:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
+@_evaluates(LogSoftmax)
+def _logsoftmax(op: LogSoftmax, a: Arithmetic, x: Values) -> Values:
+    x = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))
+
+
 @_evaluates(LayerNorm)
 def _layernorm(op: LayerNorm, a: Arithmetic, x: Values) -> Values:
     centred = x - _mean(x)
@@ -323,6 +332,47 @@ def _concat(op: Concat, a: Arithmetic, x: Values, other: Values) -> Values:
 @_evaluates(Pad)
 def _pad(op: Pad, a: Arithmetic, x: Values) -> Values:
     return np.pad(x, ((0, 0), *op.widths), constant_values=op.value)
+
+
+@_evaluates(Crop)
+def _crop(op: Crop, a: Arithmetic, x: Values) -> Values:
+    sizes = zip(x.shape[1:], op.widths, strict=True)
+    return x[(slice(None), *(slice(before, size - after) for size, (before, after) in sizes))]
+
+
+@_evaluates(Recurrent)
+def _recurrent(op: Recurrent, a: Arithmetic, x: Values) -> Values:
+    steps, units = x.shape[-2], len(op.weights)
+    state = np.zeros((*x.shape[:-2], units), x.dtype)
+    cell, result = state, np.empty((*x.shape[:-1], units), x.dtype)
+
+    def gate(given: Values) -> Values:
+        return _activation(op.gates, a, given)
+
+    def activated(given: Values) -> Values:
+        return _activation(op.activation, a, given)
+
+    for step in range(steps)[::-1] if op.backwards else range(steps):
+        shares = np.split(x[..., step, :], x.shape[-1] // units, axis=-1)
+        product = _biased(op.bias, a, a.product(state, op.weights))
+        products = np.split(product, len(shares), axis=-1)
+        sums = [share + part for share, part in zip(shares, products, strict=True)]
+        if op.kind == "simple":
+            state = activated(sums[0])
+        elif op.kind == "lstm":
+            cell = gate(sums[1]) * cell + gate(sums[0]) * activated(sums[2])
+            state = gate(sums[3]) * activated(cell)
+        else:
+            update, reset = gate(sums[0]), gate(sums[1])
+            if op.kind == "gru":
+                bias = None if op.bias is None else op.bias[2 * units :]
+                last = a.product(reset * state, op.weights[:, 2 * units :])
+                last = _biased(bias, a, last)
+            else:
+                last = reset * products[2]
+            state = update * state + (1 - update) * activated(shares[2] + last)
+        result[..., step, :] = state
+    return result
 
 
 @_evaluates(Transpose)

@@ -201,6 +201,24 @@ def test_scale2(words: Any) -> None:
 
 
 @floats
+def test_exponent(words: Any) -> None:
+    rng = np.random.default_rng(9)
+    powers = np.ldexp(F32(1), np.arange(-126, 128)).astype(F32)
+    random = (rng.uniform(1, 2, 500) * 2.0 ** rng.integers(-126, 127, 500)).astype(F32)
+    x = np.concatenate([powers, np.nextafter(powers[1:], F32(0)), random, [F32(3.4e38)]])
+    np.testing.assert_array_equal(apply(words, "exponent", x), np.frexp(x)[1] - 1)
+
+
+@floats
+def test_sqrt(words: Any) -> None:
+    rng = np.random.default_rng(10)
+    random = (rng.uniform(1, 2, 500) * 2.0 ** rng.integers(-126, 127, 500)).astype(F32)
+    with np.errstate(invalid="ignore"):
+        x = np.concatenate([random, SPECIAL])
+        same(apply(words, "sqrt", x), np.sqrt(x))
+
+
+@floats
 def test_put_nonzero(words: Any) -> None:
     n, rng = words.floats(), np.random.default_rng(6)
     for case in range(300):

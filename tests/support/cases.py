@@ -24,6 +24,12 @@ ACTIVATIONS = (
     "gelu",
     "gelu_tanh",
     "erf",
+    "exponential",
+    "log",
+    "sqrt",
+    "abs",
+    "softsign",
+    "mish",
 )  # in the order of format/format.h
 BINARIES = ("add", "sub", "mul", "div", "max", "min", "prelu")  # from 1
 AXES = (None, "height", "width", "channel")

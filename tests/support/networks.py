@@ -18,6 +18,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
     Recurrent,
@@ -31,6 +32,8 @@ from fastdigit.compiler.ops import (
 RELU = Activation("relu")
 HALVE = Pool("max", (2, 2), (2, 2))
 NEW_ACTIVATIONS = ("hard_swish", "silu", "softplus", "gelu", "gelu_tanh", "erf")
+#: What has a value for every input, and then what only numbers >= 0 and > 0 have.
+NEWEST_ACTIVATIONS = ("exponential", "softsign", "mish", "abs", "sqrt")
 
 
 def chain(shape: tuple[int, ...], ops: Sequence[Op]) -> Graph:
@@ -303,6 +306,7 @@ def recurrents(rng: np.random.Generator) -> Graph:
         b = net.add(Concat(2), b, other)
     net.add(conv(rng, (1, 1), 35 + 33 + 17 + 8 + 1, 6), b)
     net.add(Softmax())
+    net.add(dense(rng, 66, 5))
     return net.graph()
 
 
@@ -316,6 +320,16 @@ def operator_networks() -> dict[str, Graph]:
         "moves": moves(np.random.default_rng(10)),
         "resizes": resizes(np.random.default_rng(11)),
         "crops": crops(np.random.default_rng(13)),
+        "logarithms": chain(
+            (3, 4, 9),
+            [
+                *(Eltwise(Activation(name)) for name in NEWEST_ACTIVATIONS),
+                Eltwise(affine=Affine(2, np.full(9, 2.0), np.full(9, 0.125))),
+                Eltwise(Activation("log")),
+                dense(np.random.default_rng(15), 108, 21),
+                LogSoftmax(),
+            ],
+        ),
         "recurrent layers": recurrents(np.random.default_rng(14)),
         "transposed convolutions": transposed(np.random.default_rng(12)),
     }

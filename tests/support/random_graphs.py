@@ -30,6 +30,9 @@ ACTIVATION = st.sampled_from(
         Activation("softplus"),
         Activation("gelu"),
         Activation("gelu_tanh"),
+        Activation("softsign"),
+        Activation("mish"),
+        Activation("abs"),
     ]
 )
 

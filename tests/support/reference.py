@@ -129,6 +129,17 @@ def activate(x: ArrayLike, name: str = "linear", alpha: float = 0.0) -> F64:
             return 0.5 * x * (1.0 + activate(x / math.sqrt(2.0), "erf"))
         case "erf":
             return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
+        case "exponential":
+            return np.exp(x)
+        case "log" | "sqrt":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.log(x) if name == "log" else np.sqrt(x)
+        case "abs":
+            return np.abs(x)
+        case "softsign":
+            return x / (1.0 + np.abs(x))
+        case "mish":
+            return x * np.tanh(np.logaddexp(x, 0.0))
         case "gelu_tanh":
             return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
     raise ValueError(f"unknown activation {name!r}")
@@ -323,6 +334,9 @@ def run_op(op: Any, x: F64, other: F64 | None = None) -> F64:
             return pool2d(x, op.pool.mode, op.pool.size, op.pool.stride, op.pool.pad)
         case "Softmax":
             return softmax(x / op.temperature)
+        case "LogSoftmax":
+            shifted = x - x.max(axis=-1, keepdims=True)
+            return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         case "LayerNorm":
             return layernorm(x, op.epsilon, op.scale, op.shift)
         case "Recurrent":

@@ -1,4 +1,4 @@
-"""What looks at all of the last axis: softmax and layer normalization."""
+"""What looks at all of the last axis: softmax, its logarithm, and layer normalization."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from fastdigit.compiler.ir import Array, Op, Shape
 from fastdigit.compiler.ops.rules import check_finite, check_vector, require
 
-__all__ = ["LayerNorm", "Softmax"]
+__all__ = ["LayerNorm", "LogSoftmax", "Softmax"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,15 @@ class Softmax(Op):
             math.isfinite(stored) and stored > 0,
             f"Softmax has temperature {self.temperature}, expected a number > 0 that float32 has",
         )
+        return shape
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Op):
+    """The logarithm of a softmax over the last axis: also where the softmax itself would be 0."""
+
+    def infer(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
         return shape
 
 

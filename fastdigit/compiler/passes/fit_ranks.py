@@ -17,6 +17,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Recurrent,
     Reshape,
@@ -143,7 +144,7 @@ def _viewed(node: Node, shapes: list[Shape], out: Shape) -> tuple[Op, list[Shape
     match op:
         case Eltwise(affine=Affine(axis=axis)):
             pass
-        case Softmax() | LayerNorm():
+        case Softmax() | LogSoftmax() | LayerNorm():
             axis = rank - 1
         case Concat(axis):
             pass

@@ -258,7 +258,9 @@ def _share(op: Conv2D, image: Array, weights: Array) -> Array:
 def _through_eltwise(
     before: _Constants, activation: Activation, affine: Affine | None
 ) -> _Constants:
-    values, known = evaluate(activation.name, activation.alpha, before.values), before.known
+    values = evaluate(activation.name, activation.alpha, before.values)
+    known = before.known & np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
+    values = np.where(known, values, 0.0)
     if affine is None:
         return _Constants(known, values)
     along = [1] * values.ndim

@@ -51,7 +51,10 @@ def merge_moves(graph: Graph) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         inputs = tuple(alias.get(value, value) for value in node.inputs)
-        if isinstance(node.op, Transpose | Reshape | Pad | Crop) and node.output not in graph.outputs:
+        if (
+            isinstance(node.op, Transpose | Reshape | Pad | Crop)
+            and node.output not in graph.outputs
+        ):
             first = known.setdefault((node.op, *inputs), node.output)
             if first != node.output:
                 alias[node.output] = first

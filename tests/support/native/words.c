@@ -42,6 +42,8 @@ WORD2(min, v_min)
 WORD3(if_positive, v_if_positive)
 WORD1(round, v_round)
 WORD2(scale2, v_scale2)
+WORD1(exponent, v_exponent)
+WORD1(sqrt, v_sqrt)
 
 SHOWN void word_set1(float x, float *out) { v_store(out, v_set1(x)); }
 SHOWN void word_keep(const float *a, float *out) {

@@ -19,6 +19,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
     Recurrent,
@@ -241,6 +242,21 @@ def _softmax(emitter: Emitter, label: str, op: Softmax, *shapes: Shape) -> list[
             "    sum += y[o];",
             "}",
             f"for (int o = 0; o < {size}; o++) y[o] /= sum;",
+        ],
+    )
+
+
+@emits(LogSoftmax)
+def _logsoftmax(emitter: Emitter, label: str, op: LogSoftmax, *shapes: Shape) -> list[str]:
+    size = shapes[0][-1]
+    return _pixels(
+        shapes[0],
+        [
+            "float most = x[0], sum = 0.0f;",
+            f"for (int o = 1; o < {size}; o++)",
+            "    if (x[o] > most) most = x[o];",
+            f"for (int o = 0; o < {size}; o++) sum += expf(x[o] - most);",
+            f"for (int o = 0; o < {size}; o++) y[o] = x[o] - most - logf(sum);",
         ],
     )
 

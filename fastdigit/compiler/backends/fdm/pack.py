@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
-from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Op, Pool, Shape
+from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Graph, Op, Pool, Shape
 from fastdigit.compiler.limits import MAX_META, MAX_RECORDS
 from fastdigit.compiler.ops import (
     BINARIES,
@@ -29,6 +29,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
     Recurrent,
@@ -43,8 +44,10 @@ from fastdigit.errors import UnsupportedError
 __all__ = ["pack", "panels"]
 
 MAGIC = b"\x89FDM\r\n\x1a\n"
-#: A file says 1.1, or the later minor version in which one of its operators came.
+#: A file says 1.1, or the later minor version in which one of its operators or activations came.
 VERSION = (1, 1)
+#: Those of version 1.3.
+LATER_ACTIVATIONS = frozenset(list(ACTIVATIONS)[15:])
 ALIGN = 64
 HEADER = struct.Struct("<8sHHIQQI28x")
 SECTION = struct.Struct("<IIQQQ")
@@ -110,7 +113,7 @@ def pack(
         raise UnsupportedError(f"metadata of {len(encoded)} bytes, at most {MAX_META} fit")
     if len(writer.tensors) > MAX_RECORDS:
         raise UnsupportedError(f"{len(writer.tensors)} tensors, at most {MAX_RECORDS} fit")
-    minor = max(MINORS[type(node.op)] for node in graph.nodes)
+    minor = max(_minor(node.op) for node in graph.nodes)
     return _file(minor, encoded, writer.tensors, program, bytes(writer.weights))
 
 
@@ -375,6 +378,17 @@ def _recurrent(writer: _Named, op: Recurrent, shapes: list[Shape]) -> Record:
         range_lo=gates["alpha"],
         **_activation(op.activation),
     )
+
+
+@packs(LogSoftmax, opcode=17, minor=3)
+def _logsoftmax(writer: _Named, op: LogSoftmax, shapes: list[Shape]) -> Record:
+    return Record()
+
+
+def _minor(op: Op) -> int:
+    """Return the minor version in which an operator and its activation were there."""
+    activation = getattr(op, "activation", LINEAR)
+    return max(MINORS[type(op)], 3 if activation.name in LATER_ACTIVATIONS else VERSION[1])
 
 
 def _axis(axis: int, rank: int) -> int:

@@ -25,6 +25,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
     Recurrent,
@@ -43,11 +44,12 @@ _NONE = 0xFFFFFFFF
 _OPCODES = (
     *("?", "INPUT", "CONV2D", "DENSE", "POOL2D", "ELTWISE", "SOFTMAX", "BINARY", "CONCAT"),
     *("RESHAPE", "TRANSPOSE", "PAD", "LAYERNORM", "RESIZE", "CONVTRANSPOSE2D", "CROP", "RECURRENT"),
+    "LOGSOFTMAX",
 )
 _ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh"),
     *("clipped_relu", "hard_sigmoid", "hard_swish", "silu", "softplus", "gelu", "gelu_tanh"),
-    "erf",
+    *("erf", "exponential", "log", "sqrt", "abs", "softsign", "mish"),
 )
 _BINARIES = ("none", "add", "sub", "mul", "div", "max", "min", "prelu")
 _RECURRENT = ("none", "simple", "lstm", "gru", "gru_reset_after")
@@ -380,6 +382,8 @@ class _Reader:
             case "LAYERNORM":
                 scale, shift = self._weight(op["scale"]), self._weight(op["shift"])
                 return LayerNorm(float(op["alpha"]), scale, shift)
+            case "LOGSOFTMAX":
+                return LogSoftmax()
             case "RECURRENT":
                 kind, gates, backwards, _ = _ints(op["perm"])
                 return Recurrent(

@@ -20,6 +20,7 @@ from fastdigit.compiler.ops import (
     Dense,
     Eltwise,
     LayerNorm,
+    LogSoftmax,
     Pad,
     Pool2D,
     Recurrent,
@@ -133,6 +134,11 @@ def _softmax(writer: Writer, op: Softmax, shapes: list[Shape]) -> None:
     if op.temperature != 1:
         writer.add("Div", op.temperature)
     writer.add("Softmax", axis=1)
+
+
+@writes(LogSoftmax)
+def _logsoftmax(writer: Writer, op: LogSoftmax, shapes: list[Shape]) -> None:
+    writer.add("LogSoftmax", axis=1)
 
 
 @writes(LayerNorm)

@@ -24,6 +24,7 @@ INTERRUPTED: Final = 130
 #: Name, module, and what `fastdigit --help` says.
 COMMANDS: Final = {
     "compile": ("fastdigit.commands.compile", "make a model file from a model of another library"),
+    "check": ("fastdigit.commands.check", "say what of a model is supported, without compiling"),
     "inspect": ("fastdigit.commands.inspect", "show what a model file holds"),
     "verify": ("fastdigit.commands.verify", "hold a model file against its source again"),
     "predict": (

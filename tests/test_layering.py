@@ -195,7 +195,17 @@ BEHIND_AN_EXTRA: dict[str, set[str]] = {
 #: Rooms of the compiler in order, as in C_ROOMS; `compiler` is its __init__.
 COMPILER_ROOMS = (
     *("limits", "ir", "activations", "axes", "ops", "describe", "heads", "spec", "evaluate"),
-    *("accuracy", "passes", "inputs", "frontends", "backends", "verify", "driver", "compiler"),
+    *(
+        "accuracy",
+        "passes",
+        "inputs",
+        "frontends",
+        "backends",
+        "verify",
+        "check",
+        "driver",
+        "compiler",
+    ),
 )
 
 

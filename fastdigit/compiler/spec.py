@@ -94,20 +94,23 @@ def verify_program(graph: Graph) -> None:
         raise UnsupportedError(
             f"{len(graph.nodes)} operators, at most {MAX_RECORDS - len(graph.inputs)} fit"
         )
-    for value in graph.inputs:
-        _check_value("the input", graph.shapes[value])
+    reasons = [
+        reason for value in graph.inputs for reason in _against("the input", graph.shapes[value])
+    ]
     for node in graph.nodes:
         try:
             node.op.check_limits()
         except ValueError as error:
-            raise UnsupportedError(f"{node.name}: {error}") from None
-        _check_value(node.name, graph.shapes[node.output])
+            reasons.append(f"{node.name}: {error}")
+        reasons += _against(node.name, graph.shapes[node.output])
+    if reasons:
+        raise UnsupportedError(*dict.fromkeys(reasons))
 
 
-def _check_value(name: str, shape: tuple[int, ...]) -> None:
+def _against(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Why a model file cannot have a value of this shape."""
     if len(shape) not in (1, 3):
-        raise UnsupportedError(
-            f"{name}: shape {shape}; supported are (height, width, channels) and (features,)"
-        )
+        return [f"{name}: shape {shape}; supported are (height, width, channels) and (features,)"]
     if math.prod(shape) > MAX_ELEMENTS:
-        raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
+        return [f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements"]
+    return []

@@ -122,6 +122,13 @@ def test_says_what_a_directory_is(kind: object, tmp_path: Path) -> None:
     assert str(caught.value).endswith(f"this is {what}; {advice}")
 
 
+def test_a_directory_around_the_model(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
+    (tmp_path / "net.onnx.data").touch()
+    with pytest.raises(UnsupportedError, match=r"give the file in it: net\.onnx$"):
+        open_source(tmp_path)
+
+
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     with pytest.raises(ModelFormatError, match=r"^model\.onnx: the file is empty; "):

@@ -90,6 +90,10 @@ def _open_directory(path: Path) -> Any:
             return front_end.read(path.resolve())
     if (kind := what_directory_is(path)) is not None:
         raise UnsupportedError(f"{name}: this is {kind.what}; {kind.advice}")
+    suffixes = {suffix for known in FRONT_ENDS for suffix in known.suffixes}
+    models = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in suffixes)
+    if models:
+        raise UnsupportedError(f"{name}: a directory; give the file in it: {', '.join(models[:3])}")
     raise UnsupportedError(
         f"{name}: a directory without {' or '.join(markers)}; expected {source_files()}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -137,31 +138,35 @@ class NotImportedError(UnsupportedError):
     ----------
     reasons
         As of its base.
-    shapes
-        Of the values that are known.
+    inputs, outputs
+        Their shapes by name; None if one is not known.
     nodes
         What could be read, in order.
     """
 
     def __init__(
-        self, *reasons: str, shapes: Mapping[str, Shape] | None = None, nodes: Sequence[Node] = ()
+        self,
+        *reasons: str,
+        inputs: Mapping[str, Shape | None] | None = None,
+        outputs: Mapping[str, Shape | None] | None = None,
+        nodes: Sequence[Node] = (),
     ) -> None:
         super().__init__(*reasons)
-        self.shapes = shapes or {}
-        self.nodes = tuple(nodes)
+        self.inputs, self.outputs, self.nodes = inputs or {}, outputs or {}, tuple(nodes)
 
 
 class _Shapes(dict[str, Shape]):
-    """Shapes of values. To ask for that of a stand-in that has none is an error without a reason:
-    the reason was given where the stand-in was made."""
+    """Shapes of values. To ask for that of a stand-in that has none is an error without a new
+    reason: the reason was given where the stand-in was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, reasons: list[str]) -> None:
         super().__init__()
+        self.reasons = reasons
         self.unknown: set[str] = set()
 
     def __missing__(self, value: str) -> Shape:
         if value in self.unknown:
-            raise UnsupportedError
+            raise UnsupportedError(*self.reasons)
         raise KeyError(value)
 
 
@@ -175,16 +180,16 @@ class GraphBuilder:
         except UnsupportedError as error:
             value = builder.stand_in(layer.name, error, shape_if_known)
 
-    What reads a stand-in without a shape fails in its turn, without a reason, and gets a stand-in;
+    What reads a stand-in without a shape fails in its turn, for no new reason, and gets a stand-in;
     so look first whether a layer is of a kind that is supported, and then at the shape of its
     input. :meth:`build` raises what was noted.
     """
 
     def __init__(self) -> None:
         self.inputs: list[str] = []
-        self.shapes = _Shapes()
         #: What is not supported, as far as it was seen.
         self.reasons: list[str] = []
+        self.shapes = _Shapes(self.reasons)
         self.nodes: list[Node] = []
         #: The node that writes a value.
         self.producers: dict[str, Node] = {}
@@ -263,7 +268,12 @@ class GraphBuilder:
             If something is not supported.
         """
         if self.reasons:
-            raise NotImportedError(*self.reasons, shapes=self.shapes, nodes=self.nodes)
+            raise NotImportedError(
+                *self.reasons,
+                inputs={value: self.shapes[value] for value in self.inputs},
+                outputs={_label(value): self.shapes.get(value) for value in outputs},
+                nodes=self.nodes,
+            )
         needed = set(outputs)
         for node in reversed(self.nodes):
             if node.output in needed:
@@ -272,6 +282,11 @@ class GraphBuilder:
         inputs = tuple(value for value in self.inputs if value in needed)
         shapes = {value: self.shapes[value] for value in (*inputs, *(n.output for n in nodes))}
         return Graph(inputs, outputs, nodes, shapes)
+
+
+def _label(value: str) -> str:
+    """The name of what wrote a value, without the number that keeps values apart."""
+    return re.sub(r"^\d+[:?]", "", value)
 
 
 #: Layers and operators that read a sequence step by step.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
@@ -94,7 +95,8 @@ class Importer:
                 self._convert(node)
             except UnsupportedError as error:
                 for result in filter(None, node.output):
-                    self.env[result] = self.builder.stand_in(result, error)
+                    shape = self._expected_shape(node, result)
+                    self.env[result] = self.builder.stand_in(result, error, shape)
         value = self.env.get(output)
         if isinstance(value, _Rows):
             raise UnsupportedError(
@@ -118,6 +120,33 @@ class Importer:
 
     def shape(self, value: str) -> Shape:
         return self.builder.shapes[value]
+
+    def _expected_shape(self, node: Any, name: str) -> Shape | None:
+        """Return the shape that ONNX's own inference finds for an output of a node that could not
+        be read, if it is of images."""
+        values = [self.env.get(source) for source in node.input]
+        if not any(isinstance(value, str) for value in values):
+            return None
+        dims = self._inferred.get(name)
+        known = dims is not None and len(dims) >= 2 and all(size > 0 for size in dims[1:])
+        return dims[1:] if dims is not None and known else None
+
+    @cached_property
+    def _inferred(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of float values with the batch, 0 where a size is not known."""
+        from onnx import helper, shape_inference
+
+        model = helper.make_model(self.graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        try:
+            graph = shape_inference.infer_shapes(model).graph
+        except Exception:  # of no common class; then no more is said of what follows
+            return {}
+        return {
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in (*graph.value_info, *graph.output)
+            if value.type.tensor_type.elem_type in FLOATS
+            and value.type.tensor_type.HasField("shape")
+        }
 
     def rank(self, given: Constant | str | None) -> int:
         """Return the number of axes of a value or constant, with the batch."""

@@ -296,7 +296,7 @@ def test_mlp_of_vectors():
     net = OnnxNet(("N", 20)).gemm(20, 8).batchnorm(8).add("Relu").add("Dropout").gemm(8, 3)
     program = compiled(net.add("Sigmoid"))
     assert ops(program) == ["DENSE", "DENSE"]
-    assert program.meta["input"] == {"shape": [20], "layout": "features"}
+    assert program.meta["input"] == {"shape": [20], "layout": "features", "because": "assumed"}
 
 
 def test_mlp_of_matrices():

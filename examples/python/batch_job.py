@@ -56,10 +56,9 @@ def image_of(data: bytes) -> np.ndarray:
     return fastdigit.normalize(data)
 
 
-def write(path: Path, probabilities: np.ndarray) -> None:
+def write(path: Path, probabilities: np.ndarray, labels: np.ndarray) -> None:
     """All or nothing: a job that is killed leaves no half of a file under the final name."""
     part = path.with_name(path.name + ".part")
-    labels = probabilities.argmax(axis=1)
     with part.open("wb") as file:
         if path.suffix == ".npy":
             kind = [("label", "i8"), ("probabilities", "f4", (probabilities.shape[1],))]
@@ -93,11 +92,12 @@ def main() -> None:
         for path in options.files:
             count, batches = (numpy_batches if path.suffix == ".npy" else parquet_batches)(path)
             task = progress.add_task(path.name, total=count)
-            results = [np.empty((0, len(model.classes)), np.float32)]
+            results = [np.empty((0, model.info()["outputs"]), np.float32)]
             for batch in batches:
                 results.append(model.predict_proba(batch))
                 progress.advance(task, len(batch))
-            write(options.out / path.name, np.concatenate(results))
+            probabilities = np.concatenate(results)
+            write(options.out / path.name, probabilities, model.labels_of(probabilities))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,11 @@ class FastDigitClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32, np.uint8))
         if not (X.dtype == np.uint8 and self.scale == 255):
-            X = np.asarray(X, np.float32) / np.float32(self.scale)
-        return self.model_.predict_proba(X)
+            white = self.model_.info()["range"][1]  # 1, or 255
+            X = np.asarray(X, np.float32) / np.float32(self.scale) * np.float32(white)
+        found = self.model_.predict_proba(X)
+        # Of one sigmoid output, which is that of the second class.
+        return np.hstack([1 - found, found]) if found.shape[1] == 1 else found
 
     def predict(self, X):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]

@@ -51,7 +51,7 @@ from fastdigit.errors import InputError, UnsupportedError, VerificationError
 __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
 
 #: Changes when the same source may give another program.
-COMPILER_VERSION = "3"
+COMPILER_VERSION = "4"
 
 #: (bytes of a model file, images for each input) -> each output (N, ...).
 Engine = Callable[[bytes, Sequence[NDArray[np.float32]]], list[NDArray[Any]]]

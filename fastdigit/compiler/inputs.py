@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastdigit.compiler.ir import LINEAR, Affine, Graph, Node, Shape
 from fastdigit.compiler.ops import (
     Binary,
+    Crop,
     Eltwise,
     Pad,
     Pool2D,
@@ -198,9 +199,9 @@ def find_inputs(
     ``x / 255``, ``x / 127.5 - 1``, ``(x - mean) / std`` with a mean of some 120. Otherwise it is 0
     to 1, and the reason says whether the network agrees.
 
-    Only constants of the model's author count. A batch normalization learns its scale and shift
-    together with the layers behind it; its scale may become small for other reasons than the size
-    of the inputs, so it is no evidence.
+    Of a batch normalization only the mean counts: what it saw in training, on average. Its scale
+    and shift are learned together with the layers behind it, and the scale may become small for
+    other reasons than the size of the inputs.
     """
     value = graph.input if value is None else value
     found = _usual_range(graph, value, dtype)
@@ -215,7 +216,7 @@ def find_inputs(
         return Inputs(*given, _divisor(*given), note)
     if why:
         return Inputs(low, high, _divisor(low, high), why)
-    unusual = "" if _leading_affine(graph, value) is None else UNUSUAL
+    unusual = "" if _leading(graph, value)[0] is None else UNUSUAL
     return Inputs(*UNIT, 255, f"assumed{unusual}", assumed=True)
 
 
@@ -247,10 +248,9 @@ def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, st
     """Return the range that the source takes, and why; None if it does not say."""
     if dtype == "uint8":
         return *BYTES, "the source takes bytes"
-    leading = _leading_affine(graph, value)
-    if leading is None:
-        return None
-    scale, shift = leading
+    scale, shift, average = _leading(graph, value)
+    if scale is None or shift is None:
+        return _averaged(graph, value, average)
     if not (scale.all() and np.isfinite(scale).all() and np.isfinite(shift).all()):
         return None
     centre = -shift / scale  # what becomes 0
@@ -267,6 +267,16 @@ def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, st
         if greatest * 255 <= wide or plain:
             return *BYTES, f"the network begins with {words}"
     return None
+
+
+def _averaged(graph: Graph, value: str, average: F64 | None) -> tuple[float, float, str] | None:
+    """Return the range that inputs had if they were ``average`` in training, and why."""
+    if average is None or len(graph.shapes[value]) == 1:
+        return None
+    least, greatest = float(average.min()), float(average.max())
+    if greatest < 2 or least < -1 or greatest > 256:
+        return None
+    return *BYTES, f"inputs were {greatest:.4g} on average in training, says batch normalization"
 
 
 def _words(scale: F64, shift: F64) -> str:
@@ -290,15 +300,16 @@ def _words(scale: F64, shift: F64) -> str:
     return text
 
 
-def _leading_affine(graph: Graph, value: str) -> tuple[F64, F64] | None:
+def _leading(graph: Graph, value: str) -> tuple[F64 | None, F64 | None, F64 | None]:
     """Return the scale and shift that a network begins with, with axes of the value that they make
-    or of length 1; None if it begins with something else.
+    or of length 1, or None if it begins with something else; and what the input was on average in
+    training, if a batch normalization follows.
 
     What moves pixels, or gives values between those of some, comes before it or between its parts.
     """
     graph = remove_dead(graph)
     scale, shift = (np.full((1,) * len(graph.shapes[value]), number) for number in (1.0, 0.0))
-    parts = 0
+    parts, average = 0, None
     while value not in graph.outputs:
         readers = [node for node in graph.nodes if value in node.inputs]
         if len(readers) != 1 or len(readers[0].inputs) != 1:
@@ -308,10 +319,12 @@ def _leading_affine(graph: Graph, value: str) -> tuple[F64, F64] | None:
         match node.op:
             case Eltwise(activation, affine) if activation == LINEAR:
                 if affine is not None:
-                    if affine.learned:
-                        break
                     along = [1] * len(after)
                     along[affine.axis] = -1
+                    if affine.mean is not None:
+                        average = affine.mean.reshape(along).astype(np.float64)
+                        average = (average - shift) / scale if scale.all() else None
+                        break
                     factor, term = affine.scale.reshape(along), affine.shift.reshape(along)
                     scale, shift, parts = scale * factor, shift * factor + term, parts + 1
             case Binary(kind, constant, activation, None) if (
@@ -335,7 +348,7 @@ def _leading_affine(graph: Graph, value: str) -> tuple[F64, F64] | None:
                 scale, shift = (_reshaped(part, before, after) for part in (scale, shift))
             case Transpose(perm):
                 scale, shift = (part.transpose(perm) for part in (scale, shift))
-            case Resize() | Pool2D() | Pad():
+            case Resize() | Pool2D() | Pad() | Crop():
                 if any(part.size != part.shape[-1] for part in (scale, shift)) or (
                     before[-1] != after[-1]
                 ):
@@ -345,9 +358,9 @@ def _leading_affine(graph: Graph, value: str) -> tuple[F64, F64] | None:
         value = node.output
     # What does nothing says nothing, unless its parts cancel.
     if parts < 2 and (scale == 1).all() and not shift.any():
-        return None
+        return None, None, average
     scale, shift = np.broadcast_arrays(scale, shift)
-    return scale, shift
+    return scale, shift, average
 
 
 def _reshaped(part: F64, before: Shape, after: Shape) -> F64:

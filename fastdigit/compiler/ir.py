@@ -63,14 +63,14 @@ LINEAR = Activation()
 class Affine:
     """``x * scale + shift``, with one pair of numbers for each index of ``axis``.
 
-    ``learned`` says that training found them, as those of a batch normalization; what passes make
-    of such ones need not say it.
+    ``mean`` is that of a batch normalization: what went into it in training, on average. What
+    passes make of one need not have it.
     """
 
     axis: int
     scale: Array
     shift: Array
-    learned: bool = False
+    mean: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_metadata(path, tmp_path):
     }
     assert meta == {
         "classes": ["0", "1", "2", "3"],
-        "compiler": "3",
+        "compiler": "4",
         "input": {"because": "assumed", "layout": "NHWC", "shape": [8, 6, 1]},
         "name": "tiny",
         "precision": "fp32",

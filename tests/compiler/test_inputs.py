@@ -16,7 +16,7 @@ from fastdigit.compiler.driver import verify_model
 from fastdigit.compiler.frontends.common import batchnorm
 from fastdigit.compiler.inputs import Inputs, Preprocessing, find_inputs, preprocess
 from fastdigit.compiler.ir import Activation, Affine, Op, Pool
-from fastdigit.compiler.ops import Binary, Eltwise, Pad, Pool2D, Reshape, Transpose
+from fastdigit.compiler.ops import Binary, Crop, Eltwise, Pad, Pool2D, Reshape, Transpose
 from fastdigit.compiler.verify import check, make_samples
 from fastdigit.errors import InputError, ModelFormatError
 from tests.support import need, reference
@@ -117,14 +117,23 @@ def uniform(scale: float, shift: float = 0.0) -> Eltwise:
 
 RNG = np.random.default_rng(0)
 FIRST = conv(RNG, (3, 3), 3, 4)
-LEARNED = batchnorm(2, np.full(3, 33.0), np.full(3, 78.0**2), np.ones(3), np.zeros(3), 1e-3)
+
+
+def learned(mean: float, gamma: float = 1.0) -> Eltwise:
+    """A batch normalization that has seen a mean, and whose scale is small."""
+    deviation, beta = np.full(3, 100.0**2), np.full(3, 0.3)
+    means = mean * np.array([1.0, 0.5, 0.9])
+    return Eltwise(affine=batchnorm(2, means, deviation, np.full(3, gamma), beta, 1e-3))
+
 
 #: Nothing is known of what these take.
 UNKNOWN: dict[str, tuple[Op, ...]] = {
     "nothing": (FIRST,),
     "not at the beginning": (FIRST, Eltwise(affine=Affine(2, np.full(4, 1 / 255), np.zeros(4)))),
-    "learned": (Eltwise(affine=LEARNED), FIRST),
-    "learned, then not": (Eltwise(affine=LEARNED), uniform(1 / 255), FIRST),
+    "a learned scale": (learned(0.4), FIRST),
+    "a learned scale, then not": (learned(0.4), uniform(1 / 255), FIRST),
+    "means of standardized images": (learned(-1.5), FIRST),
+    "means of more than a byte": (learned(700.0), FIRST),
     "after an activation": (Eltwise(Activation("relu")), uniform(1 / 255), FIRST),
     "with an activation": (Eltwise(Activation("relu"), uniform(1 / 255).affine), FIRST),
     "as it is": (uniform(1.0), FIRST),
@@ -146,9 +155,24 @@ def test_nothing_is_guessed(name: str) -> None:
     assert inputs.reason.startswith("assumed")
 
 
+@pytest.mark.parametrize("gamma", [0.01, 1.0, -3.0])
+def test_a_batch_normalization_remembers_what_it_saw(gamma: float) -> None:
+    """Of its numbers, the mean is that of the inputs; the others are learned."""
+    inputs = found(learned(33.0, gamma), FIRST)
+    assert inputs.range == BYTES and "33 on average in training" in inputs.reason
+    assert found(Transpose((1, 0, 2)), learned(33.0), FIRST).range == BYTES
+    assert found(uniform(1.0, -3.0), learned(33.0), FIRST).assumed is False
+    # Of what was divided, the division says more.
+    assert "x / 255" in found(uniform(1 / 255), learned(0.4), FIRST).reason
+    features = batchnorm(0, np.array([33.0, 4.0]), np.ones(2), None, None, 1e-3)
+    assert found(Eltwise(affine=features), shape=(2,)).assumed  # measurements
+
+
 def test_what_comes_before() -> None:
     """Arithmetic is found behind what moves pixels or chooses among them, and in the right axis."""
     mean = np.array([100.0, 110.0, 120.0])
+    cropped = Crop(((1, 0), (2, 1), (0, 0)))
+    assert found(cropped, uniform(1 / 255), FIRST).range == BYTES
     resized = (Pool2D(Pool("average", (2, 2), (2, 2))), Pad(((1, 1), (1, 1), (0, 0))))
     assert found(*resized, uniform(1 / 255), FIRST).range == BYTES
     assert found(Binary("sub", mean), *resized, uniform(1 / 60), FIRST).range == BYTES
@@ -180,6 +204,32 @@ def test_means_and_deviations_of_photographs(
 def test_a_source_of_bytes() -> None:
     inputs = found(FIRST, dtype="uint8")
     assert (inputs.range, inputs.u8_divisor, inputs.assumed) == (BYTES, 1, False)
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_onnx_of_bytes(divided: bool) -> None:
+    """What ONNX declares as UINT8, the model takes as such; the oracle gets the same bytes."""
+    from onnx import TensorProto, checker
+    from onnxruntime import InferenceSession
+
+    net = OnnxNet(("N", 8, 8, 3)).add("Cast", to=TensorProto.FLOAT)
+    if divided:
+        net.add("Div", None, np.array(255.0))
+    net.add("Transpose", None, perm=[0, 3, 1, 2]).conv(3, 4, (3, 3)).add("Relu")
+    source = net.add("Flatten").gemm(144, 3).model(check=False, infer=False)
+    source.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    checker.check_model(source)
+    result = compile_model(source, None, engine=engine, tolerance=1e-3)
+    assert result.inputs.range == BYTES and result.meta["input"]["because"] == (
+        "the source takes bytes"
+    )
+    images = pictures()
+    session = InferenceSession(source.SerializeToString(), providers=["CPUExecutionProvider"])
+    want = session.run(None, {"input": images})[0]
+    got = fastdigit.Model(result.data).run(images)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    with pytest.raises(InputError, match="the source takes uint8"):
+        compile_model(source, None, engine=engine, mean=3)
 
 
 @pytest.mark.parametrize(

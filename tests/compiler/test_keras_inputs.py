@@ -75,9 +75,17 @@ def test_the_same_bytes_give_the_same_answers(name: str) -> None:
     np.testing.assert_array_equal(compiled.predict(images), want.argmax(1))
 
 
-def test_a_batch_normalization_is_no_evidence() -> None:
-    result = fastdigit.compile(classifier((20, 20, 3), L.BatchNormalization()), None)
-    assert result.inputs.assumed
+def test_a_batch_normalization_knows_the_mean() -> None:
+    """Trained on bytes, with nothing in front: its moving mean is theirs."""
+    model = classifier((20, 20, 3), L.BatchNormalization())
+    assert fastdigit.compile(model, None).inputs.assumed
+    model.layers[0].moving_mean.assign([120.0, 110.0, 90.0])
+    model.layers[0].moving_variance.assign([3600.0, 3500.0, 4000.0])
+    images = np.random.default_rng(0).integers(0, 256, (64, 20, 20, 3), np.uint8)
+    result = fastdigit.compile(model, None)
+    assert result.inputs.range == (0, 255)
+    got = fastdigit.Model(result.data).predict_proba(images)
+    np.testing.assert_allclose(got, model.predict(images, verbose=0), atol=1e-5)
 
 
 def test_one_sigmoid() -> None:

@@ -410,4 +410,4 @@ def batchnorm(
     shift = -mean.astype(np.float64) * scale
     if beta is not None:
         shift = shift + beta
-    return Affine(axis, scale, shift, learned=True)
+    return Affine(axis, scale, shift, mean)

@@ -108,13 +108,14 @@ class Emitter:
         outputs = math.prod(self.graph.shapes[self.graph.output])
         upper = self.name.upper()
         low, high = self.program.input_range
+        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
         probable = ends_in_softmax(self.graph) or ends_in_sigmoid(self.graph)
         names = self.program.meta.get("classes") or range(2 if self._binary else outputs)
         classes = ", ".join(string(str(label)) for label in names)
         lines = [
             f"/* {self.name}: {self._title()}.",
             " *",
-            f" * Takes {shown(inputs)} floats from {low:g} to {high:g}, rows first"
+            f" * Takes {shown(inputs)} floats{bounds}, rows first"
             + (", channels last" if len(inputs) == 3 else "")
             + f", and gives {outputs}"
             + (" probabilities." if probable else " scores."),

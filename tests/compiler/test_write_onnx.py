@@ -119,6 +119,30 @@ def test_seed_network_is_plain() -> None:
     assert kinds == ["Conv", "Relu", "MaxPool", *normalised, *normalised, *dense]
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_reset_after", "simple"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_recurrent_layer_has_its_product_inside(kind: str, inside: bool) -> None:
+    """Unless something else comes between, or reads it too."""
+    rng = np.random.default_rng(5)
+    gates = {"simple": 1, "lstm": 4}.get(kind, 3)
+    bias = rng.normal(size=5 * gates).astype(np.float32)
+    between = {} if inside else {"activation": Activation("tanh")}
+    net = networks.Net((2, 7, 3))
+    product = net.add(networks.conv(rng, (1, 1), 3, 5 * gates, **between))
+    net.add(networks.cell(rng, kind, 5, bias=bias))
+    net.add(networks.conv(rng, (1, 1), 5, 5 * gates))
+    net.add(networks.cell(rng, kind, 5, backwards=True))
+    if not inside:
+        net.add(Binary("add"), net.add(networks.conv(rng, (1, 1), 5, 5 * gates)), product)
+    graph = net.graph()
+    model = to_onnx(graph)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["Conv"] == (0 if inside else 2)
+    images = rng.random((3, 2, 7, 3), np.float32)
+    got = run(model.SerializeToString(), images)
+    np.testing.assert_allclose(got, reference.run_graph(graph, images), atol=1e-5)
+
+
 def test_scales_of_one_and_shifts_of_zero_are_left_out() -> None:
     nothing = Affine(0, np.ones(4, np.float32), np.zeros(4, np.float32))
     ops = [Eltwise(Activation("relu"), nothing)]

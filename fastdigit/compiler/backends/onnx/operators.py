@@ -203,15 +203,18 @@ _RECURRENT_ACTIVATIONS = {
 
 @writes(Recurrent)
 def _recurrent(writer: Writer, op: Recurrent, shapes: list[Shape]) -> None:
-    """Rows are sequences of a batch, (steps, rows, channels) as ONNX has them. What the input
-    contributes is there: its weights are an identity."""
+    """Rows are sequences of a batch, (steps, rows, channels) as ONNX has them. The product before
+    is the layer's own; where there is none, what the input contributes is there, and the weights
+    are an identity."""
     rows, steps, columns = shapes[0]
     units = op.weights.shape[0]
     order = np.concatenate([np.arange(units) + gate * units for gate in _GATES[op.kind]])
     recurrent = writer.constant(op.weights[:, order].T[np.newaxis])
-    bias = ""
-    if op.bias is not None:
-        bias = writer.constant(np.concatenate([np.zeros(columns), op.bias[order]])[np.newaxis])
+    kernel: Array = np.eye(columns)
+    biases = [None, op.bias]
+    if writer.projection is not None:
+        kernel, biases[0] = writer.projection.weights[0, 0], writer.projection.bias
+    both = np.concatenate([np.zeros(columns) if b is None else b[order] for b in biases])
     functions = [op.gates, op.activation, op.activation]
     functions = {"simple": functions[1:2], "lstm": functions}.get(op.kind, functions[:2])
     missing = [f.name for f in functions if f.name not in _RECURRENT_ACTIVATIONS]
@@ -219,12 +222,12 @@ def _recurrent(writer: Writer, op: Recurrent, shapes: list[Shape]) -> None:
         raise UnsupportedError(f"a recurrent layer of {missing[0]} can't be written as ONNX")
     options: dict[str, Any] = {"linear_before_reset": 1} if op.kind == "gru_reset_after" else {}
     writer.add("Transpose", perm=[3, 0, 2, 1])
-    writer.add("Reshape", writer.integers([steps, -1, columns]))
+    writer.add("Reshape", writer.integers([steps, -1, len(kernel)]))
     writer.add(
         _RECURRENT[op.kind],
-        writer.constant(np.eye(columns)[order][np.newaxis]),
+        writer.constant(kernel[:, order].T[np.newaxis]),
         recurrent,
-        *([bias] if bias else []),
+        *([both[np.newaxis]] if both.any() else []),
         hidden_size=units,
         direction="reverse" if op.backwards else "forward",
         activations=[_RECURRENT_ACTIVATIONS[f.name] for f in functions],

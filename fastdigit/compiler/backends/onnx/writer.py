@@ -6,6 +6,7 @@ between two transposes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.ir import Activation, Affine, Array, Graph, Op, Shape
-from fastdigit.compiler.ops import Softmax
+from fastdigit.compiler.ops import Conv2D, Recurrent, Softmax
 from fastdigit.errors import MissingExtraError, UnsupportedError, pip_install
 
 __all__ = ["Writer", "axis_of", "import_onnx_library", "stored", "writes"]
@@ -57,6 +58,9 @@ class Writer:
         Name of the current value, which the next node reads.
     others
         Names of the further inputs of the operator that is being written.
+    projection
+        The product with each step that a recurrent layer of ONNX has inside, if it came before the
+        one that is being written; it is not written by itself.
     """
 
     def __init__(self, graph: Graph, *, channels_last: bool) -> None:
@@ -67,6 +71,7 @@ class Writer:
         self._weights: list[Any] = []
         self.value = INPUT
         self.others: list[str] = []
+        self.projection: Conv2D | None = None
 
     def model(self, name: str) -> Any:
         """Write the whole graph; return it as a ``ModelProto``."""
@@ -80,7 +85,12 @@ class Writer:
         if self._channels_last:
             self._enter(image)
         values = {graph.input: self.value}
+        projections = _projections(graph)
         for node in graph.nodes:
+            if node.output in projections:
+                values[node.output] = values[node.inputs[0]]
+                continue
+            self.projection = projections.get(node.inputs[0])
             self.value, *self.others = (values[source] for source in node.inputs)
             write = _WRITERS.get(type(node.op))
             if write is None:
@@ -180,6 +190,26 @@ class Writer:
             self.add("Mul", affine.scale.reshape(shape))
         if (affine.shift != 0).any():
             self.add("Add", affine.shift.reshape(shape))
+
+
+def _projections(graph: Graph) -> dict[str, Conv2D]:
+    """Return, by the input of a recurrent layer that alone reads it, the product that makes it."""
+    readers = Counter([*graph.outputs, *(value for node in graph.nodes for value in node.inputs)])
+    recurrent = {node.inputs[0] for node in graph.nodes if isinstance(node.op, Recurrent)}
+    return {
+        node.output: node.op
+        for node in graph.nodes
+        if isinstance(node.op, Conv2D) and node.output in recurrent and readers[node.output] == 1
+        if _is_product(node.op)
+    }
+
+
+def _is_product(op: Conv2D) -> bool:
+    plain = Conv2D(np.zeros((1, 1, 1, 1)))
+    return all(
+        getattr(op, name) == getattr(plain, name)
+        for name in ("extent", "stride", "pad", "groups", "activation", "affine", "pool")
+    )
 
 
 def stored(rank: int) -> tuple[int, ...]:

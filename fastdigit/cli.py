@@ -21,6 +21,9 @@ NOT_VERIFIED: Final = 1
 ERROR: Final = 2
 INTERRUPTED: Final = 130
 
+#: Characters of an error.
+LONGEST: Final = 1200
+
 #: Name, module, and what `fastdigit --help` says.
 COMMANDS: Final = {
     "compile": ("fastdigit.commands.compile", "make a model file from a model of another library"),
@@ -64,14 +67,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = import_module(options.module).run(options, options.parser)
     except VerificationError as error:
-        print(f"fastdigit {options.command}: {error}; nothing was written", file=sys.stderr)
+        _complain(options.command, f"{error}; nothing was written")
         return NOT_VERIFIED
     except (FastDigitError, OSError) as error:
-        print(f"fastdigit {options.command}: {error}", file=sys.stderr)
+        _complain(options.command, str(error))
+        return ERROR
+    except MemoryError as error:
+        _complain(options.command, f"out of memory: {error}")
         return ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _complain(command: str, text: str) -> None:
+    """Print an error in one line; those of other libraries have many, and whole configurations."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[:LONGEST]} ... ({len(line):,} characters)"
+    print(f"fastdigit {command}: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.inputs import InputRange
 from fastdigit.compiler.ops import PRECISIONS
-from fastdigit.errors import pip_install
+from fastdigit.errors import InputError, pip_install
 
 __all__ = ["add_arguments", "run"]
 
@@ -133,8 +133,19 @@ def _classes(text: str | None) -> list[str] | None:
     if not text:
         return None
     if text.startswith("@"):
-        return Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        return _names(Path(text[1:]))
     return text.split(",")
+
+
+def _names(path: Path) -> list[str]:
+    """Read names, one a line; blank lines at the end don't count."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is not a text file in UTF-8; expected a name for each output")
+    return text.rstrip().splitlines()
 
 
 def _default_output(source: Path, suffix: str) -> Path:

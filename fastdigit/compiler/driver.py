@@ -507,6 +507,10 @@ def _meta(
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old contents or the new, whole."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {path.parent} to write {path.name} to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; expected the name of a file to write")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

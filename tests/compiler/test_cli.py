@@ -13,11 +13,14 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.datasets import load_mnist_test
+from fastdigit.errors import UnsupportedError
 from tests.support import EXPORTED, need
+from tests.support.compiler_cases import OnnxNet
 
 ONNX = EXPORTED / "seed.onnx"
 FDM = Path(fastdigit.model.shipped_file("seed"))
 
+onnx = need("onnx")
 need("onnxruntime")
 
 
@@ -249,3 +252,68 @@ def test_as_a_process() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "DENSE" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a\r\nb\r\nc\r\n\r\n", ("a", "b", "c")),
+        (b"\xef\xbb\xbfa\nb\nc", ("a", "b", "c")),
+        ("é\nß\n中\n".encode(), ("é", "ß", "中")),
+        (bytes(range(256)), None),
+        ("a\nb\nc".encode("utf-16"), None),
+        (b"a\0\nb\nc", None),
+    ],
+    ids=["blank lines", "mark", "utf-8", "binary", "utf-16", "nul"],
+)
+def test_files_of_names(
+    content: bytes,
+    names: tuple[str, ...] | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    onnx.save(OnnxNet(("N", 4)).gemm(4, 3).model(), tmp_path / "m.onnx")
+    arguments = ["compile", str(tmp_path / "m.onnx"), "--classes", f"@{tmp_path / 'names.txt'}"]
+    status = cli.main(arguments)
+    if names is None:
+        assert status == cli.ERROR
+        assert "names.txt is not a text file in UTF-8" in capsys.readouterr().err
+    else:
+        assert status == 0
+        assert fastdigit.load(tmp_path / "m.fdm").classes == names
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("missing/m.fdm", "there is no directory "), (".", "is a directory; expected the name")],
+)
+def test_where_nothing_can_be_written(
+    output: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compile", str(ONNX), "-o", str(tmp_path / output)]
+    assert cli.main(arguments) == cli.ERROR
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of other libraries, which tell a network's whole configuration."""
+    from fastdigit.commands import compile as command
+
+    def fail(*_: object) -> int:
+        raise UnsupportedError("unknown layer:\n" + 3000 * " {'class_name': 'Odd'}\n")
+
+    monkeypatch.setattr(command, "run", fail)
+    assert cli.main(["compile", str(ONNX)]) == cli.ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fastdigit compile: unknown layer: {'class_name'")
+    assert len(line) < 1300 and line.endswith(" characters)")
+
+    def exhaust(*_: object) -> int:
+        raise MemoryError("Unable to allocate 268. GiB")
+
+    monkeypatch.setattr(command, "run", exhaust)
+    assert cli.main(["compile", str(ONNX)]) == cli.ERROR
+    assert capsys.readouterr().err.startswith("fastdigit compile: out of memory: Unable")

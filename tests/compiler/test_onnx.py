@@ -13,7 +13,7 @@ from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
-from fastdigit.errors import ModelFormatError, UnsupportedError
+from fastdigit.errors import ModelFormatError, UnsupportedError, VerificationError
 from tests.support import ROOT, need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
@@ -1114,3 +1114,19 @@ def test_every_operator_is_tested():
     text = "".join(text for text in (file.read_text() for file in files) if "OnnxNet" in text)
     missing = [name for name in SUPPORTED_OPERATORS if f'"{name}"' not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [(0, "takes exactly 0 images at once"), (10**9, "takes exactly 1,000,000,000 images at once")],
+)
+def test_a_batch_that_cannot_be_run(batch, message):
+    net = OnnxNet((batch, 2, 6, 6)).add("Relu")
+    with pytest.raises(VerificationError, match=message):
+        compile_model(net.model(check=False), None, engine=engine)
+
+
+def test_weights_without_elements():
+    net = OnnxNet(("N", 4)).add("MatMul", None, np.zeros((4, 0), np.float32))
+    with pytest.raises(UnsupportedError, match=r"'matmul0' .*has no elements"):
+        import_model(net.model(check=False))

@@ -214,6 +214,8 @@ class GraphBuilder:
         check_values(name, op)
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
+        if math.prod(shape) == 0:
+            raise UnsupportedError(f"{name}: its result, of shape {shape}, has no elements")
         self.shapes[value] = shape
         self.producers[value] = node = Node(name, op, sources, value)
         self.nodes.append(node)

@@ -17,6 +17,8 @@ Runner: TypeAlias = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[Any]]
 
 #: Images that a source gets at once, which bounds its memory.
 BATCH = 256
+#: Numbers that a source with a fixed number of images may take at once.
+MAX_NUMBERS = 1 << 28
 
 
 def batched(run: Runner, fixed: int | None) -> Runner:
@@ -25,6 +27,11 @@ def batched(run: Runner, fixed: int | None) -> Runner:
     def whole(inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
         count = len(inputs[0])
         batch = fixed or min(BATCH, count)
+        if batch * sum(images[0].size for images in inputs) > MAX_NUMBERS:
+            raise VerificationError(
+                f"the source takes exactly {batch:,} images at once, too many to run it and verify "
+                "the result: export it with a batch axis that is free"
+            )
         padded = [
             np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
             for images in inputs
@@ -85,6 +92,11 @@ def onnx_runtime(
 
     dims = list(sources[given[0]].shape)
     size = dims[0] if dims else None
+    if size == 0:
+        raise VerificationError(
+            "the source takes exactly 0 images at once, so that no runtime can run it; export it "
+            "with a batch axis that is free"
+        )
     return f"onnxruntime {onnxruntime.__version__}", batched(
         run, size if isinstance(size, int) and size > 0 else None
     )

@@ -74,7 +74,13 @@ def load_saved_model(path: Path) -> SavedModel:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # TensorFlow raises whatever its readers raise
-        raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {error}") from error
+        if not (path / "variables").is_dir() and "variables" in str(error):
+            raise ModelFormatError(
+                f"{path.name}: its weights, the directory 'variables' beside saved_model.pb, are "
+                "missing; copy or download all of the SavedModel"
+            ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {reason}") from error
     function = _signature(path.name, loaded.signatures)
     given = function.structured_input_signature[1]
     returned = function.structured_outputs

@@ -16,11 +16,14 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.ir import LINEAR, Affine, Graph, Node, Shape
+from fastdigit.compiler.ir import LINEAR, Affine, Graph, Layer, Node, Shape
 from fastdigit.compiler.ops import (
     Binary,
+    Conv2D,
     Crop,
+    Dense,
     Eltwise,
+    LayerNorm,
     Pad,
     Pool2D,
     Reshape,
@@ -46,6 +49,9 @@ BYTES: Final = (0.0, 255.0)
 #: to a deviation of an eighth of what (x - mean) / std has on photographs.
 WIDTHS: Final = (0.25, 32.0)
 UNUSUAL: Final = ": what the network begins with makes nothing usual of 0 to 1, or of 0 to 255"
+#: Length of a unit's weights in the first layer, root mean square, that is taken for one of bytes:
+#: an input of 1 would change nothing. Of 0 to 1, trained ones are 0.1 to 3; of 0 to 255, a 255th.
+SMALL: Final = (2e-4, 0.02)
 #: What (x - mean) makes of bytes, if nothing is divided.
 PLAIN: Final = 4.0 * 255
 
@@ -201,7 +207,8 @@ def find_inputs(
 
     Of a batch normalization only the mean counts: what it saw in training, on average. Its scale
     and shift are learned together with the layers behind it, and the scale may become small for
-    other reasons than the size of the inputs.
+    other reasons than the size of the inputs. The weights of the first layer count where they are
+    far too small for inputs up to 1, and no normalization makes up for it.
     """
     value = graph.input if value is None else value
     found = _usual_range(graph, value, dtype)
@@ -216,7 +223,7 @@ def find_inputs(
         return Inputs(*given, _divisor(*given), note)
     if why:
         return Inputs(low, high, _divisor(low, high), why)
-    unusual = "" if _leading(graph, value)[0] is None else UNUSUAL
+    unusual = "" if _beginning(graph, value).affine is None else UNUSUAL
     return Inputs(*UNIT, 255, f"assumed{unusual}", assumed=True)
 
 
@@ -248,9 +255,10 @@ def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, st
     """Return the range that the source takes, and why; None if it does not say."""
     if dtype == "uint8":
         return *BYTES, "the source takes bytes"
-    scale, shift, average = _leading(graph, value)
-    if scale is None or shift is None:
-        return _averaged(graph, value, average)
+    begins = _beginning(graph, value)
+    if begins.affine is None:
+        return _averaged(graph, value, begins) or _weighed(graph, value, begins)
+    scale, shift = begins.affine
     if not (scale.all() and np.isfinite(scale).all() and np.isfinite(shift).all()):
         return None
     centre = -shift / scale  # what becomes 0
@@ -269,14 +277,47 @@ def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, st
     return None
 
 
-def _averaged(graph: Graph, value: str, average: F64 | None) -> tuple[float, float, str] | None:
-    """Return the range that inputs had if they were ``average`` in training, and why."""
-    if average is None or len(graph.shapes[value]) == 1:
+def _averaged(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float, str] | None:
+    """Return the range that inputs had if a batch normalization has seen them, and why."""
+    if begins.average is None or len(graph.shapes[value]) == 1:
         return None
-    least, greatest = float(average.min()), float(average.max())
+    least, greatest = float(begins.average.min()), float(begins.average.max())
     if greatest < 2 or least < -1 or greatest > 256:
         return None
     return *BYTES, f"inputs were {greatest:.4g} on average in training, says batch normalization"
+
+
+def _weighed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float, str] | None:
+    """Return the range of bytes if the weights of the first layer are made for them.
+
+    Converters multiply what a network begins with into the weights behind it. No normalization may
+    come before the next layer: with one, the size of weights means nothing.
+    """
+    readers = [node for node in graph.nodes if begins.value in node.inputs]
+    if len(readers) != 1 or len(graph.shapes[value]) != 3 or begins.average is not None:
+        return None
+    layer = readers[0].op
+    if not isinstance(layer, Conv2D | Dense):
+        return None
+    behind = readers[0].output
+    while behind not in graph.outputs:
+        readers = [node for node in graph.nodes if behind in node.inputs]
+        if len(readers) != 1 or isinstance(readers[0].op, LayerNorm):
+            return None
+        op = readers[0].op
+        if isinstance(op, Layer):
+            break
+        affine = getattr(op, "affine", None)
+        if affine is not None and affine.mean is not None:
+            return None
+        behind = readers[0].output
+    squares = layer.weights.astype(np.float64) ** 2
+    columns = squares.reshape(-1, squares.shape[-1]).sum(axis=0)
+    size = math.sqrt(columns[columns > 0].mean()) if columns.any() else 0.0
+    small, large = SMALL
+    if not small < size < large:
+        return None
+    return *BYTES, "the weights of the first layer are as small as such inputs make them"
 
 
 def _words(scale: F64, shift: F64) -> str:
@@ -300,13 +341,29 @@ def _words(scale: F64, shift: F64) -> str:
     return text
 
 
-def _leading(graph: Graph, value: str) -> tuple[F64 | None, F64 | None, F64 | None]:
-    """Return the scale and shift that a network begins with, with axes of the value that they make
-    or of length 1, or None if it begins with something else; and what the input was on average in
-    training, if a batch normalization follows.
+@dataclass(frozen=True)
+class _Beginning:
+    """What a network does to an input first.
 
-    What moves pixels, or gives values between those of some, comes before it or between its parts.
+    Parameters
+    ----------
+    affine
+        A scale and shift, with axes of the value that they make, or of length 1; None if there is
+        neither.
+    average
+        What the input was in training, if a batch normalization follows.
+    value
+        What they make.
     """
+
+    affine: tuple[F64, F64] | None
+    average: F64 | None
+    value: str
+
+
+def _beginning(graph: Graph, value: str) -> _Beginning:
+    """Follow an input through arithmetic with constants, and through what moves pixels, or gives
+    values between those of some, before it or between its parts."""
     graph = remove_dead(graph)
     scale, shift = (np.full((1,) * len(graph.shapes[value]), number) for number in (1.0, 0.0))
     parts, average = 0, None
@@ -358,9 +415,9 @@ def _leading(graph: Graph, value: str) -> tuple[F64 | None, F64 | None, F64 | No
         value = node.output
     # What does nothing says nothing, unless its parts cancel.
     if parts < 2 and (scale == 1).all() and not shift.any():
-        return None, None, average
+        return _Beginning(None, average, value)
     scale, shift = np.broadcast_arrays(scale, shift)
-    return scale, shift, average
+    return _Beginning((scale, shift), average, value)
 
 
 def _reshaped(part: F64, before: Shape, after: Shape) -> F64:

@@ -3,6 +3,7 @@ images, as bytes or floats, is ONNX Runtime."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,17 @@ from fastdigit.compiler.driver import verify_model
 from fastdigit.compiler.frontends.common import batchnorm
 from fastdigit.compiler.inputs import Inputs, Preprocessing, find_inputs, preprocess
 from fastdigit.compiler.ir import Activation, Affine, Op, Pool
-from fastdigit.compiler.ops import Binary, Crop, Eltwise, Pad, Pool2D, Reshape, Transpose
+from fastdigit.compiler.ops import (
+    Binary,
+    Crop,
+    Dense,
+    Eltwise,
+    LayerNorm,
+    Pad,
+    Pool2D,
+    Reshape,
+    Transpose,
+)
 from fastdigit.compiler.verify import check, make_samples
 from fastdigit.errors import InputError, ModelFormatError
 from tests.support import need, reference
@@ -166,6 +177,44 @@ def test_a_batch_normalization_remembers_what_it_saw(gamma: float) -> None:
     assert "x / 255" in found(uniform(1 / 255), learned(0.4), FIRST).reason
     features = batchnorm(0, np.array([33.0, 4.0]), np.ones(2), None, None, 1e-3)
     assert found(Eltwise(affine=features), shape=(2,)).assumed  # measurements
+
+
+def small(size: float = 1 / 255, **options: Any) -> Op:
+    layer = conv(np.random.default_rng(1), (3, 3), 3, 4, **options)
+    return replace(layer, weights=layer.weights * size)
+
+
+def test_weights_that_a_converter_has_divided() -> None:
+    """What it multiplies into them is seen in their size, if nothing behind undoes it."""
+    relu, pool = Eltwise(Activation("relu")), Pool2D(Pool("max", (2, 2), (2, 2)))
+    last = Dense(np.ones((36, 2)))
+    inputs = found(small(), relu, pool, last)
+    assert inputs.range == BYTES and "weights of the first layer" in inputs.reason
+    assert found(Crop(((0, 0), (0, 0), (0, 0))), small()).range == BYTES
+    assert found(Dense(np.full((192, 2), 1 / 255 / 14))).range == BYTES
+    for size in (1.0, 0.1, 1e-6, 0.0):
+        assert found(small(size), relu, pool, last).assumed
+    features = batchnorm(2, np.zeros(4), np.ones(4), None, None, 1e-3)
+    normalized = Eltwise(affine=features)
+    for behind in ((normalized, relu), (relu, normalized), (relu, pool, LayerNorm(1e-3))):
+        assert found(small(), *behind).assumed
+    assert found(learned(0.4), small()).assumed
+    assert found(Dense(np.full((9, 2), 1e-3)), shape=(9,)).assumed  # measurements
+
+
+def test_a_network_of_bytes_whose_division_is_in_its_weights() -> None:
+    source = network([])
+    weights = next(w for w in source.graph.initializer if len(w.dims) == 4)
+    from onnx import numpy_helper
+
+    divided = numpy_helper.to_array(weights) / np.float32(255)
+    weights.CopyFrom(numpy_helper.from_array(divided, weights.name))
+    result = compile_model(source, None, engine=engine)
+    assert result.inputs.range == BYTES
+    images = pictures()
+    answers = run_onnx(source, images.astype(np.float32).transpose(0, 3, 1, 2))
+    got = fastdigit.Model(result.data).predict_proba(images)
+    np.testing.assert_allclose(got, answers, atol=1e-5)
 
 
 def test_what_comes_before() -> None:

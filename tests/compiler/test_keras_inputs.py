@@ -4,6 +4,7 @@ usual layers they begin with, and whatever was done outside."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,22 @@ def test_the_same_bytes_give_the_same_answers(name: str) -> None:
     np.testing.assert_allclose(compiled.predict_proba(images), want, atol=1e-5)
     np.testing.assert_allclose(compiled.predict_proba(images.astype(np.float32)), want, atol=1e-5)
     np.testing.assert_array_equal(compiled.predict(images), want.argmax(1))
+
+
+# The random statistics of a batch normalization, multiplied into a rescaling, make nothing usual.
+@pytest.mark.parametrize("name", sorted(OF_BYTES.keys() - {"Rescaling, then BatchNormalization"}))
+def test_tflite_of_the_same(name: str, tmp_path: Path) -> None:
+    """TensorFlow's converter multiplies what it can into the weights of the first layer."""
+    tf = need("tensorflow")
+    need("ai_edge_litert")
+    model = OF_BYTES[name]()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    result = fastdigit.compile(path, None, tolerance=1e-4)
+    assert result.inputs.range == (0, 255) and not result.inputs.assumed
+    images = np.random.default_rng(0).integers(0, 256, (64, *model.input_shape[1:]), np.uint8)
+    got = fastdigit.Model(result.data).predict_proba(images)
+    np.testing.assert_allclose(got, model.predict(images, verbose=0), atol=1e-4)
 
 
 def test_a_batch_normalization_knows_the_mean() -> None:

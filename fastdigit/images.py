@@ -17,6 +17,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ FITTINGS: Final[tuple[Fitting, ...]] = ("stretch", "fit", "crop")
 """What :func:`prepare` does with a picture of another size."""
 
 # By the number of channels, in Pillow's words.
-MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES: Final = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
 
 # Scans of a JPEG file that are read: each goes over the whole picture, and may be a few bytes long.
 # Encoders make up to ten.

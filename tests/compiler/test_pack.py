@@ -292,7 +292,7 @@ def test_damage_is_found():
         (data[:-64], "truncated"),
         (b"X" + data[1:], "not a model file"),
         (damaged(data, 8, "<H", 2), "version 2.1"),
-        (damaged(data, 10, "<H", 3), "version 1.3"),
+        (damaged(data, 10, "<H", 99), "version 1.99"),
         (damaged(data, 24, "<Q", 0), "checksum"),
         (damaged(data, 32, "<I", 3), "sections"),
         (damaged(data, 64, "<I", 2), "sections"),

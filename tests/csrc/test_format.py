@@ -230,7 +230,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "groups 0": (lambda: patched(op(CONV2D, 72), "I", 0), "0 groups"),
     "groups 2": (lambda: patched(op(CONV2D, 72), "I", 2), "op 1 has 2 groups and a pooling"),
     "groups 3": (lambda: patched(op(CONV2D, 72), "I", 3), "op 1 has 3 groups of 2 channels"),
-    "activation": (lambda: patched(op(CONV2D, 76), "I", 15), "unknown activation 15"),
+    "activation": (lambda: patched(op(CONV2D, 76), "I", 99), "unknown activation 99"),
     "activation on POOL2D": (lambda: patched(op(POOL2D, 76), "I", 1), "does not use"),
     "alpha NaN": (lambda: patched(op(CONV2D, 80), "f", math.nan), "alpha of op 1"),
     "alpha infinite": (lambda: patched(op(CONV2D, 80), "f", math.inf), "alpha of op 1"),

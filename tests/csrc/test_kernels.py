@@ -92,7 +92,7 @@ def tolerance(depth: int, magnitude: float) -> float:
 
 def test_every_kernel_is_tested() -> None:
     covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    several = {"dense_narrow"} | set(native.ALGORITHMS)
+    several = {"dense_narrow", "recurrent_reset"} | set(native.ALGORITHMS)
     assert set(native.kernels()) <= covered | several
     assert any(case.channels <= NARROW for case in DENSES), (
         "dense_narrow is the dense kernel of few outputs"

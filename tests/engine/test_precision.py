@@ -142,7 +142,7 @@ def test_every_isa_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(
     inputs=st.integers(1, 70),
     width=st.sampled_from([33, 47, 48, 49, 95, 96, 97, 111, 112, 113, 191, 193, 240, 289]),
-    outputs=st.integers(1, 130),
+    outputs=st.integers(2, 130),
     precision=st.sampled_from(PRECISIONS),
     activation=st.sampled_from([RELU, Activation(), Activation("tanh"), Activation("elu", 0.7)]),
     bias=st.booleans(),

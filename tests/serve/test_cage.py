@@ -180,7 +180,8 @@ def test_a_job_that_takes_too_long_is_ended_and_the_next_one_is_done() -> None:
 
 def test_a_job_that_takes_too_much_memory_is_ended_and_the_next_one_is_done() -> None:
     large = picture(np.zeros((4000, 4000), np.uint16))
-    with TestClient(create_app(Settings(reading_memory_bytes=48 << 20))) as client:
+    bounded = Settings(reading_memory_bytes=48 << 20, reading_timeout=60)
+    with TestClient(create_app(bounded)) as client:
         for _ in range(2):
             refused = client.post("/predict", content=large)
             assert refused.status_code == 413, refused.text
@@ -188,7 +189,7 @@ def test_a_job_that_takes_too_much_memory_is_ended_and_the_next_one_is_done() ->
         lists = b'{"inputs":[' + b"[]," * 3_000_000 + b"[]]}"
         refused = client.post(INFER, content=lists)
         assert refused.status_code == 413 and "memory" in refused.json()["error"]
-    with TestClient(create_app()) as client:  # whose limit is the default
+    with TestClient(create_app(Settings(reading_timeout=60))) as client:
         assert "no digit" in client.post("/predict", content=large).json()["error"]
 
 

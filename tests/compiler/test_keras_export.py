@@ -347,3 +347,29 @@ def test_saved_model_from_the_shell(
     assert "net.v1.fdm" in capsys.readouterr().out
     assert cli.main(["verify", "net.v1.fdm", "net.v1"]) == 0
     assert "net.v1.fdm computes what net.v1 does" in capsys.readouterr().out
+
+
+def test_saved_model_with_the_state_of_an_optimizer(tmp_path: Path) -> None:
+    """Keras 2 saved slots of variables, for objects that TensorFlow's own loader has no class for:
+    the graph is loaded without the objects."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = save(tmp_path / "model", "images", IMAGE, name="serving_default")
+    file = path / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    first, second = (i for i, node in enumerate(nodes) if node.WhichOneof("kind") == "variable")
+    nodes[0].slot_variables.add(
+        original_variable_node_id=first, slot_name="m", slot_variable_node_id=second
+    )
+    module = tf.saved_model.load(path)
+    images = np.random.default_rng(0).uniform(0, 1, (3, 8, 8, 2)).astype(np.float32)
+    (want,) = module.signatures["serving_default"](x0=tf.constant(images)).values()
+    file.write_bytes(saved.SerializeToString())
+    with pytest.raises(AttributeError, match="add_slot"):
+        tf.saved_model.load(path)
+    result = fastdigit.compile(path, None)
+    assert result.verification.reference == f"tensorflow {tf.__version__}"
+    assert result.meta["source"] == {"kind": "savedmodel", "layout": "NHWC", "shape": [8, 8, 2]}
+    got = fastdigit.Model(result.data).run(images)
+    np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-6)

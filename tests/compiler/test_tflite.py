@@ -230,6 +230,41 @@ def depth_to_space() -> TFLiteNet:
     return net.add("SPACE_TO_DEPTH", None, BlockSize=4)
 
 
+def slices() -> TFLiteNet:
+    net = TFLiteNet(1, 6, 8, 5)
+    net.add("SLICE", None, [0, 1, 0, 2], [1, 4, -1, 3]).add(
+        *("STRIDED_SLICE", None, [0, -4, 7, 1], [1, 9, -9, 3], [1, 1, -2, 1]), EndMask=4
+    )
+    net.add("STRIDED_SLICE", None, [0, 1], [0, 2], [1, 1], BeginMask=1, EndMask=1, ShrinkAxisMask=2)
+    net.add("EXPAND_DIMS", None, np.int32(2)).add("TILE", None, [1, 1, 3, 1])
+    net.add("SPLIT", np.int32(1), None, outputs=2, NumSplits=2)
+    first, second = net.last, net.last + 1
+    net.add("SPLIT_V", second, [1, -1], np.int32(-2), outputs=2, NumSplits=2)
+    net.add("CONCATENATION", None, first, net.last + 1, Axis=2)
+    net.add("UNPACK", None, outputs=2, Axis=3, Num=2)
+    net.add("PACK", net.last + 1, net.last, Axis=-1, ValuesCount=2)
+    net.add("MIRROR_PAD", None, [[0, 0], [1, 1], [2, 3], [1, 0]], Mode=0)
+    net.add("MIRROR_PAD", None, [[0, 0], [2, 0], [0, 1], [3, 3]], Mode=1)
+    return net.add("GATHER", None, [2, 0, 2], Axis=-1)
+
+
+def steps() -> TFLiteNet:
+    """A product of each step, as Keras' TimeDistributed is written; the steps come first."""
+    net = TFLiteNet(1, 3, 4).add("TRANSPOSE", None, [1, 0, 2])
+    net.add("UNPACK", None, outputs=3, Axis=0, Num=3)
+    parts, weights = range(net.last, net.last + 3), net.weights(5, 4)
+    made = [net.add("FULLY_CONNECTED", part, weights, -1).last for part in parts]
+    net.add("PACK", *made, Axis=0, ValuesCount=3).add("TRANSPOSE", None, [1, 0, 2])
+    return net.add("GATHER", None, [2, 0], Axis=1)
+
+
+def logarithms() -> TFLiteNet:
+    net = TFLiteNet(1, 4, 3).add("EXP").add("MUL", None, np.float32(0.5)).add("SQRT")
+    net.add("ADD", None, np.float32(1)).add("LOG").add("ABS")
+    net.add("RESHAPE", None, [1, 12]).dense(12, 5)
+    return net.add("LOG_SOFTMAX")
+
+
 def joined_batch() -> TFLiteNet:
     """Along the first axis, which is no batch any more."""
     net = TFLiteNet(1, 5)
@@ -289,6 +324,9 @@ NETWORKS: dict[str, Callable[[], TFLiteNet]] = {
     "reductions": reductions,
     "moves": moves,
     "depth-to-space": depth_to_space,
+    "slices": slices,
+    "steps": steps,
+    "logarithms": logarithms,
     "joined-batch": joined_batch,
     "shapes": shapes,
     "folded": folded,
@@ -492,8 +530,7 @@ REFUSED: dict[str, tuple[Callable[[], TFLiteNet], str]] = {
         lambda: TFLiteNet(1, 4).dense(4, 2, FusedActivationFunction=TANH),
         "fused activation 4; supported are NONE, RELU",
     ),
-    "exponential": (lambda: TFLiteNet(1, 4).add("EXP"), "an exponential; supported are those in"),
-    "root": (lambda: TFLiteNet(1, 4).add("SQRT"), "as a piece of layer normalization"),
+    "root": (lambda: TFLiteNet(1, 4).add("RSQRT"), "as a piece of layer normalization"),
     "blocks": (
         lambda: TFLiteNet(1, 4, 4, 2).add("SPACE_TO_BATCH_ND", None, [2, 2], [[0, 0], [0, 0]]),
         "the blocks of an image; supported is a convolution between",

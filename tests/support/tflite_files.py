@@ -28,6 +28,7 @@ OPTIONS = {
     "REDUCE_MAX": "ReducerOptions",
     "REDUCE_MIN": "ReducerOptions",
     "REDUCE_PROD": "ReducerOptions",
+    "SPLIT_V": "SplitVOptions",
     "SUM": "ReducerOptions",
 }
 

@@ -6,7 +6,7 @@ in TensorFlow, so that it checks the conversion too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,31 +79,109 @@ def load_saved_model(path: Path) -> SavedModel:
                 f"{path.name}: its weights, the directory 'variables' beside saved_model.pb, are "
                 "missing; copy or download all of the SavedModel"
             ) from error
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {reason}") from error
-    function = _signature(path.name, loaded.signatures)
-    given = function.structured_input_signature[1]
-    returned = function.structured_outputs
-    if len(given) != 1 or len(returned) != 1:
+        # Keras 2 saved the state of optimizers, too, with which TensorFlow's loader fails without
+        # Keras 2. The older loader looks at the graph alone.
+        try:
+            signature = _from_graph(path)
+        except (UnsupportedError, ModelFormatError):
+            raise
+        except Exception:  # the first error says more
+            reason = " ".join(str(error).split())[:300]
+            raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {reason}") from error
+    else:
+        signature = _from_function(path, loaded)
+    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
         raise UnsupportedError(
-            f"{path.name}: the signature has inputs {sorted(given)} and outputs "
-            f"{sorted(returned)}; supported is one of each"
+            f"{path.name}: the signature has inputs {sorted(signature.inputs)} and outputs "
+            f"{sorted(signature.outputs)}; supported is one of each"
         )
-    ((argument, spec),) = given.items()
-    (output,) = returned
-    if spec.dtype != tf.float32:
+    ((argument, (dtype, dims)),) = signature.inputs.items()
+    if dtype != "float32":
         raise UnsupportedError(
-            f"{path.name}: the input {argument!r} has type {spec.dtype.name}; supported is float32"
+            f"{path.name}: the input {argument!r} has type {dtype}; supported is float32"
         )
     # Of unknown rank or size is what import_onnx refuses.
-    batch = None if spec.shape.rank in (None, 0) else spec.shape[0]
+    return SavedModel(path.name, signature.to_onnx(), dims[0] if dims else None, signature.run)
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """A signature, however it was loaded.
+
+    Parameters
+    ----------
+    inputs
+        By name: the type, and the shape with the batch, in which what is free is None.
+    outputs
+        Names.
+    to_onnx
+        Converts it.
+    run
+        Runs it, if it has one input and one output.
+    """
+
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]]
+    outputs: Sequence[str]
+    to_onnx: Callable[[], Any]
+    run: Runner
+
+
+def _dims(shape: Any) -> tuple[int | None, ...]:
+    return tuple(shape.as_list()) if shape.rank is not None else ()
+
+
+def _from_function(path: Path, loaded: Any) -> _Signature:
+    import tensorflow as tf
+
+    function = _chosen(path.name, loaded.signatures)
+    specs = function.structured_input_signature[1]
+    outputs = list(function.structured_outputs)
 
     def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
         # From `loaded`, which owns the variables: a function alone does not keep them.
-        function = _signature(path.name, loaded.signatures)
-        return [np.asarray(function(**{argument: tf.constant(images[0])})[output])]
+        function = _chosen(path.name, loaded.signatures)
+        return [np.asarray(function(**{argument: tf.constant(images[0])})[outputs[0]])]
 
-    return SavedModel(path.name, _to_onnx(path.name, function), batch, run)
+    argument = next(iter(specs), "")
+    inputs = {name: (spec.dtype.name, _dims(spec.shape)) for name, spec in specs.items()}
+    return _Signature(inputs, outputs, lambda: _function_to_onnx(path.name, function), run)
+
+
+def _from_graph(path: Path) -> _Signature:
+    """Load a signature as TensorFlow 1 does: a graph, and a session with its variables."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    session = v1.Session(graph=tf.Graph(), config=v1.ConfigProto(intra_op_parallelism_threads=1))
+    with session.graph.as_default():
+        loaded = v1.saved_model.load(session, [v1.saved_model.tag_constants.SERVING], str(path))
+    signature = _chosen(path.name, loaded.signature_def)
+    inputs = {
+        name: (tf.dtypes.as_dtype(info.dtype).name, _dims(tf.TensorShape(info.tensor_shape)))
+        for name, info in signature.inputs.items()
+    }
+    sources = [info.name for info in signature.inputs.values()]
+    results = [info.name for info in signature.outputs.values()]
+
+    def to_onnx() -> Any:
+        import tf2onnx
+
+        # What the public function leaves of variables that functions read, this one freezes.
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_from_session_graph as frozen,
+        )
+
+        nodes = [result.partition(":")[0] for result in results]
+        graph = frozen(session, session.graph.as_graph_def(add_shapes=True), nodes)
+        with tf.Graph().as_default():
+            tf.import_graph_def(graph, name="")
+            inlined = tf2onnx.tf_loader.tf_optimize(sources, results, graph)
+        return _graph_to_onnx(path.name, inlined, sources, results)
+
+    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
+        return [np.asarray(session.run(results[0], {sources[0]: images[0]}))]
+
+    return _Signature(inputs, list(signature.outputs), to_onnx, run)
 
 
 def import_saved_model(source: SavedModel, options: ImportOptions = DEFAULTS) -> Imported:
@@ -111,8 +189,8 @@ def import_saved_model(source: SavedModel, options: ImportOptions = DEFAULTS) ->
     return replace(import_onnx(source.model, options), kind="savedmodel", name=source.name)
 
 
-def _signature(name: str, signatures: Any) -> Any:
-    names = list(signatures)
+def _chosen(name: str, signatures: Any) -> Any:
+    names = [known for known in signatures if not known.startswith("__")]  # what initialises
     for wanted in SIGNATURES:
         if wanted in names:
             return signatures[wanted]
@@ -125,17 +203,23 @@ def _signature(name: str, signatures: Any) -> Any:
     )
 
 
-def _to_onnx(name: str, function: Any) -> Any:
-    import onnx
+def _function_to_onnx(name: str, function: Any) -> Any:
     import tf2onnx
 
     captured = len(function.captured_inputs)
     own = function.inputs[: len(function.inputs) - captured]
     inputs = [tensor.name for tensor in own]
     outputs = [tensor.name for tensor in function.outputs]
-    frozen = _prepared(tf2onnx.tf_loader.from_function(function, inputs, outputs))
+    frozen = tf2onnx.tf_loader.from_function(function, inputs, outputs)
+    return _graph_to_onnx(name, frozen, inputs, outputs)
+
+
+def _graph_to_onnx(name: str, frozen: Any, inputs: list[str], outputs: list[str]) -> Any:
+    import onnx
+    import tf2onnx
+
     converted, _ = tf2onnx.convert.from_graph_def(
-        frozen, name=name, input_names=inputs, output_names=outputs, opset=OPSET
+        _prepared(frozen), name=name, input_names=inputs, output_names=outputs, opset=OPSET
     )
     left = sorted({n.op_type for n in converted.graph.node if not onnx.defs.has(n.op_type)})
     if left:
@@ -194,7 +278,7 @@ FRONT_END = FrontEnd(
     marker="saved_model.pb",
     extra="export",
     verified_by="TensorFlow",
-    summary="what Keras' model.export and tf.saved_model.save write, by way of ONNX",
+    summary="what Keras 2 and 3 and tf.saved_model.save write, by way of ONNX",
     read=load_saved_model,
     owns=lambda model: isinstance(model, SavedModel),
     import_model=import_saved_model,

@@ -22,13 +22,16 @@ def _plain(*ops: Op) -> Convert:
 
 #: Those without options.
 _PLAIN: dict[str, tuple[Op, ...]] = {
+    "ABS": (Eltwise(Activation("abs")),),
     "ELU": (Eltwise(Activation("elu", 1.0)),),
     "HARD_SWISH": (Eltwise(Activation("hard_swish")),),
+    "LOG": (Eltwise(Activation("log")),),
     "LOGISTIC": (Eltwise(Activation("sigmoid")),),
     "RELU": (Eltwise(Activation("relu")),),
     "RELU6": tuple(clip(0.0, 6.0)),
     "RELU_0_TO_1": tuple(clip(0.0, 1.0)),
     "RELU_N1_TO_1": tuple(clip(-1.0, 1.0)),
+    "SQRT": (Eltwise(Activation("sqrt")),),
     "TANH": (Eltwise(Activation("tanh")),),
 }
 for _name, _ops in _PLAIN.items():

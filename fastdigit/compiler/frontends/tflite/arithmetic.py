@@ -114,15 +114,6 @@ def convert_pow(importer: Importer, operator: Operator) -> Value:
     return result
 
 
-@converts("ABS")
-def convert_abs(importer: Importer, operator: Operator) -> Value:
-    """The greater of x and -x."""
-    value = operator.value()
-    affine = uniform(importer.shape(value.name), -1.0)
-    other = importer.emit(operator, value.shape, Eltwise(affine=affine))
-    return _combined(importer, operator, "max", value, other)
-
-
 @converts("NEG")
 def convert_neg(importer: Importer, operator: Operator) -> Value:
     value = operator.value()

@@ -1,7 +1,7 @@
 """Activations that are written with an exponential: selu, elu and softplus in pieces.
 
-The graph has no exponential of its own. So one, and what arithmetic makes of it, is kept as a
-formula until the pieces are an activation that there is.
+An exponential, and what arithmetic makes of it, is kept as a formula until the pieces are an
+activation that there is, or until something else asks for its value.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class Exponential:
     factor: float = 1.0
     shift: float = 0.0
 
-    def refused(self) -> UnsupportedError:
-        return UnsupportedError(
-            f"{self.name}: an exponential; supported are those in selu, elu and softplus"
-        )
+    def placed(self, builder: GraphBuilder) -> str:
+        """Add the operator that computes it to the graph; return the value."""
+        plain = self.factor == 1 and self.shift == 0
+        affine = None if plain else uniform(builder.shapes[self.source], self.factor, self.shift)
+        return builder.add(self.name, Eltwise(Activation("exponential"), affine), self.source)
 
 
 @dataclass(frozen=True)

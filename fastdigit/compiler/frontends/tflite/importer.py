@@ -59,7 +59,7 @@ _FORMULAS = {
 }
 
 #: Those that are only read as pieces of something.
-PIECES = ("EXP", "GREATER", "LOG", "RSQRT", "SELECT", "SELECT_V2", "SQRT")
+PIECES = ("EXP", "GREATER", "RSQRT", "SELECT", "SELECT_V2")
 
 INTEGER_KERNELS = (
     "the file is fully quantized: its values are integers, which takes integer kernels that are "
@@ -278,7 +278,7 @@ class Importer:
         operator = Operator(name, node.type, inputs, node.options, len(node.outputs), known)
         if node.type in PIECES:
             raise UnsupportedError(
-                f"{name} is supported as a piece of layer normalization, selu, elu or softplus only"
+                f"{name} is supported as a piece of layer normalization, selu or elu only"
             )
         if node.type not in CONVERTERS:
             raise not_supported(name, node.type)
@@ -301,6 +301,8 @@ class Importer:
         """Return a tensor, in the graph if it was a formula."""
         if not isinstance(given, Formula):
             return given
+        if isinstance(given.what, Exponential):
+            return Value(given.what.placed(self.builder), given.shape)
         if not isinstance(given.what, Moments):
             raise given.what.refused()
         if given.what not in self._places:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 
-from fastdigit.compiler.frontends.tflite.importer import Importer
+from fastdigit.compiler.frontends.common import taken
+from fastdigit.compiler.frontends.tflite.constants import slices
+from fastdigit.compiler.frontends.tflite.importer import Importer, image_shape
 from fastdigit.compiler.frontends.tflite.registry import Operator, Value, converts
 from fastdigit.compiler.ir import Shape
 from fastdigit.compiler.limits import MAX_ELEMENTS
 from fastdigit.compiler.ops import Pad, Reshape, Resize, Transpose
-from fastdigit.errors import ModelFormatError
+from fastdigit.errors import ModelFormatError, UnsupportedError
 
 
 @converts("RESHAPE")
@@ -108,6 +113,120 @@ def convert_pad(importer: Importer, operator: Operator) -> Value:
         return importer.emit(operator, result, Pad(tuple(pairs[1:]), number))
     source = importer.whole(operator, value)
     return importer.emit(operator, result, Pad(tuple(pairs), number), source=source)
+
+
+def _chosen(
+    importer: Importer,
+    operator: Operator,
+    value: Value,
+    indices: Mapping[int, Sequence[int]],
+    dropped: Sequence[int] = (),
+) -> Value:
+    """Take some indices of axes, as the file counts these, and drop axes of length 1 then."""
+    image = image_shape(value.shape)
+    lead = len(value.shape) - len(image)
+    sizes = [len(indices.get(axis, range(size))) for axis, size in enumerate(value.shape)]
+    inner = {axis - lead: given for axis, given in indices.items() if axis >= lead}
+    try:
+        ops = taken(image, inner)
+    except ValueError as error:
+        raise UnsupportedError(f"{operator.name}: {error}") from error
+    shape = tuple(size for axis, size in enumerate(sizes) if axis not in dropped)
+    return importer.emit(operator, shape, *ops, source=value.name)
+
+
+@converts("SLICE")
+def convert_slice(importer: Importer, operator: Operator) -> Value:
+    value, begin, count = operator.value(), operator.ints(1), operator.ints(2)
+    if not len(begin) == len(count) == len(value.shape):
+        raise ModelFormatError(f"{operator.name}: begin {begin} and size {count} of {value.shape}")
+    indices = {}
+    for axis, size in enumerate(value.shape):
+        end = size if count[axis] == -1 else begin[axis] + count[axis]
+        if not 0 <= begin[axis] < end <= size:
+            raise ModelFormatError(f"{operator.name}: {begin[axis]} to {end} of {size}")
+        indices[axis] = range(begin[axis], end)
+    return _chosen(importer, operator, value, indices)
+
+
+@converts("STRIDED_SLICE")
+def convert_strided_slice(importer: Importer, operator: Operator) -> Value:
+    value = operator.value()
+    begin, end, strides = (operator.ints(index) for index in (1, 2, 3))
+    try:
+        cuts, dropped = slices(value.shape, begin, end, strides, operator.options)
+    except ValueError as error:
+        raise operator.refuse(str(error), "a slice of the axes that there are") from error
+    indices = {axis: range(value.shape[axis])[cut] for axis, cut in enumerate(cuts)}
+    return _chosen(importer, operator, value, indices, dropped)
+
+
+@converts("SPLIT", "SPLIT_V")
+def convert_split(importer: Importer, operator: Operator) -> list[Value]:
+    which, at = (0, 1) if operator.type == "SPLIT" else (2, 0)
+    given, value = operator.ints(which), operator.value(at)
+    if len(given) != 1:
+        raise ModelFormatError(f"{operator.name}: axes {given}, expected one")
+    axis = operator.axis(given[0], len(value.shape))
+    size, count = value.shape[axis], operator.outputs
+    if operator.type == "SPLIT":
+        sizes = [size // count] * count
+    else:
+        sizes = operator.ints(1)
+        rest = size - sum(part for part in sizes if part != -1)
+        sizes = [rest if part == -1 else part for part in sizes]
+    if sum(sizes) != size or len(sizes) != count or min(sizes) < 1:
+        raise ModelFormatError(f"{operator.name}: parts of {sizes} of {size}")
+    ends = list(accumulate(sizes))
+    return [
+        _chosen(importer, operator, value, {axis: range(end - part, end)})
+        for part, end in zip(sizes, ends, strict=True)
+    ]
+
+
+@converts("UNPACK")
+def convert_unpack(importer: Importer, operator: Operator) -> list[Value]:
+    value = operator.value()
+    axis = operator.axis(int(operator.option("Axis")), len(value.shape))
+    return [
+        _chosen(importer, operator, value, {axis: [index]}, [axis])
+        for index in range(value.shape[axis])
+    ]
+
+
+@converts("GATHER")
+def convert_gather(importer: Importer, operator: Operator) -> Value:
+    value, indices = operator.value(), operator.constant(1)
+    axis = operator.axis(int(operator.option("Axis")), len(value.shape))
+    if indices is None or indices.dtype.kind not in "iu" or operator.option("BatchDims"):
+        raise operator.refuse("indices that are not known", "constant indices")
+    given = [int(index) for index in indices.ravel()]
+    if axis == 0 and set(given) - {0} and value.shape[0] == 1:
+        raise ModelFormatError(f"{operator.name}: takes {given} of 1")
+    result = (*value.shape[:axis], *indices.shape, *value.shape[axis + 1 :])
+    if axis == 0 and value.shape[0] == 1:
+        if len(given) != 1:
+            raise operator.refuse("the image several times", "indices of axes behind the first")
+        return importer.emit(operator, result)
+    chosen = _chosen(importer, operator, value, {axis: given})
+    return importer.emit(operator, result, source=chosen.name)
+
+
+@converts("MIRROR_PAD")
+def convert_mirror_pad(importer: Importer, operator: Operator) -> Value:
+    value, widths = operator.value(), operator.constant(1)
+    if widths is None or widths.shape != (len(value.shape), 2) or widths.min() < 0:
+        raise ModelFormatError(f"{operator.name}: expected {len(value.shape)} pairs of widths")
+    mode: Literal["symmetric", "reflect"] = "symmetric" if operator.option("Mode") else "reflect"
+    least = 0 if mode == "symmetric" else 1
+    indices = {}
+    for axis, (size, pair) in enumerate(zip(value.shape, widths.tolist(), strict=True)):
+        if max(pair) > size - least:
+            raise operator.refuse(f"{pair} more of {size}", "less than there is to mirror")
+        if any(pair) and axis < len(value.shape) - len(image_shape(value.shape)):
+            raise operator.refuse("the image several times", "padding behind the first axis")
+        indices[axis] = np.pad(np.arange(size), pair, mode=mode).tolist()
+    return _chosen(importer, operator, value, indices)
 
 
 @converts("TILE")

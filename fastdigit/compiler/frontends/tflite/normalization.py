@@ -1,4 +1,4 @@
-"""Softmax."""
+"""Softmax, and its logarithm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import math
 
 from fastdigit.compiler.frontends.tflite.importer import Importer
 from fastdigit.compiler.frontends.tflite.registry import Operator, Value, converts
-from fastdigit.compiler.ops import Softmax
+from fastdigit.compiler.ops import LogSoftmax, Softmax
+
+
+@converts("LOG_SOFTMAX")
+def convert_log_softmax(importer: Importer, operator: Operator) -> Value:
+    return importer.emit(operator, operator.value().shape, LogSoftmax())
 
 
 @converts("SOFTMAX")

@@ -222,7 +222,9 @@ function element(name, kind) {
 
 function show(result, problem = null, took = 0) {
   const classes = result?.classes ?? [..."0123456789"];
-  const values = result?.probabilities ?? classes.map(() => 0);
+  const given = result?.probabilities ?? classes.map(() => 0);
+  // One sigmoid output is the probability of the second of two classes.
+  const values = given.length < classes.length ? [1 - given[0], given[0]] : given;
   if (bars.children.length !== classes.length) {
     bars.replaceChildren(
       ...classes.map((name) => {

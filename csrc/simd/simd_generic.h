@@ -40,7 +40,6 @@
 #ifndef FD_SIMD_H
 #define FD_SIMD_H
 
-#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -117,7 +116,7 @@ static inline fd_v v_scale2(fd_v x, fd_v n) {
 
 static inline fd_v v_exponent(fd_v x) { return __builtin_convertvector(((fd_vi)x >> 23) - 127, fd_v); }
 static inline fd_v v_sqrt(fd_v x) {
-    for (int i = 0; i < FD_VL; i++) x[i] = sqrtf(x[i]);
+    for (int i = 0; i < FD_VL; i++) x[i] = __builtin_sqrtf(x[i]);
     return x;
 }
 

@@ -117,7 +117,8 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
         Where to write the compiled model. It is written only if its results agree with the
         source's. None: nowhere.
     **options
-        ``name``, ``classes``, ``input_range`` (of the inputs; by default as the network says),
+        ``architecture`` (JSON of a Keras model whose weights alone are ``source``), ``name``,
+        ``classes``, ``input_range`` (of the inputs; by default as the network says),
         ``mean``, ``std``, ``scale`` (what inputs went through in training), ``samples``,
         ``labels``, ``precision`` ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense
         layers), ``compact`` (False keeps units that make no difference), ``temperature`` (of the

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from fastdigit.compiler.verify import Verification
 from fastdigit.errors import InputError
 
-__all__ = ["add_samples", "load_array", "print_verification", "samples_of"]
+__all__ = ["add_architecture", "add_samples", "load_array", "print_verification", "samples_of"]
+
+
+def add_architecture(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what network a file of weights is of."""
+    parser.add_argument(
+        "--architecture",
+        metavar="JSON",
+        type=Path,
+        help="of a source that has weights alone: what model.to_json() of Keras gives",
+    )
 
 
 def add_samples(parser: argparse.ArgumentParser) -> None:

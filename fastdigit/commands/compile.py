@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     # Required: what follows --input-range is sorted out below.
     add("source", type=Path, nargs="?", help=source_files())
+    common.add_architecture(parser)
     add("-o", "--output", type=Path, help="default: the source's name with .fdm")
     add("--name", help="stored in the file (default: the source's)")
     add(
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     result = fastdigit.compile(
         options.source,
         output if options.emit == "fdm" else None,
+        architecture=options.architecture,
         name=options.name,
         classes=_classes(options.classes),
         input_range=input_range,

@@ -14,11 +14,17 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .fdm file")
     parser.add_argument("source", type=Path, help="what it was compiled from")
+    common.add_architecture(parser)
     common.add_samples(parser)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    found = fastdigit.verify(options.model, options.source, **common.samples_of(options))
+    found = fastdigit.verify(
+        options.model,
+        options.source,
+        architecture=options.architecture,
+        **common.samples_of(options),
+    )
     common.print_verification(found)
     print(f"{options.model} computes what {options.source} does")
     return 0

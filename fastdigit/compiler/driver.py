@@ -112,6 +112,7 @@ def compile_model(
     output: str | os.PathLike[str] | None,
     *,
     engine: Engine,
+    architecture: str | os.PathLike[str] | None = None,
     name: str | None = None,
     classes: Sequence[str] | None = None,
     input_range: InputRange = "auto",
@@ -137,6 +138,9 @@ def compile_model(
         Path of the model file, which is replaced at once or not at all; None: write nothing.
     engine
         Runs a model file on images (N, *shape) for each input; returns each output.
+    architecture
+        Path of the JSON that ``model.to_json()`` of Keras gives, if ``source`` is a file of weights
+        alone.
     name
         Stored in the file; by default the source's name.
     classes
@@ -198,7 +202,7 @@ def compile_model(
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
     origin = _check_provenance(provenance)
-    model = open_source(source)
+    model = open_source(source, architecture)
     imported = import_model(model)
     steps: list[Step] = []
     start, preprocessing, takes = _inputs(imported, input_range, mean, std, scale)
@@ -273,6 +277,7 @@ def verify_model(
     source: Any,
     *,
     engine: Engine,
+    architecture: str | os.PathLike[str] | None = None,
     samples: Any = None,
     labels: Any = None,
     tolerance: float | None = None,
@@ -283,7 +288,7 @@ def verify_model(
     ----------
     data
         A model file.
-    source, engine, samples, labels
+    source, engine, architecture, samples, labels
         As for :func:`compile_model`.
     tolerance
         Largest error allowed; by default that of the precision the model was compiled with.
@@ -307,7 +312,7 @@ def verify_model(
         tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
-    model = open_source(source)
+    model = open_source(source, architecture)
     imported = import_model(model)
     shape = program.graph.shapes[program.graph.input]
     theirs = imported.graph.shapes[imported.graph.input]

@@ -14,7 +14,7 @@ from fastdigit.compiler.frontends import keras, onnx, saved_model, tflite
 from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.sniff import Content, what_directory_is, what_is
-from fastdigit.errors import ModelFormatError, UnsupportedError
+from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
 
 __all__ = [
     "FRONT_ENDS",
@@ -42,10 +42,11 @@ def source_files() -> str:
     return f"{', '.join(others)}, or {last}"
 
 
-def open_source(source: Any) -> Any:
+def open_source(source: Any, architecture: str | os.PathLike[str] | None = None) -> Any:
     """Return a model, read if given by its path.
 
-    A file is what its content says; its name counts where that says nothing.
+    A file is what its content says; its name counts where that says nothing. With ``architecture``,
+    the path of a file that says what the network is, ``source`` is that of its weights.
 
     Raises
     ------
@@ -55,10 +56,16 @@ def open_source(source: Any) -> Any:
         If no front end knows such a file or directory; the message says what it is, and what to do.
     ModelFormatError
         If the file cannot be read.
+    InputError
+        If there is an architecture for what is no file.
     """
     if not isinstance(source, str | os.PathLike):
+        if architecture is not None:
+            raise InputError("an architecture is for a file of weights, not for a model in memory")
         return source
     path = Path(source)
+    if architecture is not None:
+        return _open_weights(path, Path(architecture))
     if path.is_dir():
         return _open_directory(path)
     if not path.is_file():
@@ -79,6 +86,21 @@ def open_source(source: Any) -> Any:
     raise UnsupportedError(
         f"{path.name}: neither its name nor its content is that of a model; expected "
         f"{source_files()}"
+    )
+
+
+def _open_weights(path: Path, architecture: Path) -> Any:
+    for given in (path, architecture):
+        if not given.is_file():
+            raise FileNotFoundError(f"there is no file {given}")
+    content = Content(path)
+    for front_end in FRONT_ENDS:
+        if front_end.read_weights is not None and front_end.matches(content):
+            return front_end.read_weights(path, architecture)
+    titles = [known.title for known in FRONT_ENDS if known.read_weights is not None]
+    raise UnsupportedError(
+        f"{path.name}: an architecture is for files of weights of {' or '.join(titles)}, and this "
+        "is none"
     )
 
 

@@ -47,6 +47,9 @@ class FrontEnd:
     runner
         Returns the name of what runs a model, with its version, and a function that does: from
         arrays for `Imported.inputs`, as the source takes them, to those of `Imported.outputs`.
+    read_weights
+        Returns the model in a file of weights and one of its architecture; None if it knows no such
+        pairs.
     matches
         Whether the content of a file is one of its own, whatever its name; False if it reads none.
     """
@@ -63,6 +66,7 @@ class FrontEnd:
     owns: Callable[[Any], bool]
     import_model: Callable[[Any, ImportOptions], Imported]
     runner: Callable[[Any, Imported], tuple[str, Runner]]
+    read_weights: Callable[[Path, Path], Any] | None = None
     matches: Callable[[Content], bool] = lambda content: False
 
     @property

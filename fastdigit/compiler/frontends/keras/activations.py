@@ -3,111 +3,87 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.axes import inverse
 from fastdigit.compiler.frontends.common import clip
-from fastdigit.compiler.frontends.keras.layers import array, describe, qualified_class
-from fastdigit.compiler.frontends.keras.registry import CONVERTERS, Ops, converts
+from fastdigit.compiler.frontends.keras.layers import activated, axis_of
+from fastdigit.compiler.frontends.keras.network import Layer
+from fastdigit.compiler.frontends.keras.registry import Convert, Ops, converts
 from fastdigit.compiler.ir import Activation, Shape
 from fastdigit.compiler.ops import Binary, Eltwise, Softmax, Transpose
-from fastdigit.errors import UnsupportedError
 
-__all__ = ["activation_of"]
-
-
-def _gelu_approximates() -> bool:
-    """Whether Keras' gelu without arguments is the one by tanh: its default has changed before."""
-    import inspect
-
-    import keras
-
-    return bool(inspect.signature(keras.activations.gelu).parameters["approximate"].default)
+#: Functions whose parameter is an option of theirs, and those of which there are two.
+_WITH_OPTIONS = {"relu", "leaky_relu", "elu", "hard_sigmoid", "gelu"}
 
 
-def activation_of(layer: Any) -> Ops:
-    """Convert the ``activation=`` of a layer."""
-    import keras
+def _function(name: str) -> Convert:
+    def convert(_layer: Layer, _shape: Shape) -> Ops:
+        return [Eltwise(Activation(name, ACTIVATIONS[name].default))]
 
-    function = layer.activation
-    if function is None or function is keras.activations.linear:
-        return []
-    if function is keras.activations.softmax:
-        return [Softmax()]
-    # With the parameters that keras.activations has; a layer with another is a class of its own.
-    table: dict[Any, Activation] = {
-        getattr(keras.activations, known.keras): Activation(name, known.default)
-        for name, known in ACTIVATIONS.items()
-        if known.keras is not None
-    }
-    if _gelu_approximates():
-        table[keras.activations.gelu] = Activation("gelu_tanh")
-    if isinstance(function, keras.layers.Layer):
-        convert = CONVERTERS.get(qualified_class(function))
-        if convert in (convert_relu, convert_leaky_relu, convert_elu, convert_prelu):
-            return convert(function, (), ())
-    elif function in table:
-        return [Eltwise(table[function])]
-    name = getattr(function, "__name__", getattr(function, "name", type(function).__name__))
-    known_names = [known.keras for known in ACTIVATIONS.values() if known.keras is not None]
-    supported = ", ".join(["linear", *known_names, "softmax"])
-    raise UnsupportedError(
-        f"layer {describe(layer)}: activation {name!r} is not supported; supported are {supported}"
-    )
+    return convert
 
 
-def slope_of(layer: Any, alpha: float) -> Activation:
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise UnsupportedError(
-            f"layer {describe(layer)}: a negative slope of {alpha}; supported are finite >= 0"
-        )
-    return Activation("leaky_relu", alpha) if alpha else Activation("relu")
+for _name, _known in ACTIVATIONS.items():
+    if _known.keras is not None and _known.keras not in _WITH_OPTIONS:
+        converts(f"activations.{_known.keras}")(_function(_name))
 
 
 @converts("Activation")
-def convert_activation(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    return activation_of(layer)
+def convert_activation(layer: Layer, shape: Shape) -> Ops:
+    return activated(layer, [], shape)
 
 
-@converts("ReLU")
-def convert_relu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    if layer.threshold:
-        raise UnsupportedError(
-            f"layer {describe(layer)}: threshold={layer.threshold}; supported is 0"
-        )
-    slope = slope_of(layer, float(layer.negative_slope or 0.0))
-    if layer.max_value is None:
+@converts("ReLU", "activations.relu")
+def convert_relu(layer: Layer, _shape: Shape) -> Ops:
+    if layer.number("threshold"):
+        raise layer.refuse(f"threshold={layer.number('threshold')}", "0")
+    slope = _slope(layer)
+    if layer.options["max_value"] is None:
         return [Eltwise(slope)]
-    high = float(layer.max_value)
+    high = layer.number("max_value")
     return clip(0.0, high) if slope.name == "relu" else [Eltwise(slope), *clip(-math.inf, high)]
 
 
 @converts("PReLU")
-def convert_prelu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    return [Binary("prelu", array(layer.alpha))]
+def convert_prelu(layer: Layer, _shape: Shape) -> Ops:
+    return [Binary("prelu", layer.weights["alpha"])]
 
 
-@converts("LeakyReLU")
-def convert_leaky_relu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    return [Eltwise(slope_of(layer, float(layer.negative_slope)))]
+@converts("LeakyReLU", "activations.leaky_relu")
+def convert_leaky_relu(layer: Layer, _shape: Shape) -> Ops:
+    return [Eltwise(_slope(layer))]
 
 
-@converts("ELU")
-def convert_elu(layer: Any, _shape: Shape, _out: Shape) -> Ops:
-    return [Eltwise(Activation("elu", float(layer.alpha)))]
+def _slope(layer: Layer) -> Activation:
+    slope = layer.number("negative_slope")
+    if slope < 0:
+        raise layer.refuse(f"a negative slope of {slope}", "one >= 0")
+    return Activation("leaky_relu", slope) if slope else Activation("relu")
 
 
-@converts("Softmax")
-def convert_softmax(layer: Any, shape: Shape, _out: Shape) -> Ops:
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    if len(axes) != 1 or axes[0] == 0:
-        raise UnsupportedError(
-            f"layer {describe(layer)}: axis={layer.axis}; supported is one behind the batch"
-        )
-    axis = axes[0] - 1 if axes[0] > 0 else axes[0] + len(shape)
+@converts("ELU", "activations.elu")
+def convert_elu(layer: Layer, _shape: Shape) -> Ops:
+    return [Eltwise(Activation("elu", layer.number("alpha")))]
+
+
+@converts("activations.hard_sigmoid")
+def convert_hard_sigmoid(layer: Layer, _shape: Shape) -> Ops:
+    return [Eltwise(Activation("hard_sigmoid", layer.number("slope")))]
+
+
+@converts("activations.gelu")
+def convert_gelu(layer: Layer, _shape: Shape) -> Ops:
+    return [Eltwise(Activation("gelu_tanh" if layer.flag("approximate") else "gelu"))]
+
+
+@converts("Softmax", "activations.softmax")
+def convert_softmax(layer: Layer, shape: Shape) -> Ops:
+    axes = layer.integers("axis")
+    if len(axes) != 1:
+        raise layer.refuse(f"axis={list(axes)}", "one behind the batch")
+    axis = axis_of(layer, axes[0], shape)
     if axis == len(shape) - 1:
         return [Softmax()]
-    perm = [other for other in range(len(shape)) if other != axis] + [axis]
-    back = inverse(tuple(perm))
-    return [Transpose(tuple(perm)), Softmax(), Transpose(back)]
+    perm = (*(other for other in range(len(shape)) if other != axis), axis)
+    return [Transpose(perm), Softmax(), Transpose(inverse(perm))]

@@ -8,41 +8,37 @@ from typing import Any
 import numpy as np
 
 from fastdigit.compiler.frontends.common import same_padding
-from fastdigit.compiler.frontends.keras.activations import activation_of
-from fastdigit.compiler.frontends.keras.layers import (
-    array,
-    bias_of,
-    on_image,
-    pair,
-    require_channels_last,
-    single,
-)
+from fastdigit.compiler.frontends.keras.layers import activated, in_one_row, result, weight
+from fastdigit.compiler.frontends.keras.network import Layer
 from fastdigit.compiler.frontends.keras.registry import Ops, converts
 from fastdigit.compiler.ir import Array, Pair, Shape
 from fastdigit.compiler.ops import Conv2D, ConvTranspose2D
 
 
-def _window(layer: Any, shape: Shape, kernel: Shape) -> dict[str, Any]:
+def _bias(layer: Layer, outputs: int) -> Array | None:
+    return weight(layer, "bias", outputs) if layer.flag("use_bias") else None
+
+
+def _window(layer: Layer, shape: Shape, kernel: Pair) -> dict[str, Any]:
     """Stride, dilation and padding of a convolution."""
-    require_channels_last(layer)
-    stride, dilation = pair(layer.strides), pair(layer.dilation_rate)
+    stride, dilation = layer.pair("strides"), layer.pair("dilation_rate")
     pad = (0, 0, 0, 0)
-    if layer.padding == "same":
+    if layer.word("padding", "valid", "same") == "same":
         extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
         pad = same_padding(shape, extent, stride)
     return {"stride": stride, "dilation": dilation, "pad": pad}
 
 
-def _sequence_window(layer: Any, shape: Shape, size: int) -> dict[str, Any]:
-    """Stride, dilation and padding of a convolution."""
-    require_channels_last(layer)
-    stride, dilation = (1, single(layer.strides)), (1, single(layer.dilation_rate))
+def _sequence_window(layer: Layer, shape: Shape, size: int) -> dict[str, Any]:
+    """Stride, dilation and padding of a convolution of a sequence."""
+    stride, dilation = (1, layer.single("strides")), (1, layer.single("dilation_rate"))
     extent = dilation[1] * (size - 1) + 1
     pad = (0, 0, 0, 0)
-    if layer.padding == "same":
-        pad = same_padding((1, shape[0]), (1, extent), stride)
-    elif layer.padding == "causal":
-        pad = (0, extent - 1, 0, 0)
+    match layer.word("padding", "valid", "same", "causal"):
+        case "same":
+            pad = same_padding((1, shape[0]), (1, extent), stride)
+        case "causal":
+            pad = (0, extent - 1, 0, 0)
     return {"stride": stride, "dilation": dilation, "pad": pad}
 
 
@@ -53,82 +49,113 @@ def _depthwise(kernel: Array) -> tuple[Array, int]:
 
 
 @converts("Conv2D")
-def convert_conv2d(layer: Any, shape: Shape, _out: Shape) -> Ops:
-    weights = array(layer.kernel)
-    window = _window(layer, shape, weights.shape[:2])
-    return [Conv2D(weights, bias_of(layer), groups=layer.groups, **window), *activation_of(layer)]
-
-
-@converts("Conv2DTranspose")
-def convert_conv2d_transpose(layer: Any, shape: Shape, out: Shape) -> Ops:
-    stride, dilation = pair(layer.strides), pair(layer.dilation_rate)
-    conv = _transposed(layer, array(layer.kernel), stride, dilation, shape, out)
-    return [conv, *activation_of(layer)]
-
-
-@converts("Conv1DTranspose")
-def convert_conv1d_transpose(layer: Any, shape: Shape, out: Shape) -> Ops:
-    kernel, image = array(layer.kernel)[np.newaxis], (1, *shape)
-    stride, dilation = (1, single(layer.strides)), (1, single(layer.dilation_rate))
-    conv = _transposed(layer, kernel, stride, dilation, image, (1, *out))
-    return [*on_image(image, shape, [conv], out), *activation_of(layer)]
-
-
-def _transposed(
-    layer: Any, kernel: Array, stride: Pair, dilation: Pair, shape: Shape, out: Shape
-) -> ConvTranspose2D:
-    """Return the transpose of the convolution that makes ``shape`` of ``out``, which Keras knows.
-
-    ``kernel`` is (height, width, outputs, inputs). With padding "same", what all taps reach beyond
-    ``out`` is cut off at both ends, an odd pixel more at the end.
-    """
-    require_channels_last(layer)
-    conv = ConvTranspose2D(kernel.transpose(0, 1, 3, 2), bias_of(layer), stride, dilation)
-    full = conv.infer(shape)
-    cut = [max(full[d] - out[d], 0) for d in (0, 1)]
-    top, left = (total // 2 if layer.padding == "same" else 0 for total in cut)
-    return replace(
-        conv,
-        pad=(top, left, cut[0] - top, cut[1] - left),
-        output_padding=(max(out[0] - full[0], 0), max(out[1] - full[1], 0)),
+def convert_conv2d(layer: Layer, shape: Shape) -> Ops:
+    size, filters = layer.pair("kernel_size"), layer.integer("filters")
+    groups = layer.integer("groups")
+    weights = weight(layer, "kernel", *size, shape[-1] // max(groups, 1), filters)
+    window = _window(layer, shape, size)
+    return activated(
+        layer, [Conv2D(weights, _bias(layer, filters), groups=groups, **window)], shape
     )
 
 
-@converts("DepthwiseConv2D")
-def convert_depthwise(layer: Any, shape: Shape, _out: Shape) -> Ops:
-    weights, groups = _depthwise(array(layer.kernel))
-    window = _window(layer, shape, weights.shape[:2])
-    return [Conv2D(weights, bias_of(layer), groups=groups, **window), *activation_of(layer)]
-
-
-@converts("SeparableConv2D")
-def convert_separable(layer: Any, shape: Shape, _out: Shape) -> Ops:
-    weights, groups = _depthwise(array(layer.depthwise_kernel))
-    window = _window(layer, shape, weights.shape[:2])
-    pointwise = Conv2D(array(layer.pointwise_kernel), bias_of(layer))
-    return [Conv2D(weights, groups=groups, **window), pointwise, *activation_of(layer)]
-
-
 @converts("Conv1D")
-def convert_conv1d(layer: Any, shape: Shape, out: Shape) -> Ops:
-    weights = array(layer.kernel)[np.newaxis]
-    window = _sequence_window(layer, shape, weights.shape[1])
-    conv = Conv2D(weights, bias_of(layer), groups=layer.groups, **window)
-    return [*on_image((1, *shape), shape, [conv], out), *activation_of(layer)]
+def convert_conv1d(layer: Layer, shape: Shape) -> Ops:
+    size, filters = layer.single("kernel_size"), layer.integer("filters")
+    groups = layer.integer("groups")
+    weights = weight(layer, "kernel", size, shape[-1] // max(groups, 1), filters)[np.newaxis]
+    window = _sequence_window(layer, shape, size)
+    conv = Conv2D(weights, _bias(layer, filters), groups=groups, **window)
+    return activated(layer, in_one_row(layer, [conv], shape), shape)
+
+
+@converts("DepthwiseConv2D")
+def convert_depthwise(layer: Layer, shape: Shape) -> Ops:
+    size, multiplier = layer.pair("kernel_size"), layer.integer("depth_multiplier")
+    weights, groups = _depthwise(weight(layer, "kernel", *size, shape[-1], multiplier))
+    window = _window(layer, shape, size)
+    bias = _bias(layer, groups * multiplier)
+    return activated(layer, [Conv2D(weights, bias, groups=groups, **window)], shape)
 
 
 @converts("DepthwiseConv1D")
-def convert_depthwise1d(layer: Any, shape: Shape, out: Shape) -> Ops:
-    weights, groups = _depthwise(array(layer.kernel)[np.newaxis])
-    window = _sequence_window(layer, shape, weights.shape[1])
-    conv = Conv2D(weights, bias_of(layer), groups=groups, **window)
-    return [*on_image((1, *shape), shape, [conv], out), *activation_of(layer)]
+def convert_depthwise1d(layer: Layer, shape: Shape) -> Ops:
+    size, multiplier = layer.single("kernel_size"), layer.integer("depth_multiplier")
+    kernel = weight(layer, "kernel", size, shape[-1], multiplier)
+    weights, groups = _depthwise(kernel[np.newaxis])
+    window = _sequence_window(layer, shape, size)
+    conv = Conv2D(weights, _bias(layer, groups * multiplier), groups=groups, **window)
+    return activated(layer, in_one_row(layer, [conv], shape), shape)
+
+
+@converts("SeparableConv2D")
+def convert_separable(layer: Layer, shape: Shape) -> Ops:
+    size, multiplier = layer.pair("kernel_size"), layer.integer("depth_multiplier")
+    filters = layer.integer("filters")
+    weights, groups = _depthwise(weight(layer, "depthwise_kernel", *size, shape[-1], multiplier))
+    pointwise = weight(layer, "pointwise_kernel", 1, 1, groups * multiplier, filters)
+    depthwise = Conv2D(weights, groups=groups, **_window(layer, shape, size))
+    return activated(layer, [depthwise, Conv2D(pointwise, _bias(layer, filters))], shape)
 
 
 @converts("SeparableConv1D")
-def convert_separable1d(layer: Any, shape: Shape, out: Shape) -> Ops:
-    weights, groups = _depthwise(array(layer.depthwise_kernel)[np.newaxis])
-    window = _sequence_window(layer, shape, weights.shape[1])
-    conv = Conv2D(weights, groups=groups, **window)
-    pointwise = Conv2D(array(layer.pointwise_kernel)[np.newaxis], bias_of(layer))
-    return [*on_image((1, *shape), shape, [conv, pointwise], out), *activation_of(layer)]
+def convert_separable1d(layer: Layer, shape: Shape) -> Ops:
+    size, multiplier = layer.single("kernel_size"), layer.integer("depth_multiplier")
+    filters = layer.integer("filters")
+    kernel = weight(layer, "depthwise_kernel", size, shape[-1], multiplier)
+    weights, groups = _depthwise(kernel[np.newaxis])
+    pointwise = weight(layer, "pointwise_kernel", 1, groups * multiplier, filters)[np.newaxis]
+    depthwise = Conv2D(weights, groups=groups, **_sequence_window(layer, shape, size))
+    ops: Ops = [depthwise, Conv2D(pointwise, _bias(layer, filters))]
+    return activated(layer, in_one_row(layer, ops, shape), shape)
+
+
+@converts("Conv2DTranspose")
+def convert_conv2d_transpose(layer: Layer, shape: Shape) -> Ops:
+    size, filters = layer.pair("kernel_size"), layer.integer("filters")
+    kernel = weight(layer, "kernel", *size, filters, shape[-1])
+    stride, dilation = layer.pair("strides"), layer.pair("dilation_rate")
+    given = None if layer.options["output_padding"] is None else layer.pair("output_padding")
+    return activated(layer, [_transposed(layer, kernel, stride, dilation, given, shape)], shape)
+
+
+@converts("Conv1DTranspose")
+def convert_conv1d_transpose(layer: Layer, shape: Shape) -> Ops:
+    size, filters = layer.single("kernel_size"), layer.integer("filters")
+    kernel = weight(layer, "kernel", size, filters, shape[-1])[np.newaxis]
+    stride, dilation = (1, layer.single("strides")), (1, layer.single("dilation_rate"))
+    given = None
+    if layer.options["output_padding"] is not None:
+        given = (0, layer.single("output_padding"))
+    conv = _transposed(layer, kernel, stride, dilation, given, (1, *shape))
+    return activated(layer, in_one_row(layer, [conv], shape), shape)
+
+
+def _transposed(
+    layer: Layer, kernel: Array, stride: Pair, dilation: Pair, given: Pair | None, shape: Shape
+) -> ConvTranspose2D:
+    """Return a transposed convolution whose output has the size that Keras gives it.
+
+    ``kernel`` is (height, width, outputs, inputs), ``given`` the output padding if there is one.
+    With padding "same", what all taps reach beyond the output is cut off at both ends, an odd pixel
+    more at the end.
+    """
+    bias = _bias(layer, kernel.shape[2])
+    conv = ConvTranspose2D(kernel.transpose(0, 1, 3, 2), bias, stride, dilation)
+    same = layer.word("padding", "valid", "same") == "same"
+    full = result(layer, [conv], shape)
+    cut, added = [0, 0], [0, 0]
+    for d in (0, 1):
+        extent = dilation[d] * (kernel.shape[d] - 1) + 1
+        if given is not None:
+            out = (shape[d] - 1) * stride[d] + extent - (2 * (extent // 2) if same else 0)
+            out += given[d]
+        elif same:
+            out = shape[d] * stride[d]
+        else:
+            out = shape[d] * stride[d] + max(extent - stride[d], 0)
+        cut[d], added[d] = max(full[d] - out, 0), max(out - full[d], 0)
+    top, left = (total // 2 if same else 0 for total in cut)
+    return replace(
+        conv, pad=(top, left, cut[0] - top, cut[1] - left), output_padding=(added[0], added[1])
+    )

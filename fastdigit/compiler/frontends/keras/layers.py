@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fastdigit.compiler.frontends.keras.network import Layer, describe
+from fastdigit.compiler.frontends.keras.registry import CONVERTERS, Ops
+from fastdigit.compiler.ir import Array, Shape
+from fastdigit.compiler.ops import Reshape, infer
+from fastdigit.errors import ModelFormatError
 
-import numpy as np
-
-from fastdigit.compiler.frontends.keras.registry import Ops
-from fastdigit.compiler.ir import Array, Pair, Shape
-from fastdigit.compiler.ops import Reshape
-from fastdigit.errors import UnsupportedError
-
-__all__ = [
-    "array",
-    "bias_of",
-    "describe",
-    "on_image",
-    "pair",
-    "qualified_class",
-    "require_channels_last",
-    "single",
-]
+__all__ = ["activated", "axis_of", "in_one_row", "result", "weight"]
 
 
-def describe(layer: Any) -> str:
-    return f"{layer.name!r} ({type(layer).__name__})"
-
-
-def qualified_class(layer: Any) -> str:
-    """Return the class of a layer, telling Keras' own from a user's of the same name."""
-    kind = type(layer)
-    return kind.__name__ if kind.__module__.split(".")[0] == "keras" else kind.__qualname__ + "!"
-
-
-def require_channels_last(layer: Any) -> None:
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise UnsupportedError(
-            f"layer {describe(layer)}: data_format={layer.data_format!r}; supported is "
-            "'channels_last' (export to ONNX to compile a channels-first model)"
+def weight(layer: Layer, name: str, *shape: int | None) -> Array:
+    """Return a variable that has to have a shape, in which None is any size."""
+    found = layer.weights[name]
+    if len(found.shape) != len(shape) or any(
+        size not in (None, got) for size, got in zip(shape, found.shape, strict=True)
+    ):
+        wanted = tuple("?" if size is None else size for size in shape)
+        raise ModelFormatError(
+            f"layer {describe(layer)}: its {name} has shape {found.shape}, expected "
+            f"{str(wanted).replace(repr('?'), '?')}"
         )
+    return found
 
 
-def array(variable: Any) -> Array:
-    array: Array = np.asarray(variable)
-    return array.astype(np.float32) if array.dtype != np.float64 else array
+def result(layer: Layer, ops: Ops, shape: Shape) -> Shape:
+    """Return the shape of what operators make of a value."""
+    for op in ops:
+        shape = infer(describe(layer), op, shape)
+    return shape
 
 
-def bias_of(layer: Any) -> Array | None:
-    return array(layer.bias) if layer.use_bias else None
+def activated(layer: Layer, ops: Ops, shape: Shape) -> Ops:
+    """Append the ``activation=`` of a layer to what it does."""
+    activation = layer.options["activation"]
+    if activation is None:
+        return ops
+    return [*ops, *CONVERTERS[activation.kind](activation, result(layer, ops, shape))]
 
 
-def on_image(image: Shape, shape: Shape, ops: Ops, out: Shape) -> Ops:
-    """Apply operators of images to a value of another shape, and give the result shape ``out``."""
-    return ops if image == shape else [Reshape(image), *ops, Reshape(out)]
+def in_one_row(layer: Layer, ops: Ops, shape: Shape) -> Ops:
+    """Apply operators of images to a sequence (steps, channels): an image of one row."""
+    out = result(layer, ops, (1, *shape))
+    return [Reshape((1, *shape)), *ops, Reshape(out[1:])]
 
 
-def pair(value: Any) -> Pair:
-    first, second = (value, value) if isinstance(value, int) else value
-    return int(first), int(second)
-
-
-def single(value: Any) -> int:
-    return int(value if isinstance(value, int) else value[0])
+def axis_of(layer: Layer, axis: int, shape: Shape) -> int:
+    """Return which axis of an image a layer means, that counts the batch as 0."""
+    if not -len(shape) <= axis <= len(shape) or axis == 0:
+        raise layer.refuse(f"axis={axis} of {len(shape)} behind the batch", "one of these")
+    return axis - 1 if axis > 0 else axis + len(shape)

@@ -16,10 +16,10 @@ from typing import Any
 
 from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.front_end import FrontEnd
+from fastdigit.compiler.frontends.layout import channels_last
 from fastdigit.compiler.frontends.onnx.files import load_onnx
 from fastdigit.compiler.frontends.onnx.graphs import opset_of, prepared
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.layout import channels_last
 from fastdigit.compiler.frontends.onnx.registry import supported_operators
 from fastdigit.compiler.frontends.onnx.runner import source_runner
 from fastdigit.compiler.frontends.runners import Runner

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastdigit.compiler.frontends.common import same_padding
+from fastdigit.compiler.frontends.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.registry import Operator
 from fastdigit.compiler.ir import Op, Pair, Sides
 from fastdigit.compiler.ops import Reshape, Transpose

@@ -149,7 +149,7 @@ def test_figures_of_the_page_are_those_of_the_network(reader: Reader) -> None:
     )  # META's figures have more or less digits
     assert abs(int(size[1].replace(",", "")) - written) <= 256
     images = len(np.load(reader.folder / "test-labels.npy"))
-    assert f"{images} images, compared with onnxruntime" in PAGE
+    assert f"{images} images, compared with the source in float64" in PAGE
     listed = fastdigit.load(reader.folder / "signs.fdm").classes
     drawn = list((reader.folder / "signs").glob("*/*/*.png"))
     assert "seven classes, 250 pictures of each" in PAGE

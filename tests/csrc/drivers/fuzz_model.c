@@ -187,7 +187,7 @@ static void damage_network(file *f) {
         op->perm[1] = op->perm[0] == FD_RECURRENT_SIMPLE ? FD_ACT_LINEAR : gates;
         op->perm[2] = (uint8_t)below(2);
         op->range_lo = fd_activation_has_alpha(op->perm[1]) ? 0.25f : 0.0f;
-    } else if (fields & FD_HAS_PERM) {
+    } else if (op->opcode == FD_OP_TRANSPOSE) {
         static const uint8_t perms[][4] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
         memcpy(op->perm, perms[below(6)], sizeof op->perm);
     }
@@ -484,6 +484,11 @@ static void mend(file *f) {
             break;
         case FD_OP_RECURRENT: { /* as many units as the channels make; the weights are large enough or refused */
             static const uint8_t gates[FD_RECURRENT_END] = {1, 1, 4, 3, 3};
+            if (sizes[2] % gates[op->perm[0] % FD_RECURRENT_END] && below(16)) {
+                op->perm[0] = FD_RECURRENT_SIMPLE;
+                op->perm[1] = FD_ACT_LINEAR;
+                op->range_lo = 0.0f;
+            }
             const uint32_t units = sizes[2] / gates[op->perm[0] % FD_RECURRENT_END];
             if (op->weights >= f->tensor_count || !units) return;
             tensors_of(f)[op->weights].dims[1] = sizes[2];

@@ -35,9 +35,10 @@ SEED = 20170
 #: Largest error allowed by default, for each precision of the weights.
 TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-1, "int8-dynamic": 1e-1}
 #: How many times what float32 can attain a source may be off the network that was read from it,
-#: and a compiled model, which may compute convolutions by Winograd's algorithm.
+#: and a compiled model, which may compute convolutions by Winograd's algorithm: 11 times was seen,
+#: in networks that people have.
 REFERENCE_FACTOR = 8.0
-ENGINE_FACTOR = 16.0
+ENGINE_FACTOR = 32.0
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,17 @@ def test_fully_quantized(tmp_path: Path) -> None:
         fastdigit.compile(path, None)
 
 
-def test_recurrent(tmp_path: Path) -> None:
-    model = sequential((6, 3), L.LSTM(4, unroll=False), L.Dense(2))
+def test_operators_of_tensorflow(tmp_path: Path) -> None:
+    """Which the converter leaves if allowed to, such as those of a recurrent layer."""
+    model = sequential((6, 3), L.LSTM(4), L.Dense(2))
+    model.export(tmp_path / "model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    kinds = tf.lite.OpsSet
+    converter.target_spec.supported_ops = [kinds.TFLITE_BUILTINS, kinds.SELECT_TF_OPS]
     path = tmp_path / "net.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-    with pytest.raises(UnsupportedError):
+    path.write_bytes(converter.convert())
+    with pytest.raises(UnsupportedError) as caught:
         fastdigit.compile(path, None)
+    words = ("is not supported", "an operator of TensorFlow")
+    assert all(any(word in reason for word in words) for reason in caught.value.reasons)
+    assert "\n" not in str(caught.value)

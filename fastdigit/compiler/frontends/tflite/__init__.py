@@ -122,16 +122,23 @@ def _litert(interpreter: Any, model: TFLiteModel) -> Run:
         )
         session.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFormatError(f"{model.name}: LiteRT refuses this network: {reason}") from error
+        raise _refused(model, error) from error
 
     def run(inputs: Mapping[int, NDArray[Any]], outputs: Sequence[int]) -> list[NDArray[Any]]:
-        for number, image in inputs.items():
-            session.set_tensor(number, image)
-        session.invoke()
-        return [np.array(session.get_tensor(number)) for number in outputs]
+        try:
+            for number, image in inputs.items():
+                session.set_tensor(number, image)
+            session.invoke()
+            return [np.array(session.get_tensor(number)) for number in outputs]
+        except (RuntimeError, ValueError) as error:
+            raise _refused(model, error) from error
 
     return run
+
+
+def _refused(model: TFLiteModel, error: Exception) -> ModelFormatError:
+    reason = " ".join(str(error).split())[:300]
+    return ModelFormatError(f"{model.name}: LiteRT refuses this network: {reason}")
 
 
 def _each(model: TFLiteModel, imported: Imported, run: Run) -> Runner:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.ir import LINEAR, Affine, Graph, Layer, Node, Shape
+from fastdigit.compiler.ir import LINEAR, Affine, Array, Graph, Layer, Node, Shape
 from fastdigit.compiler.ops import (
     Binary,
     Conv2D,
@@ -300,7 +300,7 @@ def _weighed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float
     layer = readers[0].op
     if not isinstance(layer, Conv2D | Dense):
         return None
-    behind = readers[0].output
+    behind, direct = readers[0].output, True
     while behind not in graph.outputs:
         readers = [node for node in graph.nodes if behind in node.inputs]
         if len(readers) != 1 or isinstance(readers[0].op, LayerNorm):
@@ -310,7 +310,9 @@ def _weighed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float
             break
         affine = getattr(op, "affine", None)
         if affine is not None and affine.mean is not None:
-            return None
+            direct = direct and getattr(op, "activation", LINEAR) == LINEAR
+            return _bounded(layer, affine.mean) if direct else None
+        direct = direct and isinstance(op, Transpose)
         behind = readers[0].output
     squares = layer.weights.astype(np.float64) ** 2
     columns = squares.reshape(-1, squares.shape[-1]).sum(axis=0)
@@ -319,6 +321,19 @@ def _weighed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float
     if not small < size < large:
         return None
     return *BYTES, "the weights of the first layer are as small as such inputs make them"
+
+
+def _bounded(layer: Conv2D | Dense, mean: Array) -> tuple[float, float, str] | None:
+    """Return the range of bytes if a batch normalization behind the first layer has seen sums that
+    inputs up to 1 cannot make: none is greater than the sum of its weights."""
+    weights = np.abs(layer.weights.astype(np.float64))
+    most = weights.reshape(-1, weights.shape[-1]).sum(axis=0)
+    if mean.shape != most.shape or not mean.any():  # another axis; or it has seen nothing
+        return None
+    sums = np.abs(mean - (0 if layer.bias is None else layer.bias))
+    if (sums > 2 * most).mean() < 0.25 or (sums > 255 * most).any():
+        return None
+    return *BYTES, "batch normalization has seen sums that inputs up to 1 cannot make"
 
 
 def _words(scale: F64, shift: F64) -> str:

@@ -202,6 +202,26 @@ def test_weights_that_a_converter_has_divided() -> None:
     assert found(Dense(np.full((9, 2), 1e-3)), shape=(9,)).assumed  # measurements
 
 
+@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_sums_that_a_batch_normalization_has_seen(white: int, size: float) -> None:
+    """Whatever the size of the weights: its statistics are of the same sums."""
+    layer = conv(np.random.default_rng(2), (3, 3), 3, 16)
+    layer = replace(layer, weights=layer.weights * size)
+    images = np.random.default_rng(0).random((50, 12, 12, 3)) * white
+    sums = reference.run_graph(chain((12, 12, 3), [layer]), images)
+    mean, variance = sums.mean((0, 1, 2)), sums.var((0, 1, 2))
+    normalization = batchnorm(2, mean, variance, np.full(16, 0.1), np.ones(16), 1e-3)
+    behind = Eltwise(affine=normalization), Eltwise(Activation("relu"))
+    inputs = found(layer, *behind, shape=(12, 12, 3))
+    assert inputs.range == (BYTES if white == 255 else UNIT)
+    assert inputs.assumed == (white == 1)
+    moved = Transpose((2, 0, 1)), Transpose((1, 2, 0))
+    assert found(layer, *moved, *behind, shape=(12, 12, 3)).range == inputs.range
+    relu = Eltwise(Activation("relu"))
+    assert found(layer, relu, *behind, shape=(12, 12, 3)).assumed
+
+
 def test_a_network_of_bytes_whose_division_is_in_its_weights() -> None:
     source = network([])
     weights = next(w for w in source.graph.initializer if len(w.dims) == 4)

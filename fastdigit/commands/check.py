@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from fastdigit.commands import common
 from fastdigit.compiler.check import check_source
 from fastdigit.compiler.frontends import source_files
 
@@ -16,11 +17,12 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=source_files())
+    common.add_architecture(parser)
     parser.add_argument("--json", action="store_true", help="names of all layers too, as JSON")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    found = check_source(options.source)
+    found = check_source(options.source, options.architecture)
     if options.json:
         print(json.dumps({**asdict(found), "compilable": found.compilable}, indent=2))
         return int(not found.compilable)

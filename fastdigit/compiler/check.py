@@ -56,7 +56,11 @@ class Check:
         return dict(Counter(kind[1] for kind in found if kind).most_common())
 
 
-def check_source(source: Any, options: ImportOptions = DEFAULTS) -> Check:
+def check_source(
+    source: Any,
+    architecture: str | os.PathLike[str] | None = None,
+    options: ImportOptions = DEFAULTS,
+) -> Check:
     """Read a source as the compiler does, and say what it could not compile.
 
     Nothing is computed or written. What this finds nothing against may still be refused by the
@@ -64,7 +68,7 @@ def check_source(source: Any, options: ImportOptions = DEFAULTS) -> Check:
 
     Parameters
     ----------
-    source, options
+    source, architecture, options
         As for :func:`fastdigit.compiler.frontends.open_source` and
         :func:`~fastdigit.compiler.frontends.import_model`.
 
@@ -79,7 +83,7 @@ def check_source(source: Any, options: ImportOptions = DEFAULTS) -> Check:
     """
     name = os.path.basename(os.fspath(source)) if isinstance(source, str | os.PathLike) else ""
     try:
-        model = open_source(source)
+        model = open_source(source, architecture)
         title = front_end_of(model).title
     except UnsupportedError as error:
         return Check("", name, reasons=error.reasons)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastdigit.compiler.check import check_source
 from fastdigit.compiler.driver import compile_model, verify_model
 from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.keras.evaluate import EVALUATORS, evaluate
@@ -248,6 +249,8 @@ def test_weights_with_an_architecture(tmp_path: Path) -> None:
         for name in ("model.json", "twice.json"):
             got = results(weights, architecture=tmp_path / name)
             np.testing.assert_allclose(got, expected(), rtol=0, atol=1e-6)
+    assert check_source(path, tmp_path / "model.json").compilable
+    assert not check_source(path).compilable
     with pytest.raises(UnsupportedError, match=r"weights without .* --architecture model\.json"):
         open_source(path)
     with pytest.raises(UnsupportedError, match="architecture of a Keras model, without weights"):

@@ -118,6 +118,7 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
         source's. None: nowhere.
     **options
         ``architecture`` (JSON of a Keras model whose weights alone are ``source``), ``name``,
+        ``outputs`` (those to keep), ``input_shape`` (where the source leaves it free),
         ``classes``, ``input_range`` (of the inputs; by default as the network says),
         ``mean``, ``std``, ``scale`` (what inputs went through in training), ``samples``,
         ``labels``, ``precision`` ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense
@@ -173,8 +174,8 @@ def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verifi
 
 
 def _engine(data: bytes, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    (batch,) = inputs
-    return [Model(data).run(batch)]
+    results = Model(data).run(inputs[0] if len(inputs) == 1 else inputs)
+    return list(results.values()) if isinstance(results, dict) else [results]
 
 
 def config() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from numpy.typing import NDArray
@@ -9,7 +9,6 @@ class Facts(TypedDict):
     output_shape: tuple[int, ...]
     outputs: int
     has_softmax: bool
-    has_sigmoid: bool
     range: tuple[float, float]
     accepts_u8: bool
     multiply_adds: int
@@ -17,6 +16,19 @@ class Facts(TypedDict):
     file_bytes: int
     context_bytes: int
     meta: str
+
+class Input(TypedDict):
+    name: str
+    shape: tuple[int, ...]
+    range: tuple[float, float]
+    accepts_u8: bool
+
+class Output(TypedDict):
+    name: str
+    shape: tuple[int, ...]
+    elements: int
+    has_softmax: bool
+    has_sigmoid: bool
 
 class Op(TypedDict):
     op: str
@@ -49,6 +61,9 @@ def probe(isa: str, kind: int, rounds: int, memory: Any | None = None) -> int: .
 class Core:
     def __init__(self, source: bytes | str, threads: int) -> None: ...
     def facts(self) -> Facts: ...
+    def inputs(self) -> list[Input]: ...
+    def outputs(self) -> list[Output]: ...
+    def choose_output(self, i: int) -> None: ...
     def plan(self) -> list[Op]: ...
     def to_bytes(self) -> bytes: ...
     def run(
@@ -59,6 +74,12 @@ class Core:
         values: Any | None,
         logits: Any | None,
         labels: Any | None,
+    ) -> None: ...
+    def run_all(
+        self,
+        inputs: Sequence[tuple[Any, bool]],
+        n: int,
+        outputs: Sequence[tuple[Any | None, Any | None, Any | None]],
     ) -> None: ...
     def batch_runner(
         self, shapes: tuple[tuple[int, ...], ...]

@@ -8,6 +8,7 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize, PyBytes_Size
 from libc cimport errno as c_errno
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.string cimport memset
 
 from numpy import dtype, empty, ndarray
 
@@ -64,7 +65,22 @@ cdef extern from "fastdigit.h":
         size_t meta_bytes
         size_t output_rank
         size_t output_dims[3]
+
+    ctypedef struct fd_port_info:
+        size_t size
+        const char *name
+        size_t rank
+        size_t dims[3]
+        size_t elements
+        float range_lo
+        float range_hi
+        unsigned u8_divisor
+        int has_softmax
         int has_sigmoid
+
+    ctypedef struct fd_input_data:
+        const void *values
+        fd_input_type type
 
     ctypedef enum fd_probe_kind:
         FD_PROBE_FMA
@@ -102,12 +118,19 @@ cdef extern from "fastdigit.h":
     fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) nogil
     void fd_model_close(fd_model *model)
     void fd_model_get_info(const fd_model *model, fd_model_info *info)
+    size_t fd_model_input_count(const fd_model *model)
+    size_t fd_model_output_count(const fd_model *model)
+    fd_status fd_model_get_input(const fd_model *model, size_t i, fd_port_info *info, fd_error *error)
+    fd_status fd_model_get_output(const fd_model *model, size_t i, fd_port_info *info, fd_error *error)
     fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error)
     fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error)
     void fd_context_free(fd_context *context)
     fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error) nogil
     fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                      const fd_outputs *outputs, size_t *bad, fd_error *error) nogil
+    fd_status fd_run_all(const fd_model *model, fd_context *context, const fd_input_data *inputs, size_t input_count,
+                         size_t n, const fd_outputs *outputs, size_t output_count, size_t *bad_input, size_t *bad,
+                         fd_error *error) nogil
 
 
 cdef object EXCEPTIONS = {
@@ -187,6 +210,10 @@ cdef enum:
     MAX_RANK = 3
     MAX_SHAPES = MAX_RANK + 2
 
+# Inputs that a file may have, and outputs.
+cdef enum:
+    MAX_PORTS = 64
+
 
 cdef int check(fd_status status, const fd_error *error) except -1:
     if status != FD_OK:
@@ -265,6 +292,10 @@ cdef class Core:
     cdef unsigned threads
     cdef fd_context *spares[SPARES]
     cdef fd_model_info info
+    cdef size_t input_count
+    cdef size_t output_count
+    cdef size_t output  # of `run` and `run_batch`
+    cdef size_t output_elements
     cdef int shape_count
     cdef int ranks[MAX_SHAPES]
     cdef Py_ssize_t dims[MAX_SHAPES][MAX_RANK]
@@ -292,6 +323,9 @@ cdef class Core:
                 raise OSError(c_errno.errno, (<bytes>error.message).decode("utf-8", "replace"))
         check(status, &error)
         fd_model_get_info(self.model, &self.info)
+        self.input_count = fd_model_input_count(self.model)
+        self.output_count = fd_model_output_count(self.model)
+        self.output_elements = self.info.output_elements
         # Finds out now, and not in the first call, that there is no memory for it.
         put_spare(self.spares, self.new_context(self.threads))
 
@@ -315,7 +349,6 @@ cdef class Core:
             "output_shape": tuple(self.info.output_dims[i] for i in range(self.info.output_rank)),
             "outputs": self.info.output_elements,
             "has_softmax": bool(self.info.has_softmax),
-            "has_sigmoid": bool(self.info.has_sigmoid),
             "range": (self.info.range_lo, self.info.range_hi),
             "accepts_u8": self.info.u8_divisor != 0,
             "multiply_adds": self.info.multiply_adds,
@@ -324,6 +357,50 @@ cdef class Core:
             "context_bytes": self.info.context_bytes,
             "meta": PyBytes_FromStringAndSize(self.info.meta, <Py_ssize_t>self.info.meta_bytes).decode(),
         }
+
+    def inputs(self):
+        """fd_port_info of each input as a dict."""
+        cdef fd_error error
+        cdef fd_port_info port
+        cdef size_t i
+        ports = []
+        for i in range(self.input_count):
+            port.size = sizeof(port)
+            check(fd_model_get_input(self.model, i, &port, &error), &error)
+            ports.append({
+                "name": port.name.decode(),
+                "shape": tuple(port.dims[k] for k in range(port.rank)),
+                "range": (port.range_lo, port.range_hi),
+                "accepts_u8": port.u8_divisor != 0,
+            })
+        return ports
+
+    def outputs(self):
+        """fd_port_info of each output as a dict."""
+        cdef fd_error error
+        cdef fd_port_info port
+        cdef size_t i
+        ports = []
+        for i in range(self.output_count):
+            port.size = sizeof(port)
+            check(fd_model_get_output(self.model, i, &port, &error), &error)
+            ports.append({
+                "name": port.name.decode(),
+                "shape": tuple(port.dims[k] for k in range(port.rank)),
+                "elements": port.elements,
+                "has_softmax": bool(port.has_softmax),
+                "has_sigmoid": bool(port.has_sigmoid),
+            })
+        return ports
+
+    def choose_output(self, size_t i):
+        """Makes `run` and `run_batch` give output i; before, they give the first."""
+        cdef fd_error error
+        cdef fd_port_info port
+        port.size = sizeof(port)
+        check(fd_model_get_output(self.model, i, &port, &error), &error)
+        self.output = i
+        self.output_elements = port.elements
 
     def plan(self):
         """fd_op_info of each op as a dict."""
@@ -355,15 +432,15 @@ cdef class Core:
         return PyBytes_FromStringAndSize(<const char *>self.info.file, <Py_ssize_t>self.info.file_bytes)
 
     def run(self, input, bint u8, Py_ssize_t n, values, logits, labels):
-        """Runs n images.
+        """Runs n images of a model of one input, for the chosen output.
 
         All arguments are C-contiguous buffers: `input` of n * input_elements bytes if `u8`, else floats; `values` and
-        `logits` of n * output_elements floats or None; `labels` of n int64 or None.
+        `logits` of n times the elements of the output floats or None; `labels` of n int64 or None.
         """
         cdef fd_outputs outputs
         cdef Py_buffer views[4]
         cdef int taken = 0
-        cdef size_t elements = <size_t>n * self.info.output_elements
+        cdef size_t elements = <size_t>n * self.output_elements
         try:
             acquire(input, &views[0], <size_t>n * self.info.input_elements * (1 if u8 else sizeof(float)), False)
             taken = 1
@@ -374,6 +451,40 @@ cdef class Core:
         finally:
             for i in range(taken):
                 PyBuffer_Release(&views[i])
+
+    def run_all(self, inputs, Py_ssize_t n, outputs):
+        """Runs n images, for all outputs.
+
+        `inputs` has (buffer, whether of bytes) for each input, `outputs` (values, logits, labels) for each output, each
+        of them a buffer or None; buffers are as those of `run`.
+        """
+        cdef fd_input_data data[MAX_PORTS]
+        cdef fd_outputs results[MAX_PORTS]
+        cdef Py_buffer views[4 * MAX_PORTS]
+        cdef int taken = 0
+        cdef size_t i, size
+        if len(inputs) != self.input_count or len(outputs) != self.output_count:
+            raise ValueError(f"{len(inputs)} inputs and {len(outputs)} outputs, expected {self.input_count} and "
+                             f"{self.output_count}")
+        try:
+            for i, (port, (buffer, u8)) in enumerate(zip(self.inputs(), inputs)):
+                size = <size_t>n * (1 if u8 else sizeof(float))
+                for axis in port["shape"]:
+                    size *= <size_t>axis
+                acquire(buffer, &views[taken], size, False)
+                data[i].values = views[taken].buf
+                data[i].type = FD_INPUT_U8 if u8 else FD_INPUT_F32
+                taken += 1
+            for i, (port, (values, logits, labels)) in enumerate(zip(self.outputs(), outputs)):
+                size = <size_t>n * <size_t>port["elements"] * sizeof(float)
+                results[i].values = <float *>acquire_output(values, views, &taken, size)
+                results[i].logits = <float *>acquire_output(logits, views, &taken, size)
+                size = <size_t>n * sizeof(int64_t)
+                results[i].labels = <int64_t *>acquire_output(labels, views, &taken, size)
+            self.run_all_at(data, <size_t>n, results)
+        finally:
+            for j in range(taken):
+                PyBuffer_Release(&views[j])
 
     def batch_runner(self, shapes):
         """The function `run_batch` of this model, for batches of images of any of the shapes.
@@ -408,7 +519,7 @@ cdef class Core:
         """(n,) for labels, else (n, outputs); aligned."""
         if view.ndim != (1 if labels else 2) or view.shape[0] != n or <uintptr_t>view.buf % <uintptr_t>view.itemsize:
             return False
-        return labels or view.shape[1] == <Py_ssize_t>self.info.output_elements
+        return labels or view.shape[1] == <Py_ssize_t>self.output_elements
 
     cdef int run_into(self, const Py_buffer *batch, bint u8, void *out, int kind) except -1:
         """Runs a batch, for one of its results."""
@@ -421,11 +532,31 @@ cdef class Core:
     cdef int run_at(self, const void *input, bint u8, size_t n, const fd_outputs *outputs) except -1:
         cdef fd_error error
         cdef fd_status status
+        cdef fd_input_data data
+        cdef fd_outputs results[MAX_PORTS]
+        if self.output != 0:
+            data.values = input
+            data.type = FD_INPUT_U8 if u8 else FD_INPUT_F32
+            memset(results, 0, sizeof(results))
+            results[self.output] = outputs[0]
+            return self.run_all_at(&data, n, results)
         cdef fd_context *context = take_spare(self.spares)
         if context == NULL:
             context = self.new_context(self.threads)
         with nogil:
             status = fd_run(self.model, context, input, FD_INPUT_U8 if u8 else FD_INPUT_F32, n, outputs, NULL, &error)
+        put_spare(self.spares, context)
+        return check(status, &error)
+
+    cdef int run_all_at(self, const fd_input_data *inputs, size_t n, const fd_outputs *outputs) except -1:
+        cdef fd_error error
+        cdef fd_status status
+        cdef fd_context *context = take_spare(self.spares)
+        if context == NULL:
+            context = self.new_context(self.threads)
+        with nogil:
+            status = fd_run_all(self.model, context, inputs, self.input_count, n, outputs, self.output_count, NULL,
+                                NULL, &error)
         put_spare(self.spares, context)
         return check(status, &error)
 
@@ -503,7 +634,7 @@ cdef object run_batch(object self, PyObject **arguments, Py_ssize_t count):
             if labels:
                 shape = source.shape[0]
             else:
-                shape = source.shape[0], core.info.output_elements
+                shape = source.shape[0], core.output_elements
             out = PyObject_CallFunctionObjArgs(EMPTY, <PyObject *>shape, <PyObject *>wanted, NULL)
         if not borrow(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE):
             return None

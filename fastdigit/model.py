@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from fastdigit.errors import InputError, UnsupportedError
 from fastdigit.threads import Threads, resolve_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    #: Images for the only input, or for each.
+    Batch: TypeAlias = NDArray[Any] | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
 
 __all__ = ["DEFAULT_MODEL", "SHIPPED_MODELS", "Model", "load", "shipped_file"]
 
@@ -34,7 +40,12 @@ _INT64: Final = np.dtype(np.int64)
 _GREATEST: Final = float(np.finfo(np.float32).max)
 
 
-def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    threads: Threads | None = None,
+    output: str | None = None,
+) -> Model:
     """Open a compiled model.
 
     Parameters
@@ -46,6 +57,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None 
         How many threads a call may use, the calling one included: 1 to 256, or "auto" for as many
         CPUs as this process may have (affinity and container quota). None: the environment variable
         ``FASTDIGIT_NUM_THREADS``, or 1. Results do not depend on it.
+    output
+        Of a network of several outputs, the name of the one that :meth:`Model.predict` and the like
+        are about where they are not told another. None: the first.
 
     Raises
     ------
@@ -62,12 +76,158 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: Threads | None 
         path = DEFAULT_MODEL
     if path in SHIPPED_MODELS:
         path = shipped_file(path)
-    return Model(os.fspath(path), threads=threads)
+    return Model(os.fspath(path), threads=threads, output=output)
 
 
 def shipped_file(name: str) -> str:
     """Path of a shipped model."""
     return os.path.join(_MODELS, f"{name}.fdm")
+
+
+class _Input:
+    """An input, and how to take images for it."""
+
+    def __init__(self, port: Mapping[str, Any]) -> None:
+        self.name: str = port["name"]
+        self.shape: tuple[int, ...] = port["shape"]
+        self.range: tuple[float, float] = port["range"]
+        self.accepts_u8: bool = port["accepts_u8"]
+        self.batch_shapes = _batch_shapes(self.shape)
+        # Not (784,): more likely a mistake than an image.
+        self._single_shapes = tuple(shape for shape in self.batch_shapes if len(shape) > 1)
+
+    def facts(self) -> dict[str, Any]:
+        return {"shape": self.shape, "range": self.range, "accepts_u8": self.accepts_u8}
+
+    def take(self, batch: Any) -> tuple[NDArray[Any], bool, int]:
+        """The batch as a C-contiguous array, whether of bytes (else float32), how many images."""
+        if not isinstance(batch, np.ndarray):
+            raise InputError(
+                f"the batch is a {type(batch).__name__}, expected a NumPy array "
+                f"{self._expected()}; convert it with numpy.asarray"
+            )
+        shape, dtype = batch.shape, batch.dtype
+        if shape[1:] in self.batch_shapes:
+            n = shape[0]
+        elif shape in self._single_shapes:
+            n = 1
+        else:
+            raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
+        u8 = dtype is _UINT8 or dtype == _UINT8
+        if u8 and not self.accepts_u8:
+            raise InputError(
+                f"the batch is uint8, and nothing says what bytes mean to this model, which takes "
+                f"floats{self._range()}: convert it as in training, or compile the model with "
+                "--mean and --std (mean=, std=), or with --input-range 0 255"
+            )
+        if not u8 and dtype is not _FLOAT32:
+            if dtype.kind != "f":
+                bytes_ = "uint8 in 0..255 or " if self.accepts_u8 else ""
+                raise InputError(
+                    f"the batch has dtype {dtype}, expected {bytes_}floats{self._range()}; "
+                    "convert it with .astype"
+                )
+            with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
+                batch = batch.astype(_FLOAT32, order="C")
+        flags = batch.flags
+        if not (flags.c_contiguous and flags.aligned):
+            batch = np.require(batch, requirements=["C", "A"])
+        return batch, u8, n
+
+    def _range(self) -> str:
+        """Where floats are to lie, in words; "" if anywhere."""
+        low, high = self.range
+        return f" in {low:g}..{high:g}" if abs(low) < _GREATEST or high < _GREATEST else ""
+
+    def _expected(self) -> str:
+        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self.batch_shapes]
+        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes[:1]]
+        return f"of shape {' or '.join(shapes)}"
+
+
+class _Head:
+    """An output, and what it means.
+
+    Parameters
+    ----------
+    index
+        Among the outputs.
+    port
+        As the engine tells.
+    described
+        As META does: a shape, classes.
+    """
+
+    def __init__(self, index: int, port: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+        self.index = index
+        self.name: str = port["name"]
+        self.elements: int = port["elements"]
+        self.has_softmax: bool = port["has_softmax"]
+        self.has_sigmoid: bool = port["has_sigmoid"]
+        self.shape = _source_shape(port["shape"], described.get("shape"))
+        #: One value, the probability of the second of two classes.
+        self.binary = self.has_sigmoid and self.elements == 1
+        self.has_probabilities = self.has_softmax or self.has_sigmoid
+        vector = self.elements == port["shape"][-1]
+        self.has_labels: bool = vector and (self.elements > 1 or self.has_probabilities)
+        labels = 2 if self.binary else self.elements
+        classes = described.get("classes")
+        if not isinstance(classes, list) or len(classes) != labels:
+            classes = list(range(labels))
+        self.classes = tuple(map(str, classes))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "has_softmax": self.has_softmax,
+            "has_sigmoid": self.has_sigmoid,
+        }
+
+    def result(self, n: int, out: Any) -> NDArray[np.float32]:
+        """Where what the network computes goes."""
+        return self._array((n, *self.shape), out)
+
+    def require_probabilities(self) -> None:
+        if not self.has_probabilities:
+            raise UnsupportedError(
+                "this network does not end in a softmax or in sigmoids: it has logits, but no "
+                "probabilities"
+            )
+
+    def require_labels(self) -> None:
+        if self.has_labels:
+            return
+        if self.elements == 1:
+            raise UnsupportedError(
+                "this network returns one number that is no probability, which is no label: use "
+                "Model.run, or say from which number on it means 1, by threshold="
+            )
+        raise UnsupportedError(
+            f"this network returns shape {self.shape} for an image, which is no label: use "
+            "Model.run"
+        )
+
+    def checked_threshold(self, threshold: Any) -> float | None:
+        """What the only output is compared with; None if there are several."""
+        if threshold is None:
+            self.require_labels()
+            return 0.5 if self.binary else None
+        if self.elements != 1:
+            raise UnsupportedError(
+                f"threshold is for networks of one output, and this one has {self.elements}: "
+                "compare what Model.run returns with it"
+            )
+        bounds = (0.0, 1.0) if self.binary else (-math.inf, math.inf)
+        return _checked_number("threshold", threshold, *bounds)
+
+    def floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return self._array((n, self.elements), out)
+
+    def _array(self, shape: tuple[int, ...], out: Any) -> NDArray[np.float32]:
+        if out is None:
+            return np.empty(shape, _FLOAT32)
+        checked: NDArray[np.float32] = _checked_out(out, shape, _FLOAT32)
+        return checked
 
 
 class Model:
@@ -77,8 +237,8 @@ class Model:
     ----------
     source
         Path of a ``.fdm`` file, or the bytes of one.
-    threads
-        How many threads a call may use; see :func:`load`.
+    threads, output
+        See :func:`load`.
 
     Notes
     -----
@@ -89,58 +249,83 @@ class Model:
     bytes mean: for the digit classifier floats in 0..1 or bytes in 0..255 (white on black), of
     shape ``(N, 28, 28)``, ``(N, 28, 28, 1)``, ``(N, 784)``, or ``(28, 28)`` for one image; N may
     be 0. C-contiguous ``float32`` and ``uint8`` arrays are used where they lie, everything else is
-    converted first.
+    converted first. A model of several inputs takes a dict of such arrays by the names in
+    :attr:`inputs`, or a tuple of them in order.
     """
 
-    def __init__(self, source: str | bytes, *, threads: Threads | None = None) -> None:
+    def __init__(
+        self,
+        source: str | bytes,
+        *,
+        threads: Threads | None = None,
+        output: str | None = None,
+    ) -> None:
         self._threads = resolve_threads(threads)
         self._core = Core(source, self._threads)
         facts = self._core.facts()
-        self._shape = facts["input_shape"]
-        self._outputs = facts["outputs"]
-        self._run = self._core.run
         self._meta = _parse_meta(facts["meta"])
-        self._output_shape = _output_shape(tuple(facts["output_shape"]), self._meta)
-        self._facts = {**facts, "output_shape": self._output_shape}
-        self._accepts_u8 = facts["accepts_u8"]
-        self._batch_shapes = _batch_shapes(self._shape)
-        self._run_batch = self._core.batch_runner(self._batch_shapes)
-        vector = math.prod(facts["output_shape"]) == facts["output_shape"][-1]
-        #: One output, the probability of the second of two classes.
-        self._binary = facts["has_sigmoid"] and self._outputs == 1
-        self._has_probabilities = facts["has_softmax"] or facts["has_sigmoid"]
-        self._has_labels = vector and (self._outputs > 1 or self._has_probabilities)
-        # Not (784,): more likely a mistake than an image.
-        self._single_shapes = tuple(shape for shape in self._batch_shapes if len(shape) > 1)
+        self._inputs = tuple(map(_Input, self._core.inputs()))
+        described = _described_outputs(self._meta)
+        self._heads = tuple(
+            _Head(index, port, described.get(port["name"], described.get(None, {})))
+            for index, port in enumerate(self._core.outputs())
+        )
+        #: The output that is meant where none is named.
+        self._head = self._heads[0] if output is None else self._head_named(output)
+        self._core.choose_output(self._head.index)
+        self._has_labels = self._head.has_labels
+        self._facts = {
+            **facts,
+            "output_shape": self._head.shape,
+            "outputs": self._head.elements,
+            "has_softmax": self._head.has_softmax,
+            "has_sigmoid": self._head.has_sigmoid,
+        }
+        if len(self._inputs) == 1:
+            self._run_batch = self._core.batch_runner(self._inputs[0].batch_shapes)
+        else:
+            self._run_batch = _not_here
 
     # ---- What it is ----
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one image: (height, width, channels), or (features,)."""
-        return self._shape
+        """Shape of one image: (height, width, channels), or (features,); of the first input."""
+        return self._inputs[0].shape
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """The inputs, in order: name and shape of one image."""
+        return {port.name: port.shape for port in self._inputs}
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """The outputs, in order: name and shape of the result for one image."""
+        return {head.name: head.shape for head in self._heads}
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the result for one image: (classes,), (height, width, channels), or another that
-        the network has at its source, such as (steps, channels)."""
-        return self._output_shape
+        the network has at its source, such as (steps, channels). Of several outputs, the first, or
+        the one that the model was loaded for."""
+        return self._head.shape
 
     @property
     def classes(self) -> tuple[str, ...]:
         """What each label stands for, in order: a name for each output, or two if the only one is a
-        sigmoid, which tells the second class from the first."""
-        labels = 2 if self._binary else self._outputs
-        classes = self._meta.get("classes")
-        if isinstance(classes, list) and len(classes) == labels:
-            return tuple(str(name) for name in classes)
-        return tuple(str(i) for i in range(labels))
+        sigmoid, which tells the second class from the first. Of the output that
+        :attr:`output_shape` is of; :meth:`classes_of` has those of others."""
+        return self._head.classes
+
+    def classes_of(self, output: str) -> tuple[str, ...]:
+        """What each label of an output stands for, as :attr:`classes` has it of one."""
+        return self._head_named(output).classes
 
     @property
     def has_labels(self) -> bool:
         """Whether :meth:`predict` labels images: not if the network returns an image, or a single
         number that is no probability."""
-        return self._has_labels
+        return self._head.has_labels
 
     @property
     def threads(self) -> int:
@@ -156,11 +341,18 @@ class Model:
             ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``output_shape``,
             ``outputs``, ``has_softmax`` (probabilities that add up to 1), ``has_sigmoid`` (each
             output is a probability of its own), ``range`` (least and greatest input value),
-            ``accepts_u8``, ``multiply_adds`` (per image, by the layers' definitions),
-            ``weight_bytes``, ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
+            ``accepts_u8``, ``inputs`` and ``heads`` (by name, the same of each input and output),
+            ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``,
+            ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
             ``meta`` (a dict: what the compiler recorded, such as name, classes and verification).
         """
-        return {**self._facts, "threads": self._threads, "meta": json.loads(json.dumps(self._meta))}
+        return {
+            **self._facts,
+            "inputs": {port.name: port.facts() for port in self._inputs},
+            "heads": {head.name: head.facts() for head in self._heads},
+            "threads": self._threads,
+            "meta": json.loads(json.dumps(self._meta)),
+        }
 
     def plan(self) -> list[dict[str, Any]]:
         """How each op of the network is computed, on this CPU.
@@ -181,18 +373,19 @@ class Model:
 
     def __repr__(self) -> str:
         name = self._meta.get("name", "unnamed")
-        return (
-            f"<fastdigit.Model {name!r} {self._shape} -> {self._outputs}, isa {self._facts['isa']}>"
-        )
+        takes = ", ".join(str(port.shape) for port in self._inputs)
+        gives = ", ".join(str(head.elements) for head in self._heads)
+        return f"<fastdigit.Model {name!r} {takes} -> {gives}, isa {self._facts['isa']}>"
 
     # ---- What it does ----
 
     def predict(
         self,
-        batch: NDArray[Any],
+        batch: Batch,
         *,
         threshold: float | None = None,
         reject_below: float | None = None,
+        output: str | None = None,
         out: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
         """Label of each image: the index of its greatest logit, the first of equals; or, of a
@@ -212,6 +405,9 @@ class Model:
             1 is p and that of label 0 is 1 - p. What it rejects is known from images with known
             labels: a network is sure of things that it has never seen, too. None: every image gets
             a label.
+        output
+            Name of the output whose labels are wanted, one of :attr:`outputs`. None: the one that
+            the model was loaded for, or the first.
         out
             Where to put the result: C-contiguous int64 of shape (N,).
 
@@ -237,31 +433,41 @@ class Model:
         label in the first case only. In the second, compare :meth:`predict_proba` with a threshold.
         """
         plain = threshold is None and reject_below is None
-        if plain and self._has_labels and (done := self._run_batch(batch, out, LABELS)) is not None:
+        if (
+            plain
+            and output is None
+            and self._has_labels
+            and (done := self._run_batch(batch, out, LABELS)) is not None
+        ):
             return done
-        limit = self._checked_threshold(threshold)
+        head = self._head if output is None else self._head_named(output)
+        limit = head.checked_threshold(threshold)
         least = 0.0 if reject_below is None else _checked_number("reject_below", reject_below, 0, 1)
         if reject_below is not None:
-            self._require_probabilities()
-        images, u8, n = self._images(batch)
+            head.require_probabilities()
+        inputs, n = self._taken(batch)
         labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
         if plain:
-            self._run(images, u8, n, None, None, labels)
+            self._run(head, inputs, n, None, None, labels)
             return labels
-        values = np.empty((n, self._outputs), _FLOAT32)
-        self._run(images, u8, n, values, None, labels)
+        values = np.empty((n, head.elements), _FLOAT32)
+        self._run(head, inputs, n, values, None, labels)
         # In float64: a threshold that float32 does not have is not rounded to one.
         confidence = values.max(axis=1).astype(np.float64)
         if limit is not None:
             labels[:] = confidence > limit
-        if self._binary:
+        if head.binary:
             confidence = np.where(labels == 1, confidence, 1 - confidence)
         if reject_below is not None:
             labels[confidence < least] = REJECTED
         return labels
 
     def predict_proba(
-        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+        self,
+        batch: Batch,
+        *,
+        output: str | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Probability of each class for each image, as the network gives it: of a softmax, of
         several sigmoids, or of the second class alone if there is one sigmoid output.
@@ -270,6 +476,8 @@ class Model:
         ----------
         batch
             N images; see the class.
+        output
+            Name of an output; see :meth:`predict`.
         out
             Where to put the result: C-contiguous float32 of shape (N, outputs).
 
@@ -287,16 +495,21 @@ class Model:
         UnsupportedError
             The network ends neither in a softmax nor in sigmoids.
         """
-        self._require_probabilities()
-        if (done := self._run_batch(batch, out, VALUES)) is not None:
+        head = self._head if output is None else self._head_named(output)
+        head.require_probabilities()
+        if output is None and (done := self._run_batch(batch, out, VALUES)) is not None:
             return done
-        images, u8, n = self._images(batch)
-        values = self._floats(n, out)
-        self._run(images, u8, n, values, None, None)
+        inputs, n = self._taken(batch)
+        values = head.floats(n, out)
+        self._run(head, inputs, n, values, None, None)
         return values
 
     def logits(
-        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
+        self,
+        batch: Batch,
+        *,
+        output: str | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Outputs before the final softmax; the outputs themselves if there is none.
 
@@ -306,6 +519,8 @@ class Model:
         ----------
         batch
             N images; see the class.
+        output
+            Name of an output; see :meth:`predict`.
         out
             Where to put the result: C-contiguous float32 of shape (N, classes).
 
@@ -319,16 +534,21 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        if (done := self._run_batch(batch, out, LOGITS)) is not None:
+        if output is None and (done := self._run_batch(batch, out, LOGITS)) is not None:
             return done
-        images, u8, n = self._images(batch)
-        values = self._floats(n, out)
-        self._run(images, u8, n, None, values, None)
+        head = self._head if output is None else self._head_named(output)
+        inputs, n = self._taken(batch)
+        values = head.floats(n, out)
+        self._run(head, inputs, n, None, values, None)
         return values
 
-    def run(
-        self, batch: NDArray[Any], *, out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    @overload
+    def run(self, batch: Batch, *, out: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+    @overload
+    def run(self, batch: Batch, *, out: Mapping[str, NDArray[np.float32]] | None = None) -> Any: ...
+
+    def run(self, batch: Batch, *, out: Any = None) -> Any:
         """What the network computes, for any network: classifiers, regressions, images.
 
         Parameters
@@ -336,26 +556,39 @@ class Model:
         batch
             N images; see the class.
         out
-            Where to put the result: C-contiguous float32 of shape (N, *output_shape).
+            Where to put the result: C-contiguous float32 of shape (N, *output_shape). Of a network
+            of several outputs, such arrays by name.
 
         Returns
         -------
-        ndarray
+        ndarray or dict
             float32 of shape (N, *output_shape), probabilities if the network ends in a softmax;
-            ``out`` if given.
+            ``out`` if given. Of a network of several outputs, the result of each by its name, in
+            the order of :attr:`outputs`.
 
         Raises
         ------
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        images, u8, n = self._images(batch)
-        shape = (n, *self.output_shape)
-        values = np.empty(shape, _FLOAT32) if out is None else _checked_out(out, shape, _FLOAT32)
-        self._run(images, u8, n, values, None, None)
-        return values
+        inputs, n = self._taken(batch)
+        if len(self._heads) == 1:
+            values = self._head.result(n, out)
+            self._run(self._head, inputs, n, values, None, None)
+            return values
+        given = {} if out is None else out
+        if not isinstance(given, Mapping) or not given.keys() <= self.outputs.keys():
+            raise InputError(
+                "out is to be a dict of arrays by the names of outputs: "
+                f"{', '.join(map(repr, self.outputs))}"
+            )
+        results = {head.name: head.result(n, given.get(head.name)) for head in self._heads}
+        self._core.run_all(inputs, n, [(result, None, None) for result in results.values()])
+        return results
 
-    def labels_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+    def labels_of(
+        self, values: NDArray[np.float32], *, output: str | None = None
+    ) -> NDArray[np.int64]:
         """Labels of what :meth:`predict_proba` or :meth:`logits` gave: (N, outputs).
 
         They are those of :meth:`predict`, but where rounding made probabilities equal that were
@@ -366,100 +599,96 @@ class Model:
         UnsupportedError
             The network returns no labels.
         """
-        self._require_labels()
-        found = values[:, 0] > 0.5 if self._binary else values.argmax(axis=1)
+        head = self._head if output is None else self._head_named(output)
+        head.require_labels()
+        found = values[:, 0] > 0.5 if head.binary else values.argmax(axis=1)
         return found.astype(_INT64, copy=False)
 
     # ---- How ----
 
-    def _require_probabilities(self) -> None:
-        if not self._has_probabilities:
-            raise UnsupportedError(
-                "this network does not end in a softmax or in sigmoids: it has logits, but no "
-                "probabilities"
-            )
-
-    def _require_labels(self) -> None:
-        if self._has_labels:
-            return
-        if self._outputs == 1:
-            raise UnsupportedError(
-                "this network returns one number that is no probability, which is no label: use "
-                "Model.run, or say from which number on it means 1, by threshold="
-            )
-        raise UnsupportedError(
-            f"this network returns shape {self._output_shape} for an image, which is no label: use "
-            "Model.run"
+    def _head_named(self, output: str) -> _Head:
+        for head in self._heads:
+            if head.name == output:
+                return head
+        raise InputError(
+            f"there is no output {output!r}; the model has {', '.join(map(repr, self.outputs))}"
         )
 
-    def _checked_threshold(self, threshold: Any) -> float | None:
-        """What the only output is compared with; None if there are several."""
-        if threshold is None:
-            self._require_labels()
-            return 0.5 if self._binary else None
-        if self._outputs != 1:
-            raise UnsupportedError(
-                f"threshold is for networks of one output, and this one has {self._outputs}: "
-                "compare what Model.run returns with it"
-            )
-        bounds = (0.0, 1.0) if self._binary else (-math.inf, math.inf)
-        return _checked_number("threshold", threshold, *bounds)
+    def _run(
+        self,
+        head: _Head,
+        inputs: list[tuple[NDArray[Any], bool]],
+        n: int,
+        values: NDArray[np.float32] | None,
+        logits: NDArray[np.float32] | None,
+        labels: NDArray[np.int64] | None,
+    ) -> None:
+        if head is self._head and len(inputs) == 1:
+            self._core.run(*inputs[0], n, values, logits, labels)
+            return
+        outputs: list[tuple[Any, Any, Any]] = [(None, None, None) for _ in self._heads]
+        outputs[head.index] = (values, logits, labels)
+        self._core.run_all(inputs, n, outputs)
 
-    def _floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        shape = (n, self._outputs)
-        return np.empty(shape, _FLOAT32) if out is None else _checked_out(out, shape, _FLOAT32)
-
-    def _images(self, batch: Any) -> tuple[NDArray[Any], bool, int]:
-        """The batch as a C-contiguous array, whether of bytes (else float32), how many images."""
-        if not isinstance(batch, np.ndarray):
-            raise InputError(
-                f"the batch is a {type(batch).__name__}, expected a NumPy array "
-                f"{self._expected()}; convert it with numpy.asarray"
-            )
-        shape, dtype = batch.shape, batch.dtype
-        if shape[1:] in self._batch_shapes:
-            n = shape[0]
-        elif shape in self._single_shapes:
-            n = 1
-        else:
-            raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
-        u8 = dtype is _UINT8 or dtype == _UINT8
-        if u8 and not self._accepts_u8:
-            raise InputError(
-                f"the batch is uint8, and nothing says what bytes mean to this model, which takes "
-                f"floats{self._range()}: convert it as in training, or compile the model with "
-                "--mean and --std (mean=, std=), or with --input-range 0 255"
-            )
-        if not u8 and dtype is not _FLOAT32:
-            if dtype.kind != "f":
-                bytes_ = "uint8 in 0..255 or " if self._accepts_u8 else ""
+    def _taken(self, batch: Any) -> tuple[list[tuple[NDArray[Any], bool]], int]:
+        """What each input gets, as its :meth:`_Input.take` returns it, and how many images."""
+        if len(self._inputs) == 1:
+            if isinstance(batch, Mapping) and batch.keys() == self.inputs.keys():
+                (batch,) = batch.values()
+            images, u8, n = self._inputs[0].take(batch)
+            return [(images, u8)], n
+        names = ", ".join(map(repr, self.inputs))
+        if isinstance(batch, Mapping):
+            if batch.keys() != self.inputs.keys():
                 raise InputError(
-                    f"the batch has dtype {dtype}, expected {bytes_}floats{self._range()}; "
-                    "convert it with .astype"
+                    f"the batch is for inputs {list(batch)}, expected an array for each of {names}"
                 )
-            with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
-                batch = batch.astype(_FLOAT32, order="C")
-        flags = batch.flags
-        if not (flags.c_contiguous and flags.aligned):
-            batch = np.require(batch, requirements=["C", "A"])
-        return batch, u8, n
-
-    def _range(self) -> str:
-        """Where floats are to lie, in words; "" if anywhere."""
-        low, high = self._core.facts()["range"]
-        return f" in {low:g}..{high:g}" if abs(low) < _GREATEST or high < _GREATEST else ""
-
-    def _expected(self) -> str:
-        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self._batch_shapes]
-        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes[:1]]
-        return f"of shape {' or '.join(shapes)}"
+            arrays = [batch[port.name] for port in self._inputs]
+        elif isinstance(batch, tuple | list) and len(batch) == len(self._inputs):
+            arrays = list(batch)
+        else:
+            raise InputError(
+                f"the model has {len(self._inputs)} inputs: expected a dict of arrays by name, or "
+                f"a tuple of them in order, for {names}"
+            )
+        taken = []
+        for port, array in zip(self._inputs, arrays, strict=True):
+            try:
+                taken.append(port.take(array))
+            except InputError as error:
+                raise InputError(f"input {port.name!r}: {error}") from None
+        counts = {n for _, _, n in taken}
+        if len(counts) > 1:
+            raise InputError(
+                f"the inputs {names} have {', '.join(str(n) for _, _, n in taken)} images, "
+                "expected as many of each"
+            )
+        return [(images, u8) for images, u8, _ in taken], counts.pop()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._core.to_bytes(), self._threads)
+        return _unpickle, (self._core.to_bytes(), self._threads, self._head.name)
 
 
-def _unpickle(data: bytes, threads: int) -> Model:
-    return Model(data, threads=threads)
+def _unpickle(data: bytes, threads: int, output: str | None = None) -> Model:
+    return Model(data, threads=threads, output=output)
+
+
+def _not_here(batch: Any, out: Any, kind: int) -> None:
+    """In the place of Core's `run_batch`, for models that it is not for."""
+
+
+def _described_outputs(meta: Mapping[str, Any]) -> dict[str | None, dict[str, Any]]:
+    """What META says of outputs by name; under None, of the only one of a file without names."""
+    alone = meta.get("output")
+    shape = alone.get("shape") if isinstance(alone, dict) else None
+    described: dict[str | None, dict[str, Any]] = {
+        None: {"shape": shape, "classes": meta.get("classes")}
+    }
+    several = meta.get("outputs")
+    for entry in several if isinstance(several, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            described[entry["name"]] = entry
+    return described
 
 
 def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -471,10 +700,8 @@ def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return (*dict.fromkeys(without), shape, (height * width * channels,))
 
 
-def _output_shape(shape: tuple[int, ...], meta: dict[str, Any]) -> tuple[int, ...]:
+def _source_shape(shape: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape that META gives the result, where it is one for as many elements."""
-    output = meta.get("output")
-    given = output.get("shape") if isinstance(output, dict) else None
     if not isinstance(given, list) or any(type(size) is not int or size < 1 for size in given):
         return shape
     return tuple(given) if math.prod(given) == math.prod(shape) else shape

@@ -591,7 +591,9 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     assert (value["PANEL"], value["PANEL_ALIGN"]) == (pack.PANEL, pack.PANEL_ALIGN)
     assert (value["PANEL"], value["FILE_ALIGN"]) == (cases.PANEL, pack.ALIGN)
     assert value["FILE_VERSION_MAJOR"] == pack.VERSION[0]
-    assert set(range(pack.VERSION[1], value["FILE_VERSION_MINOR"] + 1)) >= set(pack.MINORS.values())
+    minors = {*pack.MINORS.values(), pack.INTERFACE_MINOR}
+    assert set(range(pack.VERSION[1], value["FILE_VERSION_MINOR"] + 1)) >= minors
+    assert value["FILE_MAX_PORTS"] == limits.MAX_PORTS
     assert value["FILE_NONE"] == pack.NONE
     assert value["FILE_MAX_META"] == limits.MAX_META
     assert value["FILE_MAX_RECORDS"] == limits.MAX_RECORDS
@@ -600,7 +602,13 @@ def test_limits_and_layouts_are_the_same_numbers() -> None:
     sizes = re.findall(
         r"_Static_assert\(sizeof\(fd_file_(\w+)\) == (\d+)", text_of("csrc/format/format.h")
     )
-    structs = {"header": pack.HEADER, "section": pack.SECTION, "tensor": pack.TENSOR, "op": pack.OP}
+    structs = {
+        "header": pack.HEADER,
+        "section": pack.SECTION,
+        "tensor": pack.TENSOR,
+        "op": pack.OP,
+        "port": pack.PORT,
+    }
     assert {name: int(size) for name, size in sizes} == {
         name: struct.size for name, struct in structs.items()
     }

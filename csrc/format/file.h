@@ -11,7 +11,15 @@ typedef struct fd_file {
     size_t op_count;
     const unsigned char *weights;
     size_t weight_bytes;
+    const fd_file_port *ports; /* the inputs, then the outputs; NULL: one of each, without names */
+    size_t input_count;        /* of the ops, these are first */
+    size_t output_count;
 } fd_file;
+
+/* The tensor of the k-th output: of the last op, if nothing else is said. */
+static inline uint32_t fd_file_output(const fd_file *file, size_t k) {
+    return file->ports ? file->ports[file->input_count + k].tensor : file->ops[file->op_count - 1].output;
+}
 
 /* What a tensor's dims mean: a vector is an image of 1 x 1 pixels. */
 typedef struct fd_dims {

@@ -11,12 +11,16 @@
 #define FD_FILE_VERSION_MAJOR 1
 #define FD_FILE_VERSION_MINOR 3
 #define FD_FILE_ALIGN 64
+/* Those that each file has, and with INTERFACE. */
 #define FD_FILE_SECTIONS 4
+#define FD_FILE_MAX_SECTIONS 5
 
 #define FD_FILE_MAX_META (1u << 20)
 #define FD_FILE_MAX_RECORDS 4096u
 #define FD_FILE_MAX_DIM (1u << 24)
 #define FD_FILE_MAX_SMALL 255u
+/* Inputs, and outputs. */
+#define FD_FILE_MAX_PORTS 64u
 
 #define FD_FILE_NONE 0xFFFFFFFFu
 
@@ -28,7 +32,8 @@
 /* Inputs up to which a DENSE may be quantised dynamically: 65536 * 255 * 127 is less than 2^31. */
 #define FD_DYNAMIC_MAX_DEPTH 65536
 
-enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS };
+enum { FD_SECTION_META = 1, FD_SECTION_TENSORS, FD_SECTION_PROGRAM, FD_SECTION_WEIGHTS, FD_SECTION_INTERFACE };
+enum { FD_PORT_INPUT = 0, FD_PORT_OUTPUT = 1 };
 enum { FD_TENSOR_ACTIVATION = 0, FD_TENSOR_WEIGHT = 1 };
 enum { FD_DTYPE_F32 = 0, FD_DTYPE_F16, FD_DTYPE_I8, FD_DTYPE_END };
 enum { FD_LAYOUT_ROW_MAJOR = 0, FD_LAYOUT_PANELS = 1 };
@@ -144,6 +149,13 @@ typedef struct fd_file_op {
     uint8_t perm[4];
 } fd_file_op;
 
+/* An input or output of the network. */
+typedef struct fd_file_port {
+    uint32_t kind;
+    uint32_t tensor;
+    char name[248]; /* UTF-8, zeros behind it, at least one */
+} fd_file_port;
+
 /* The output size of a window that slides over `size` pixels, 0 if it does not fit. */
 static inline size_t fd_window_count(size_t size, size_t pads, size_t window, size_t dilation, size_t stride) {
     const size_t extent = dilation * (window - 1) + 1;
@@ -154,5 +166,6 @@ _Static_assert(sizeof(fd_file_header) == 64, "header is 64 bytes");
 _Static_assert(sizeof(fd_file_section) == 32, "section entry is 32 bytes");
 _Static_assert(sizeof(fd_file_tensor) == 64, "tensor record is 64 bytes");
 _Static_assert(sizeof(fd_file_op) == 160, "op record is 160 bytes");
+_Static_assert(sizeof(fd_file_port) == 256, "interface record is 256 bytes");
 
 #endif

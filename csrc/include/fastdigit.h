@@ -64,6 +64,8 @@ typedef enum fd_input_type {
     FD_INPUT_U8 = 1   /* unsigned char b, standing for b / u8_divisor; if the model accepts bytes */
 } fd_input_type;
 
+/* Of a model of several inputs or outputs, this is about the first of each: fd_model_get_input and fd_model_get_output
+ * tell of the others. */
 typedef struct fd_model_info {
     const char *isa;        /* ISA whose kernels run this model, such as "avx2" */
     size_t input_rank;      /* 1 or 3 */
@@ -84,8 +86,23 @@ typedef struct fd_model_info {
     size_t meta_bytes;
     size_t output_rank;    /* 1 or 3 */
     size_t output_dims[3]; /* of one image: (classes), or (height, width, channels) */
-    int has_sigmoid;       /* each output is a probability of its own, of a vector or alone */
 } fd_model_info;
+
+/* An input or an output of a model. The name lives as long as the model, and is never NULL.
+ *
+ * Later versions may add members at the end; `size` is as in fd_op_info. */
+typedef struct fd_port_info {
+    size_t size;
+    const char *name; /* UTF-8; of a model of one input and one output mostly "input" and "output" */
+    size_t rank;      /* 1 or 3 */
+    size_t dims[3];   /* of one image: (height, width, channels), or (features) */
+    size_t elements;  /* product of dims */
+    float range_lo;   /* of an input, as in fd_model_info; otherwise 0 */
+    float range_hi;
+    unsigned u8_divisor;
+    int has_softmax; /* of an output: it is a vector of probabilities that add up to 1 */
+    int has_sigmoid; /* of an output: each value is a probability of its own, of a vector or alone */
+} fd_port_info;
 
 /* How an op of a model is computed, on this CPU. The strings live as long as the model, and are never NULL.
  *
@@ -110,10 +127,18 @@ typedef struct fd_op_info {
     size_t scratch_bytes;   /* memory that it needs while it runs, for each thread; part of context_bytes */
 } fd_op_info;
 
-/* Results of a run; each pointer may be NULL. All are row-major, without gaps, and complete if the run succeeds. */
+/* What a model gets as one of its inputs: n * elements values, row-major without gaps, of any alignment that suits
+ * their type. */
+typedef struct fd_input_data {
+    const void *values;
+    fd_input_type type;
+} fd_input_data;
+
+/* Results of a run, of one output; each pointer may be NULL. All are row-major, without gaps, and complete if the run
+ * succeeds. */
 typedef struct fd_outputs {
-    float *values;   /* (n, output_elements): what the network computes, probabilities if has_softmax */
-    float *logits;   /* (n, output_elements): the same before the final softmax */
+    float *values;   /* (n, elements): what the network computes, probabilities if has_softmax */
+    float *logits;   /* (n, elements): the same before the final softmax */
     int64_t *labels; /* (n): index of the greatest logit, the first of equals; of a single output if has_sigmoid, 1 if
                         it is greater than 0.5, otherwise 0. A single output that is no probability has no label: 0 */
 } fd_outputs;
@@ -163,6 +188,14 @@ FD_API void fd_model_close(fd_model *model);
 /* Facts about a model; the pointers in *info live as long as the model. */
 FD_API void fd_model_get_info(const fd_model *model, fd_model_info *info);
 
+/* How many inputs and outputs a model has: at least one of each. */
+FD_API size_t fd_model_input_count(const fd_model *model);
+FD_API size_t fd_model_output_count(const fd_model *model);
+
+/* What input or output i is. FD_ERR_ARGUMENT if there is none, or info->size is less than the first version's. */
+FD_API fd_status fd_model_get_input(const fd_model *model, size_t i, fd_port_info *info, fd_error *error);
+FD_API fd_status fd_model_get_output(const fd_model *model, size_t i, fd_port_info *info, fd_error *error);
+
 /* How op i is computed, for as many ops as fd_model_info says; op 0 takes the input. FD_ERR_ARGUMENT if there is no op
  * i, or info->size is less than the first version's. */
 FD_API fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error);
@@ -192,13 +225,22 @@ FD_API fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, 
 
 /* ---- Running ---- */
 
-/* Runs n images (n may be 0). `input` holds n * input_elements values, row-major without gaps, of any alignment that
- * suits its type. A row's result is bit for bit the same whatever n, its position, the number of threads and the
- * run (on one ISA). Allocates nothing; with more than one thread, a call may start those that the pool lacks.
- * FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of the first offending value in the batch and outputs
- * are unspecified. Never FD_ERR_MEMORY: a call that gets fewer threads than it asked for makes do. */
+/* Runs n images (n may be 0) of a model of one input, for its first output. `input` holds n * input_elements values,
+ * row-major without gaps, of any alignment that suits its type. A row's result is bit for bit the same whatever n, its
+ * position, the number of threads and the run (on one ISA). Allocates nothing; with more than one thread, a call may
+ * start those that the pool lacks. FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of the first
+ * offending value in the batch and outputs are unspecified. Never FD_ERR_MEMORY: a call that gets fewer threads than it
+ * asked for makes do. */
 FD_API fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                         const fd_outputs *outputs, size_t *bad, fd_error *error);
+
+/* The same for a model of any number of inputs and outputs: an element of `inputs` for each input and one of `outputs`
+ * for each output, in the order of the model. An output whose pointers are all NULL is computed and not given.
+ * FD_ERR_ARGUMENT, also if there are not as many as the model has; FD_ERR_INPUT: *bad_input (may be NULL) is which
+ * input has the first offending image's first offending value, and *bad its index in that input's batch. */
+FD_API fd_status fd_run_all(const fd_model *model, fd_context *context, const fd_input_data *inputs, size_t input_count,
+                            size_t n, const fd_outputs *outputs, size_t output_count, size_t *bad_input, size_t *bad,
+                            fd_error *error);
 
 #ifdef __cplusplus
 }

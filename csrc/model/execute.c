@@ -5,10 +5,10 @@
 
 fd_work fd_work_of(const fd_call *call, unsigned worker, unsigned owner, size_t first) {
     const fd_model *const m = call->model;
-    const fd_input *const in = &m->input;
+    const fd_input *const in = &m->inputs[0];
     fd_work w = {.bases = {call->arena + worker * m->arena, call->arena + owner * m->arena}};
-    const int in_place = fd_input_in_place(in, call->type);
-    w.input = in_place ? (const float *)call->input + first * in->elements : fd_target(&w, &in->place, 0);
+    const int in_place = fd_input_in_place(in, call->inputs[0].type);
+    w.input = in_place ? (const float *)call->inputs[0].values + first * in->elements : fd_target(&w, &in->place, 0);
     w.input_stride = in_place ? in->elements : in->place.image;
     return w;
 }
@@ -34,15 +34,20 @@ void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share) {
 size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
     const fd_model *const m = call->model;
     const fd_planned *const ops = m->planned;
-    fd_execute_op(&ops[0], work, (fd_share){i, i + 1, 0, 1}); /* margins of the input */
-    const size_t outside = fd_input_take(&m->input, work, call->input, call->type, first + i, i);
-    if (outside < m->input.elements) return outside;
-    account(call, 0, clock);
-    for (size_t k = 1; k < m->batched; k++) {
+    size_t taken = 0;
+    for (size_t k = 0; k < m->file.input_count; k++) {
+        const fd_input *const in = &m->inputs[k];
+        fd_execute_op(&ops[k], work, (fd_share){i, i + 1, 0, 1}); /* its margins */
+        const size_t outside = fd_input_take(in, work, call->inputs[k].values, call->inputs[k].type, first + i, i);
+        taken += outside;
+        if (outside < in->elements) return taken;
+        account(call, k, clock);
+    }
+    for (size_t k = m->file.input_count; k < m->batched; k++) {
         fd_execute_op(&ops[k], work, (fd_share){i, i + 1, 0, ops[k].parts});
         account(call, k, clock);
     }
-    return outside;
+    return taken;
 }
 
 void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock) {
@@ -53,28 +58,40 @@ void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_
     }
 }
 
-static int64_t index_of_greatest(const float *x, size_t n) {
+static int64_t index_of_greatest(const fd_output *output, const float *x) {
     size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[best]) best = i;
+    float greatest = x[0];
+    for (size_t r = 0; r < output->rows; r++, x += output->row)
+        for (size_t i = 0; i < output->line; i++)
+            if (x[i] > greatest) greatest = x[i], best = r * output->line + i;
     return (int64_t)best;
 }
 
 /* Of values that exclude each other, the greatest; of one that is a probability, which side of a half it is on. */
-static int64_t label_of(const fd_model *m, const float *logits) {
-    if (m->has_sigmoid && m->output_elements == 1) return logits[0] > 0.5f;
-    return index_of_greatest(logits, m->output_elements);
+static int64_t label_of(const fd_output *output, const float *logits) {
+    if (output->has_sigmoid && output->elements == 1) return logits[0] > 0.5f;
+    return index_of_greatest(output, logits);
+}
+
+/* Out of the arena, where there may be margins between rows. */
+static void give(const fd_output *output, const float *from, float *to) {
+    for (size_t r = 0; r < output->rows; r++)
+        memcpy(to + r * output->line, from + r * output->row, output->line * sizeof(float));
+}
+
+static void give_output(const fd_output *output, const fd_outputs *to, const fd_work *work, size_t first, size_t rows) {
+    const size_t n = output->elements;
+    for (size_t i = 0; i < rows; i++) {
+        const float *const values = fd_source(work, &output->values, i);
+        const float *const logits = fd_source(work, &output->logits, i);
+        if (to->values) give(output, values, to->values + (first + i) * n);
+        if (to->logits) give(output, logits, to->logits + (first + i) * n);
+        /* Not of the probabilities: rounding, and a temperature above 1, may make equal what was not. */
+        if (to->labels) to->labels[first + i] = label_of(output, logits);
+    }
 }
 
 void fd_execute_outputs(const fd_call *call, const fd_work *work, size_t first, size_t rows) {
-    const fd_model *const m = call->model;
-    const fd_outputs *const to = &call->outputs;
-    const size_t n = m->output_elements;
-    for (size_t i = 0; i < rows; i++) {
-        const float *const values = fd_source(work, &m->output, i), *const logits = fd_source(work, &m->logits, i);
-        if (to->values) memcpy(to->values + (first + i) * n, values, n * sizeof(float));
-        if (to->logits) memcpy(to->logits + (first + i) * n, logits, n * sizeof(float));
-        /* Not of the probabilities: rounding, and a temperature above 1, may make equal what was not. */
-        if (to->labels) to->labels[first + i] = label_of(m, logits);
-    }
+    for (size_t k = 0; k < call->output_count; k++)
+        give_output(&call->model->outputs[k], &call->outputs[k], work, first, rows);
 }

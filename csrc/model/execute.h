@@ -10,9 +10,9 @@
 typedef struct fd_call {
     const fd_model *model;
     float *arena; /* of all workers */
-    const void *input;
-    fd_input_type type;
-    fd_outputs outputs;
+    const fd_input_data *inputs;
+    const fd_outputs *outputs;
+    size_t output_count;   /* of those, the first ones of the model */
     uint64_t *nanoseconds; /* an entry an op, or NULL */
 } fd_call;
 
@@ -27,8 +27,8 @@ typedef struct fd_clock {
 
 void fd_clock_start(const fd_call *call, fd_clock *clock);
 
-/* Everything that happens to image i of the chunk alone. Returns input_elements, or the index of its first value that
- * is out of range. `clock` may be NULL. */
+/* Everything that happens to image i of the chunk alone. Returns the model's input_elements, or the index of its
+ * first value that is out of range, counted through all inputs. `clock` may be NULL. */
 size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock);
 
 /* A share of an op that takes the whole chunk. */

@@ -7,18 +7,17 @@
 
 void fd_model_get_info(const fd_model *model, fd_model_info *info) {
     const fd_file *const f = &model->file;
-    const fd_file_op *const last = &f->ops[f->op_count - 1];
-    const fd_file_tensor *const in = &f->tensors[f->ops[0].output], *const out = &f->tensors[last->output];
+    const fd_file_tensor *const in = &f->tensors[f->ops[0].output], *const out = &f->tensors[fd_file_output(f, 0)];
     *info = (fd_model_info){
         .isa = model->isa->name,
         .input_rank = in->rank,
         .input_dims = {in->dims[0], in->dims[1], in->dims[2]},
-        .input_elements = model->input.elements,
-        .output_elements = model->output_elements,
-        .has_softmax = fd_operator_of(last->opcode)->gives_probabilities && out->rank == 1,
-        .range_lo = model->input.lo,
-        .range_hi = model->input.hi,
-        .u8_divisor = model->input.u8_divisor,
+        .input_elements = model->inputs[0].elements,
+        .output_elements = model->outputs[0].elements,
+        .has_softmax = model->outputs[0].has_softmax,
+        .range_lo = model->inputs[0].lo,
+        .range_hi = model->inputs[0].hi,
+        .u8_divisor = model->inputs[0].u8_divisor,
         .ops = f->op_count,
         .multiply_adds = model->multiply_adds,
         .weight_bytes = f->weight_bytes,
@@ -29,8 +28,52 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
         .meta_bytes = model->meta_bytes,
         .output_rank = out->rank,
         .output_dims = {out->dims[0], out->dims[1], out->dims[2]},
-        .has_sigmoid = model->has_sigmoid,
     };
+}
+
+size_t fd_model_input_count(const fd_model *model) { return model->file.input_count; }
+
+size_t fd_model_output_count(const fd_model *model) { return model->file.output_count; }
+
+/* Says in *info what is in `all`, as far as there is room. */
+static fd_status tell_port(fd_port_info *info, fd_port_info all, const fd_file_tensor *t, const fd_file_port *port,
+                           fd_error *error) {
+    const size_t first_version = offsetof(fd_port_info, has_sigmoid) + sizeof info->has_sigmoid;
+    if (info->size < first_version)
+        return fd_fail(error, FD_ERR_ARGUMENT, "info->size is %zu, expected sizeof(fd_port_info), %zu", info->size,
+                       sizeof *info);
+    all.size = fd_min(info->size, sizeof all);
+    if (port) all.name = port->name;
+    all.rank = t->rank;
+    for (size_t d = 0; d < 3; d++) all.dims[d] = t->dims[d];
+    memcpy(info, &all, all.size);
+    return FD_OK;
+}
+
+fd_status fd_model_get_input(const fd_model *model, size_t i, fd_port_info *info, fd_error *error) {
+    if (!model || !info) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_input: a pointer is NULL");
+    const fd_file *const f = &model->file;
+    if (i >= f->input_count)
+        return fd_fail(error, FD_ERR_ARGUMENT, "there is no input %zu, the model has %zu", i, f->input_count);
+    const fd_input *const in = &model->inputs[i];
+    const fd_port_info all = {.name = "input",
+                              .elements = in->elements,
+                              .range_lo = in->lo,
+                              .range_hi = in->hi,
+                              .u8_divisor = in->u8_divisor};
+    return tell_port(info, all, &f->tensors[f->ops[i].output], f->ports ? &f->ports[i] : NULL, error);
+}
+
+fd_status fd_model_get_output(const fd_model *model, size_t i, fd_port_info *info, fd_error *error) {
+    if (!model || !info) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_output: a pointer is NULL");
+    const fd_file *const f = &model->file;
+    if (i >= f->output_count)
+        return fd_fail(error, FD_ERR_ARGUMENT, "there is no output %zu, the model has %zu", i, f->output_count);
+    const fd_output *const out = &model->outputs[i];
+    const fd_port_info all = {
+        .name = "output", .elements = out->elements, .has_softmax = out->has_softmax, .has_sigmoid = out->has_sigmoid};
+    return tell_port(info, all, &f->tensors[fd_file_output(f, i)], f->ports ? &f->ports[f->input_count + i] : NULL,
+                     error);
 }
 
 fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_error *error) {
@@ -45,7 +88,9 @@ fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *info, fd_
                        info->size, sizeof *info);
     const fd_file_op *const op = &f->ops[i];
     const fd_op_facts *const facts = &model->planned[i].facts;
-    const fd_file_tensor *const out = &f->tensors[op->output], *const in = i ? &f->tensors[op->input] : out;
+    const fd_file_tensor *const out = &f->tensors[op->output], *const in = op->input == FD_FILE_NONE
+                                                                               ? out
+                                                                               : &f->tensors[op->input];
     const fd_op_info all = {
         .size = fd_min(info->size, sizeof all),
         .op = fd_operator_name(op->opcode),

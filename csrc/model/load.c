@@ -61,20 +61,57 @@ static fd_status load_header(fd_model *m, fd_error *error) {
     FD_REQUIRE(h.file_size == size, "the file has %zu bytes, its header says %llu: it is truncated or was added to",
                size, (unsigned long long)h.file_size);
     FD_REQUIRE(size % FD_FILE_ALIGN == 0, "the file's size %zu is not a multiple of %d", size, FD_FILE_ALIGN);
-    FD_REQUIRE(h.section_count == FD_FILE_SECTIONS, "section_count is %u, expected %d", h.section_count,
-               FD_FILE_SECTIONS);
+    FD_REQUIRE(h.section_count >= FD_FILE_SECTIONS && h.section_count <= FD_FILE_MAX_SECTIONS,
+               "section_count is %u, expected %d or %d", h.section_count, FD_FILE_SECTIONS, FD_FILE_MAX_SECTIONS);
     FD_REQUIRE(all_zero(h.reserved, sizeof h.reserved), "reserved bytes of the header are not zero");
     FD_REQUIRE(h.checksum == fd_xxhash64(m->bytes + sizeof h, size - sizeof h, 0),
                "the checksum is wrong: the file is damaged");
     return FD_OK;
 }
 
+/* A name, and zeros behind it. */
+static int is_name(const fd_file_port *port) {
+    const unsigned char *const name = (const unsigned char *)port->name;
+    const unsigned char *const end = memchr(name, 0, sizeof port->name);
+    return end && end > name && is_utf8(name, (size_t)(end - name)) &&
+           all_zero(end, sizeof port->name - (size_t)(end - name));
+}
+
+/* All of its records but the tensors that they name, which load_program looks at. */
+static fd_status load_interface(fd_model *m, const fd_file_port *ports, size_t count, fd_error *error) {
+    size_t inputs = 0;
+    while (inputs < count && ports[inputs].kind == FD_PORT_INPUT) inputs++;
+    const size_t outputs = count - inputs;
+    FD_REQUIRE(inputs >= 1 && inputs <= FD_FILE_MAX_PORTS && outputs >= 1 && outputs <= FD_FILE_MAX_PORTS,
+               "INTERFACE has %zu inputs and then %zu records, expected 1 to %u of each", inputs, outputs,
+               FD_FILE_MAX_PORTS);
+    for (size_t i = 0; i < count; i++) {
+        FD_REQUIRE(i < inputs || ports[i].kind == FD_PORT_OUTPUT, "record %zu of INTERFACE has kind %u, expected %d", i,
+                   ports[i].kind, FD_PORT_OUTPUT);
+        FD_REQUIRE(is_name(&ports[i]), "the name of record %zu of INTERFACE is not UTF-8 with zeros behind it", i);
+        for (size_t k = i < inputs ? 0 : inputs; k < i; k++)
+            FD_REQUIRE(strcmp(ports[k].name, ports[i].name) != 0, "records %zu and %zu of INTERFACE have the same name",
+                       k, i);
+    }
+    m->file.ports = ports;
+    m->file.input_count = inputs;
+    m->file.output_count = outputs;
+    return FD_OK;
+}
+
 static fd_status load_sections(fd_model *m, fd_error *error) {
-    static const uint32_t record_sizes[FD_FILE_SECTIONS] = {1, sizeof(fd_file_tensor), sizeof(fd_file_op), 1};
-    const size_t table_end = sizeof(fd_file_header) + FD_FILE_SECTIONS * sizeof(fd_file_section);
+    static const uint32_t record_sizes[FD_FILE_MAX_SECTIONS] = {1, sizeof(fd_file_tensor), sizeof(fd_file_op), 1,
+                                                                sizeof(fd_file_port)};
+    fd_file_header h;
+    memcpy(&h, m->bytes, sizeof h);
+    const size_t table_bytes = sizeof h + h.section_count * sizeof(fd_file_section);
+    const size_t table_end = fd_round_up(table_bytes, FD_FILE_ALIGN);
+    m->file.input_count = m->file.output_count = 1;
     FD_REQUIRE(m->byte_count >= table_end, "the section table does not fit the file");
+    FD_REQUIRE(all_zero(m->bytes + table_bytes, table_end - table_bytes),
+               "padding after the section table is not zero");
     size_t end = table_end;
-    for (uint32_t i = 0; i < FD_FILE_SECTIONS; i++) {
+    for (uint32_t i = 0; i < h.section_count; i++) {
         fd_file_section s;
         memcpy(&s, m->bytes + sizeof(fd_file_header) + i * sizeof s, sizeof s);
         FD_REQUIRE(s.kind == i + 1, "section %u has kind %u, expected %u", i, s.kind, i + 1);
@@ -107,7 +144,11 @@ static fd_status load_sections(fd_model *m, fd_error *error) {
             m->file.ops = (const fd_file_op *)(const void *)data;
             m->file.op_count = count;
             break;
-        default: m->file.weights = data; m->file.weight_bytes = size;
+        case FD_SECTION_WEIGHTS:
+            m->file.weights = data;
+            m->file.weight_bytes = size;
+            break;
+        default: FD_TRY(load_interface(m, (const fd_file_port *)(const void *)data, count, error));
         }
     }
     FD_REQUIRE(end == m->byte_count, "the sections end at %zu, the file at %zu", end, m->byte_count);
@@ -158,12 +199,21 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     return FD_OK;
 }
 
+static int is_input(const fd_file *f, uint32_t tensor) {
+    for (size_t i = 0; i < f->input_count; i++)
+        if (f->ops[i].output == tensor) return 1;
+    return 0;
+}
+
 static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *written, fd_error *error) {
     const fd_file *const f = &m->file;
+    FD_REQUIRE(f->op_count > f->input_count, "PROGRAM has %zu records, %zu of which are inputs", f->op_count,
+               f->input_count);
     for (size_t i = 0; i < f->op_count; i++) {
         const fd_file_op *const op = &f->ops[i];
         const fd_operator *const operator = fd_operator_of(op->opcode);
-        FD_REQUIRE((op->opcode == FD_OP_INPUT) == (i == 0), "op %zu: the first op, and no other, is INPUT", i);
+        FD_REQUIRE((op->opcode == FD_OP_INPUT) == (i < f->input_count),
+                   "op %zu: the first %zu, and no others, are INPUT", i, f->input_count);
         FD_REQUIRE(operator, "op %zu has unknown opcode %u", i, op->opcode);
         FD_REQUIRE(fd_check_fields(op, operator->fields), "op %zu (opcode %u) has a field that its opcode does not use",
                    i, op->opcode);
@@ -173,8 +223,10 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
                    "the output of op %zu is not an activation of its own", i);
         const fd_dims said = fd_dims_of(&f->tensors[op->output]);
         fd_dims in = said;
-        if (i == 0) {
-            FD_REQUIRE(op->input == FD_FILE_NONE, "op 0 is INPUT and has an input");
+        if (i < f->input_count) {
+            FD_REQUIRE(op->input == FD_FILE_NONE, "op %zu is INPUT and has an input", i);
+            FD_REQUIRE(!f->ports || f->ports[i].tensor == op->output,
+                       "record %zu of INTERFACE is tensor %u, op %zu writes %u", i, f->ports[i].tensor, i, op->output);
         } else {
             FD_REQUIRE(op->input < f->tensor_count && written[op->input],
                        "the input of op %zu was not written before it", i);
@@ -194,9 +246,15 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
                    out.cols, out.channels, said.rows, said.cols, said.channels);
         written[op->output] = 1;
     }
+    for (size_t k = 0; k < f->output_count; k++) {
+        const uint32_t t = fd_file_output(f, k);
+        FD_REQUIRE(t < f->tensor_count && written[t] && !is_input(f, t),
+                   "output %zu is tensor %u, expected one that an op writes, which is not INPUT", k, t);
+    }
+    /* Only now: an input is no output, but must be read. */
+    for (size_t k = 0; k < f->output_count; k++) reads[fd_file_output(f, k)] = 1;
     for (size_t t = 0; t < f->tensor_count; t++)
-        FD_REQUIRE(f->tensors[t].kind != FD_TENSOR_ACTIVATION || reads[t] || f->ops[f->op_count - 1].output == t,
-                   "activation %zu is never read", t);
+        FD_REQUIRE(f->tensors[t].kind != FD_TENSOR_ACTIVATION || reads[t], "activation %zu is never read", t);
     return FD_OK;
 }
 

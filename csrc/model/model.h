@@ -8,6 +8,14 @@
 #include "ops/input.h"
 #include "ops/planner.h"
 
+/* What leaves the arena. */
+typedef struct fd_output {
+    fd_place values, logits; /* logits: of the values, or of what a softmax made them of */
+    size_t elements;
+    size_t rows, line, row;       /* how many; floats in one, and between them in the arena */
+    int has_softmax, has_sigmoid; /* as fd_port_info says */
+} fd_output;
+
 struct fd_model {
     /* The file. */
     unsigned char *bytes;
@@ -18,14 +26,13 @@ struct fd_model {
 
     /* The plan. */
     const fd_isa *isa;
-    fd_input input;
-    fd_planned *planned;     /* by op index */
-    void *memory;            /* of all steps, and of what is derived from weights */
-    size_t batched;          /* ops from here on take a whole chunk, those before one image at a time */
-    size_t chunk;            /* images in a chunk */
-    fd_place output, logits; /* of the last op, or of its input if that op makes probabilities of it */
-    size_t output_elements;
-    int has_sigmoid;        /* as fd_model_info says */
+    fd_input *inputs;
+    size_t input_elements; /* of all of them */
+    fd_planned *planned;   /* by op index */
+    void *memory;          /* of all steps, and of what is derived from weights */
+    size_t batched;        /* ops from here on take a whole chunk, those before one image at a time */
+    size_t chunk;          /* images in a chunk */
+    fd_output *outputs;
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */
 };

@@ -61,6 +61,8 @@ fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) {
 void fd_model_close(fd_model *model) {
     if (!model) return;
     fd_free(model->planned);
+    fd_free(model->inputs);
+    fd_free(model->outputs);
     fd_free(model->memory);
     fd_free(model->bytes);
     fd_free(model);

@@ -24,7 +24,7 @@ typedef struct fd_places {
 static void split_program(fd_places *p) {
     const fd_file *const f = p->file;
     size_t batched = f->op_count;
-    while (batched > 1 && f->tensors[f->ops[batched - 1].output].rank == 1) batched--;
+    while (batched > f->input_count && f->tensors[f->ops[batched - 1].output].rank == 1) batched--;
     p->placement->batched = batched;
 }
 
@@ -37,14 +37,17 @@ static void find_lifetimes(fd_places *p) {
         p->writers[f->ops[i].output] = (uint32_t)i;
         blocks[i].first = blocks[i].last = i;
     }
-    for (size_t i = 1; i < f->op_count; i++) {
+    for (size_t i = f->input_count; i < f->op_count; i++) {
         const fd_file_op *const op = &f->ops[i];
         blocks[p->writers[op->input]].last = i;
         if (op->input2 != FD_FILE_NONE) blocks[p->writers[op->input2]].last = i;
     }
-    const fd_file_op *const last = &f->ops[f->op_count - 1];
-    blocks[f->op_count - 1].last = f->op_count;
-    if (fd_operator_of(last->opcode)->gives_probabilities) blocks[p->writers[last->input]].last = f->op_count;
+    for (size_t k = 0; k < f->output_count; k++) {
+        const uint32_t writer = p->writers[fd_file_output(f, k)];
+        const fd_file_op *const op = &f->ops[writer];
+        blocks[writer].last = f->op_count;
+        if (fd_operator_of(op->opcode)->gives_probabilities) blocks[p->writers[op->input]].last = f->op_count;
+    }
     for (size_t i = 0; i < f->op_count; i++) {
         fd_value *const v = &p->values[f->ops[i].output];
         const size_t batched = p->placement->batched;

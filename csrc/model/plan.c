@@ -25,9 +25,9 @@ static fd_status shape_values(fd_plan *p, fd_value *values, fd_error *error) {
         values[f->ops[i].output] = (fd_value){
             .rows = d.rows, .cols = d.cols, .channels = d.channels, .elements = d.elements, .is_input = i == 0};
     }
-    for (size_t i = 1; i < f->op_count; i++)
+    for (size_t i = f->input_count; i < f->op_count; i++)
         if (fd_operator_of(f->ops[i].opcode)->takes_vector) values[f->ops[i].input].is_vector = 1;
-    for (size_t i = 1; i < f->op_count; i++) {
+    for (size_t i = f->input_count; i < f->op_count; i++) {
         const fd_file_op *const op = &f->ops[i];
         const fd_operator *const operator = fd_operator_of(op->opcode);
         size_t margin[4] = {0}, *const wanted = values[op->input].margin;
@@ -96,14 +96,15 @@ static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement
     return FD_OK;
 }
 
-/* Whether each output is a probability of its own: the last op that computes something ends in a sigmoid. */
-static int ends_in_sigmoid(const fd_file *f) {
-    const fd_file_op *op = &f->ops[f->op_count - 1];
-    while (fd_operator_of(op->opcode)->moves) {
-        const fd_file_op *writer = op;
-        while (writer->output != op->input) writer--;
-        op = writer;
-    }
+static const fd_file_op *writer_of(const fd_file *f, uint32_t tensor) {
+    const fd_file_op *op = f->ops;
+    while (op->output != tensor) op++;
+    return op;
+}
+
+/* Whether each value is a probability of its own: the last op that computes something ends in a sigmoid. */
+static int ends_in_sigmoid(const fd_file *f, const fd_file_op *op) {
+    while (fd_operator_of(op->opcode)->moves) op = writer_of(f, op->input);
     const int sigmoid = op->activation == FD_ACT_SIGMOID || op->activation == FD_ACT_HARD_SIGMOID;
     return sigmoid && !op->affine_axis && !op->pool_mode;
 }
@@ -111,13 +112,26 @@ static int ends_in_sigmoid(const fd_file *f) {
 /* What runs and descriptions ask of the whole. */
 static void finish(fd_model *m, const fd_value *values) {
     const fd_file *const f = &m->file;
-    const fd_file_op *const last = &f->ops[f->op_count - 1];
-    m->output = m->logits = fd_place_of(&values[last->output]);
-    m->output_elements = values[last->output].elements;
-    m->has_sigmoid = (f->tensors[last->output].rank == 1 || m->output_elements == 1) && ends_in_sigmoid(f);
-    /* Of a vector: an image of probabilities has no label. */
-    if (fd_operator_of(last->opcode)->gives_probabilities && m->batched < f->op_count)
-        m->logits = fd_place_of(&values[last->input]);
+    for (size_t k = 0; k < f->input_count; k++) m->input_elements += m->inputs[k].elements;
+    for (size_t k = 0; k < f->output_count; k++) {
+        const uint32_t tensor = fd_file_output(f, k);
+        const fd_file_op *const writer = writer_of(f, tensor);
+        const fd_value *const v = &values[tensor];
+        const int is_vector = f->tensors[tensor].rank == 1;
+        fd_output *const o = &m->outputs[k];
+        *o = (fd_output){
+            .values = fd_place_of(v),
+            .logits = fd_place_of(v),
+            .elements = v->elements,
+            .rows = fd_has_margins(v) ? v->rows : 1,
+            .line = fd_has_margins(v) ? v->cols * v->channels : v->elements,
+            .row = v->row,
+            /* Of a vector: an image of probabilities has no label. */
+            .has_softmax = is_vector && fd_operator_of(writer->opcode)->gives_probabilities,
+            .has_sigmoid = (is_vector || v->elements == 1) && ends_in_sigmoid(f, writer),
+        };
+        if (o->has_softmax) o->logits = fd_place_of(&values[writer->input]);
+    }
     for (size_t i = 0; i < f->op_count; i++) m->multiply_adds += m->planned[i].facts.multiply_adds;
 }
 
@@ -127,9 +141,11 @@ fd_status fd_plan_model(fd_model *m, fd_error *error) {
     if (status) return status;
     fd_value *const values = fd_alloc(f->tensor_count * sizeof *values);
     m->planned = fd_alloc(f->op_count * sizeof *m->planned);
-    fd_plan plan = {.file = f, .isa = m->isa, .values = values, .input = &m->input};
+    m->inputs = fd_alloc(f->input_count * sizeof *m->inputs);
+    m->outputs = fd_alloc(f->output_count * sizeof *m->outputs);
+    fd_plan plan = {.file = f, .isa = m->isa, .values = values, .inputs = m->inputs};
     fd_placement placement;
-    if (!values || !m->planned)
+    if (!values || !m->planned || !m->inputs || !m->outputs)
         status = fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
     else if (!(status = shape_values(&plan, values, error)))
         status = fd_place_values(f, values, &placement, error);

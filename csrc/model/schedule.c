@@ -5,6 +5,7 @@
  * thread chunks of its own; in short ones the threads share each chunk, layer by layer. */
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "base/memory.h"
 #include "model/context.h"
@@ -30,7 +31,7 @@ typedef struct fd_batch {
 
 /* Runs image i of the chunk alone. False if it holds an offending value. */
 static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
-    const size_t elements = batch->call.model->input.elements;
+    const size_t elements = batch->call.model->input_elements;
     const size_t outside = fd_execute_image(&batch->call, work, first, i, clock);
     if (outside == elements) return 1;
     const size_t index = (first + i) * elements + outside;
@@ -101,46 +102,20 @@ static void run_shared(fd_batch *batch, size_t *units) {
         batch->rows = fd_min(batch->chunk, batch->n - batch->first);
         for (size_t p = 0; p < phases; p++) units[p] = units_of(batch, p);
         fd_team_run(run_unit, batch, units, phases, batch->threads);
-        if (atomic_load(&batch->bad) < batch->n * m->input.elements) return;
+        if (atomic_load(&batch->bad) < batch->n * m->input_elements) return;
         const fd_work work = fd_work_of(&batch->call, 0, 0, batch->first);
         fd_execute_outputs(&batch->call, &work, batch->first, batch->rows);
     }
 }
 
-fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
-                 const fd_outputs *outputs, size_t *bad, fd_error *error) {
-    if (!model || !context || !outputs || (!input && n))
-        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: a pointer is NULL");
-    if (type != FD_INPUT_F32 && type != FD_INPUT_U8)
-        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: unknown input type %d", (int)type);
-    if (type == FD_INPUT_U8 && !model->input.u8_divisor)
-        return fd_fail(error, FD_ERR_ARGUMENT,
-                       "this model does not accept bytes: compile it with --input-range 0 255, or 0 1, or with --mean "
-                       "and --std");
-    const size_t elements = model->input.elements;
-    size_t total, limit;
-    /* Leaves room for `next` to run past n by a chunk a worker. */
-    if (!fd_mul(n, elements, &total) || !fd_add(n, (size_t)(FD_MAX_THREADS + 1) * FD_CHUNK_ROWS, &limit))
-        return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
-    if (n == 0) return FD_OK;
-
+/* Runs inputs that were looked at, `total` values in all. Returns `total`, or the least index of one out of range. */
+static size_t run(const fd_call *call, const fd_context *context, size_t n, size_t total) {
     const unsigned threads = context->threads;
-    fd_batch batch = {
-        .call =
-            {
-                .model = model,
-                .arena = context->arena,
-                .input = input,
-                .type = type,
-                .outputs = *outputs,
-                .nanoseconds = context->nanoseconds,
-            },
-        .threads = threads,
-        .n = n,
-    };
+    fd_batch batch = {.call = *call, .threads = threads, .n = n};
     atomic_init(&batch.next, 0);
     atomic_init(&batch.bad, total);
-    size_t chunks = (n + model->chunk - 1) / model->chunk;
+    const size_t chunk = call->model->chunk;
+    size_t chunks = (n + chunk - 1) / chunk;
     const int own_chunks = threads == 1 || chunks >= threads;
     if (own_chunks) chunks = fd_round_up(chunks, threads); /* as many for each */
     batch.chunk = (n + chunks - 1) / chunks;
@@ -148,17 +123,95 @@ fd_status fd_run(const fd_model *model, fd_context *context, const void *input, 
         fd_pool_run(run_chunks, &batch, threads);
     else
         run_shared(&batch, context->units);
+    return atomic_load(&batch.bad);
+}
 
-    const size_t offending = atomic_load(&batch.bad);
-    if (offending == total) return FD_OK;
-    if (bad) *bad = offending;
-    const float value = ((const float *)input)[offending];
-    const size_t element = offending % elements, image = offending / elements;
+static fd_status check_type(const fd_model *model, size_t input, fd_input_type type, fd_error *error) {
+    if (type != FD_INPUT_F32 && type != FD_INPUT_U8)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: unknown input type %d", (int)type);
+    if (type == FD_INPUT_U8 && !model->inputs[input].u8_divisor)
+        return fd_fail(error, FD_ERR_ARGUMENT,
+                       "this model does not accept bytes: compile it with --input-range 0 255, or 0 1, or with --mean "
+                       "and --std");
+    return FD_OK;
+}
+
+/* Says what is wrong with the value at index `offending`, counted through all inputs of each image. */
+static fd_status refuse(const fd_call *call, size_t offending, size_t *bad_input, size_t *bad, fd_error *error) {
+    const fd_model *const m = call->model;
+    const size_t image = offending / m->input_elements;
+    size_t at = offending % m->input_elements, k = 0;
+    while (at >= m->inputs[k].elements) at -= m->inputs[k++].elements;
+    const fd_input *const in = &m->inputs[k];
+    const size_t index = image * in->elements + at;
+    if (bad_input) *bad_input = k;
+    if (bad) *bad = index;
+    const double value = (double)((const float *)call->inputs[k].values)[index];
+    char where[96] = ""; /* of several inputs, which */
+    if (m->file.input_count > 1) snprintf(where, sizeof where, " of input '%.60s'", m->file.ports[k].name);
     if (!isfinite(value))
-        return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu is not finite", (double)value,
-                       element, image);
+        return fd_fail(error, FD_ERR_INPUT, "value %g at element %zu of image %zu%s is not finite", value, at, image,
+                       where);
     return fd_fail(error, FD_ERR_INPUT,
-                   "value %g at element %zu of image %zu is outside the input range %g to %g: scale the images, or "
+                   "value %g at element %zu of image %zu%s is outside the input range %g to %g: scale the images, or "
                    "compile the model with another --input-range LOW HIGH, or none",
-                   (double)value, element, image, (double)model->input.lo, (double)model->input.hi);
+                   value, at, image, where, (double)in->lo, (double)in->hi);
+}
+
+static fd_status run_checked(const fd_call *call, const fd_context *context, size_t n, size_t *bad_input, size_t *bad,
+                             fd_error *error) {
+    size_t total, limit;
+    /* Leaves room for `next` to run past n by a chunk a worker. */
+    if (!fd_mul(n, call->model->input_elements, &total) ||
+        !fd_add(n, (size_t)(FD_MAX_THREADS + 1) * FD_CHUNK_ROWS, &limit))
+        return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
+    if (n == 0) return FD_OK;
+    const size_t offending = run(call, context, n, total);
+    return offending == total ? FD_OK : refuse(call, offending, bad_input, bad, error);
+}
+
+fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
+                 const fd_outputs *outputs, size_t *bad, fd_error *error) {
+    if (!model || !context || !outputs || (!input && n))
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run: a pointer is NULL");
+    if (model->file.input_count != 1)
+        return fd_fail(error, FD_ERR_ARGUMENT, "the model has %zu inputs: use fd_run_all", model->file.input_count);
+    const fd_status status = check_type(model, 0, type, error);
+    if (status != FD_OK) return status;
+    const fd_input_data data = {input, type};
+    const fd_call call = {
+        .model = model,
+        .arena = context->arena,
+        .inputs = &data,
+        .outputs = outputs,
+        .output_count = 1,
+        .nanoseconds = context->nanoseconds,
+    };
+    return run_checked(&call, context, n, NULL, bad, error);
+}
+
+fd_status fd_run_all(const fd_model *model, fd_context *context, const fd_input_data *inputs, size_t input_count,
+                     size_t n, const fd_outputs *outputs, size_t output_count, size_t *bad_input, size_t *bad,
+                     fd_error *error) {
+    if (!model || !context || !inputs || !outputs)
+        return fd_fail(error, FD_ERR_ARGUMENT, "fd_run_all: a pointer is NULL");
+    const fd_file *const f = &model->file;
+    if (input_count != f->input_count || output_count != f->output_count)
+        return fd_fail(error, FD_ERR_ARGUMENT, "%zu inputs and %zu outputs, the model has %zu and %zu", input_count,
+                       output_count, f->input_count, f->output_count);
+    for (size_t k = 0; k < input_count; k++) {
+        if (!inputs[k].values && n)
+            return fd_fail(error, FD_ERR_ARGUMENT, "fd_run_all: the values of input %zu are NULL", k);
+        const fd_status status = check_type(model, k, inputs[k].type, error);
+        if (status != FD_OK) return status;
+    }
+    const fd_call call = {
+        .model = model,
+        .arena = context->arena,
+        .inputs = inputs,
+        .outputs = outputs,
+        .output_count = output_count,
+        .nanoseconds = context->nanoseconds,
+    };
+    return run_checked(&call, context, n, bad_input, bad, error);
 }

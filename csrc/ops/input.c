@@ -29,9 +29,10 @@ static float finite(float bound) { return bound < -FLT_MAX ? -FLT_MAX : bound > 
 static void plan(fd_plan *p, const fd_file_op *op) {
     fd_value v = *fd_plan_value(p, op->output);
     v.is_input = 0; /* this is who writes it */
-    *p->input = (fd_input){
+    const size_t index = (size_t)(op - p->file->ops);
+    p->inputs[index] = (fd_input){
         .place = fd_place_of(&v),
-        .has_margins = fd_has_margins(&v),
+        .is_copied = index > 0 || fd_has_margins(&v),
         .rows = v.rows,
         .line = v.cols * v.channels,
         .row = v.row,
@@ -66,7 +67,7 @@ size_t fd_input_take(const fd_input *in, const fd_work *work, const void *images
     }
     const float *const from = (const float *)images + i * in->elements;
     const size_t outside = in->find_outside(from, in->elements, in->lo, in->hi);
-    if (outside == in->elements && in->has_margins)
+    if (outside == in->elements && in->is_copied)
         for (size_t r = 0; r < in->rows; r++) memcpy(to + r * in->row, from + r * in->line, in->line * sizeof(float));
     return outside;
 }

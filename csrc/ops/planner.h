@@ -18,7 +18,7 @@ typedef struct fd_value {
     size_t elements;
     size_t margin[4]; /* top, left, bottom, right: what its readers want of zeros, or room, around it */
     int is_vector;    /* a reader takes the image as a vector: it has no margins */
-    int is_input;     /* of the network */
+    int is_input;     /* the first of the network, which may be read where the caller has it */
     int zero_margins; /* its memory is shared: who writes it zeroes the margins, which are zero from the start if not */
     int of_chunk;     /* there is room for all images of a chunk */
     size_t row;       /* between image rows */
@@ -48,10 +48,10 @@ typedef struct fd_planned {
 typedef struct fd_plan {
     const fd_file *file;
     const fd_isa *isa;
-    const fd_value *values; /* by tensor index; unused for weights */
-    size_t chunk;           /* images in a chunk */
-    size_t scratch_at;      /* offset in the arena, of what a step needs while it runs */
-    struct fd_input *input; /* what the operator INPUT plans */
+    const fd_value *values;  /* by tensor index; unused for weights */
+    size_t chunk;            /* images in a chunk */
+    size_t scratch_at;       /* offset in the arena, of what a step needs while it runs */
+    struct fd_input *inputs; /* what the operators INPUT plan */
 
     /* Counted, then filled. */
     char *memory;        /* NULL: it is being counted */

@@ -10,7 +10,7 @@
 enum {
     FD_OWN,   /* of the worker: room for one image, which the next one takes over */
     FD_CHUNK, /* of the chunk, which workers may share: room for each of its images */
-    FD_INPUT  /* of the network's input: the caller's, or one of the others */
+    FD_INPUT  /* of the network's first input: the caller's, or one of the others */
 };
 
 /* Where an operand lies, in floats. */

@@ -33,6 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name for each output, or @FILE: the names in a file, one a line (default: 0,1,...)",
     )
     add(
+        "--keep",
+        metavar="NAME",
+        action="append",
+        help="an output to keep, of several; may be given again (default: all)",
+    )
+    add(
+        "--input-shape",
+        metavar=("HEIGHT", "WIDTH", "CHANNELS"),
+        type=int,
+        nargs=3,
+        help="of images, for a network that takes any height and width",
+    )
+    add(
         "--input-range",
         metavar=("LOW", "HIGH"),
         nargs="+",
@@ -62,6 +75,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         output if options.emit == "fdm" else None,
         architecture=options.architecture,
         name=options.name,
+        outputs=options.keep,
+        input_shape=options.input_shape and tuple(options.input_shape),
         classes=_classes(options.classes),
         input_range=input_range,
         mean=options.mean,
@@ -80,7 +95,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print()
         print(result.listing())
         print()
-    print(f"inputs: {result.inputs}")
+    for taken in result.takes:
+        print(f"inputs: {taken}")
     common.print_verification(result.verification)
     if options.emit == "c":
         emitted = emit_c(unpack(result.data), output.stem)

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from fastdigit.compiler.accuracy import Network
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack
-from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.backends.fdm.unpack import Program, unpack
 from fastdigit.compiler.describe import changes
-from fastdigit.compiler.frontends import Imported, import_model, open_source
+from fastdigit.compiler.frontends import Imported, ImportOptions, import_model, open_source
 from fastdigit.compiler.frontends.runners import Runner
-from fastdigit.compiler.heads import gives_probabilities, is_binary
+from fastdigit.compiler.heads import gives_probabilities, head_of, is_binary
 from fastdigit.compiler.inputs import (
     InputRange,
     Inputs,
@@ -88,14 +88,19 @@ class Compiled:
         How it compares with its source.
     steps
         The passes that changed the graph, in order.
-    inputs
-        What the model takes, and why.
+    takes
+        What the model takes as each of its inputs, and why.
     """
 
     data: bytes
     verification: Verification
     steps: tuple[Step, ...]
-    inputs: Inputs
+    takes: tuple[Inputs, ...]
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the model takes as its first input, and why."""
+        return self.takes[0]
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -114,8 +119,10 @@ def compile_model(
     engine: Engine,
     architecture: str | os.PathLike[str] | None = None,
     name: str | None = None,
-    classes: Sequence[str] | None = None,
-    input_range: InputRange = "auto",
+    outputs: Sequence[str] | None = None,
+    input_shape: Shape | Mapping[str, Shape] | None = None,
+    classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    input_range: InputRange | Mapping[str, InputRange] = "auto",
     mean: Numbers | None = None,
     std: Numbers | None = None,
     scale: Numbers | None = None,
@@ -143,23 +150,31 @@ def compile_model(
         alone.
     name
         Stored in the file; by default the source's name.
+    outputs
+        Names of the outputs to keep, in this order; by default all. What only others need is left
+        out. The first is the one that :meth:`fastdigit.Model.predict` is about if none is named.
+    input_shape
+        (height, width, channels) of an input whose size the source leaves free, as networks of
+        convolutions do; shapes by name if there are several such inputs.
     classes
-        A name for each output; two, if the only output is a sigmoid: for its 0 and for its 1. By
-        default those that the source has, or "0", "1", ...
+        A name for each value of the (first) output, or such names by the names of outputs; two, if
+        an output is a single sigmoid: for its 0 and for its 1. By default "0", "1", ...
     input_range
         Least and greatest value of an input; None: any finite value. "auto": as the network says,
         if it begins with x / 255 or the like (:func:`fastdigit.compiler.inputs.find_inputs`), else
         (0, 1). The model takes bytes too if it is (0, 1), where b stands for b / 255, or if 0 to
-        255 lie in it; if it is None, where the network says what they mean.
+        255 lie in it; if it is None, where the network says what they mean. Of several inputs: of
+        all of them, or by name ("auto" for those that are left out).
     mean, std, scale
         The source was trained on ``(x * scale - mean) / std``: the model takes x, and computes this
         itself. Each is one number, or one for each channel. ``input_range`` is that of x; "auto" is
         (0, 1) or (0, 255), whichever these numbers fit.
     samples
-        Images x (N, *input shape) to verify with, channels-last; by default generated ones.
+        Images x (N, *input shape) to verify with, channels-last; by default generated ones. Of
+        several inputs, such arrays by name, or in order.
     labels
         The right label (N,) for each of ``samples``, as an integer from 0: the accuracy of the
-        source and of the compiled model are measured and stored.
+        source and of the compiled model are measured and stored. Of several outputs, for the first.
     precision
         Of the weights of dense layers with more than 32 outputs: "fp32", "fp16" or "int8" (with a
         scale for each output), see :mod:`fastdigit.compiler.passes.quantize_weights`. What is
@@ -203,7 +218,9 @@ def compile_model(
         raise InputError("labels given without samples, expected both: labels are of samples")
     origin = _check_provenance(provenance)
     model = open_source(source, architecture)
-    imported = import_model(model)
+    kept = None if outputs is None else tuple(outputs)
+    imported = import_model(model, ImportOptions(kept, input_shape))
+    several = len(imported.inputs) > 1 or len(imported.outputs) > 1
     steps: list[Step] = []
     start, preprocessing, takes = _inputs(imported, input_range, mean, std, scale)
     last = start
@@ -214,62 +231,73 @@ def compile_model(
         last = now
 
     graph = optimize(start, observe, compact=compact)
-    names = _check_classes(graph, classes if classes is not None else imported.classes or None)
-    if labels is not None and not names:
+    names = _classes(graph, imported, classes)
+    if labels is not None and not names[0]:
         raise InputError("labels given, but the network returns no vector of scores")
-    shape = graph.shapes[graph.input]
-    images = _samples(samples, shape, takes, imported)
-    inputs = [images]
-    right = None if labels is None else check_labels(labels, len(images), len(names))
+    inputs = _samples(samples, graph, takes, imported)
+    right = None if labels is None else check_labels(labels, len(inputs[0]), len(names[0]))
     rounded = _round(graph, precision)
+    if temperature != 1 and several:
+        raise UnsupportedError(
+            "temperature is for networks of one input and one output: choose it (outputs=, --keep)"
+        )
     calibrated = _with_temperature(rounded, temperature)
     asked = tolerance is not None
     if tolerance is None:
         tolerance = TOLERANCES[precision]
 
     meta = _meta(imported, calibrated, name, names, precision)
-    meta["input"]["because"] = takes.reason
+    for entry, taken in zip(_described(meta, "input"), takes, strict=True):
+        entry["because"] = taken.reason
     if preprocessing is not None:
         meta["input"]["preprocessing"] = preprocessing.to_meta()
+    if input_shape is not None:
+        meta["input_shape"] = _plain(input_shape)
+    called = ([port.name for port in imported.inputs], [port.name for port in imported.outputs])
 
     def packed(graph: Graph) -> bytes:
-        return pack(graph, meta, input_range=takes.range, u8_divisor=takes.u8_divisor)
+        return pack(
+            graph,
+            meta,
+            input_range=[taken.range for taken in takes],
+            u8_divisor=[taken.u8_divisor for taken in takes],
+            names=called if several or kept is not None else None,
+        )
 
     def run(graph: Graph, inputs: Sequence[NDArray[np.float32]] = inputs) -> list[NDArray[Any]]:
         return _as_source(engine(packed(graph), inputs), imported)
 
     reference, run_source = _source_runner(model, imported, preprocessing)
     want = run_source(inputs)
-    outputs = [port.name for port in imported.outputs]
     network = Network(start, inputs)
     promised = _promised(start, takes)
     if rounded is not graph:
         compare_outputs(
-            *(reference, outputs, want, run(graph), TOLERANCES["fp32"]),
+            *(reference, called[1], want, run(graph), TOLERANCES["fp32"]),
             network=network,
             strict=promised,
         )
         observe(quantize_weights.__name__, rounded)
     verification = compare_outputs(
-        *(reference, outputs, want, run(rounded), tolerance, right),
+        *(reference, called[1], want, run(rounded), tolerance, right),
         binary=is_binary(graph),
         network=network,
         strict=[asked or rounded is not graph or promise for promise in promised],
     )
     if _takes_small(imported):
-        low, high = takes.range
-        run_small = (lambda small: run(graph, small)) if low <= 0 <= high else None
+        zero = all(taken.low <= 0 <= taken.high for taken in takes)
+        run_small = (lambda small: run(graph, small)) if zero else None
         small_tolerance = tolerance if rounded is graph else TOLERANCES["fp32"]
         check_small_inputs(reference, run_source, run_small, network, small_tolerance)
     if calibrated is not rounded:
-        _check_temperature(calibrated, images, lambda graph: engine(packed(graph), inputs)[0])
+        _check_temperature(calibrated, inputs[0], lambda graph: engine(packed(graph), inputs)[0])
     meta["verification"] = asdict(verification)
     if origin is not None:
         meta["provenance"] = origin
     data = packed(calibrated)
     if output is not None:
         _write(Path(output), data)
-    return Compiled(data, verification, tuple(steps), takes)
+    return Compiled(data, verification, tuple(steps), tuple(takes))
 
 
 def verify_model(
@@ -305,7 +333,7 @@ def verify_model(
         If the samples or labels are wrong.
     """
     program = unpack(data)
-    takes = Inputs(*program.input_range, program.u8_divisor, "of the file")
+    takes = [Inputs(*port.range, port.u8_divisor, "of the file") for port in program.inputs]
     precision = str(program.meta.get("precision", "fp32"))
     asked = tolerance is not None
     if tolerance is None:
@@ -313,19 +341,24 @@ def verify_model(
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
     model = open_source(source, architecture)
-    imported = import_model(model)
-    shape = program.graph.shapes[program.graph.input]
-    theirs = imported.graph.shapes[imported.graph.input]
-    if math.prod(shape) != math.prod(theirs):
-        raise VerificationError(f"the model takes images of shape {shape}, its source of {theirs}")
-    images = _samples(samples, shape, takes, imported)
-    outputs = math.prod(program.graph.shapes[program.graph.output])
+    imported = import_model(model, _options_of(program))
+    shapes = [program.graph.shapes[value] for value in program.graph.inputs]
+    theirs = [imported.graph.shapes[value] for value in imported.graph.inputs]
+    if list(map(math.prod, shapes)) != list(map(math.prod, theirs)):
+        raise VerificationError(
+            f"the model takes images of shape {_listed(shapes)}, its source of {_listed(theirs)}"
+        )
+    if len(program.graph.outputs) != len(imported.outputs):
+        counts = len(program.graph.outputs), len(imported.outputs)
+        raise VerificationError(f"the model has {counts[0]} outputs, its source {counts[1]}")
+    inputs = _samples(samples, program.graph, takes, imported)
+    size = math.prod(program.graph.shapes[program.graph.output])
     binary = is_binary(program.graph)
-    right = None if labels is None else check_labels(labels, len(images), outputs + binary)
+    right = None if labels is None else check_labels(labels, len(inputs[0]), size + binary)
     preprocessing = Preprocessing.from_meta(program.meta.get("input"))
     reference, run_source = _source_runner(model, imported, preprocessing)
-    last = program.graph.nodes[-1].op
-    temperature = last.temperature if isinstance(last, Softmax) else 1.0
+    head = head_of(program.graph)
+    temperature = head.op.temperature if head and isinstance(head.op, Softmax) else 1.0
 
     def tempered(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
         if temperature == 1:
@@ -333,11 +366,11 @@ def verify_model(
         powers = outputs[0] ** outputs[0].dtype.type(1 / temperature)
         return [powers / powers.sum(axis=-1, keepdims=True), *outputs[1:]]
 
-    want = tempered([np.asarray(output, dtype=np.float64) for output in run_source([images])])
-    got = _as_source(engine(data, [images]), imported)
+    want = tempered([np.asarray(output, dtype=np.float64) for output in run_source(inputs)])
+    got = _as_source(engine(data, inputs), imported)
     names = [port.name for port in imported.outputs]
     graph = imported.graph if preprocessing is None else preprocess(imported.graph, preprocessing)
-    network = Network(graph, [images], tempered)
+    network = Network(graph, inputs, tempered)
     result = compare_outputs(
         *(reference, names, want, got, tolerance, right),
         binary=binary,
@@ -359,10 +392,9 @@ def _source_runner(
     return reference, lambda inputs: run([preprocessing.apply(inputs[0]), *inputs[1:]])
 
 
-def _promised(graph: Graph, takes: Inputs) -> list[bool]:
+def _promised(graph: Graph, takes: Sequence[Inputs]) -> list[bool]:
     """Whether 1e-5 is promised of each output: of probabilities, for inputs in 0..1."""
-    low, high = takes.range
-    small = low >= 0 and high <= 1
+    small = all(taken.low >= 0 and taken.high <= 1 for taken in takes)
     return [small and gives_probabilities(graph, value) for value in graph.outputs]
 
 
@@ -382,37 +414,77 @@ def _as_source(outputs: list[NDArray[Any]], imported: Imported) -> list[NDArray[
 
 def _inputs(
     imported: Imported,
-    input_range: InputRange,
+    input_range: InputRange | Mapping[str, InputRange],
     mean: Numbers | None,
     std: Numbers | None,
     scale: Numbers | None,
-) -> tuple[Graph, Preprocessing | None, Inputs]:
+) -> tuple[Graph, Preprocessing | None, list[Inputs]]:
     """Return the network with its preprocessing, the latter, and what the network takes."""
-    graph = imported.graph
+    graph, ports = imported.graph, imported.inputs
+    ranges: Mapping[str, InputRange]
+    if isinstance(input_range, Mapping):
+        ranges = input_range
+        if unknown := ranges.keys() - {port.name for port in ports}:
+            raise InputError(
+                f"input_range is for {sorted(unknown)}; the model has inputs "
+                f"{', '.join(repr(port.name) for port in ports)}"
+            )
+    else:
+        ranges = {port.name: input_range for port in ports}
     shape = graph.shapes[graph.input]
+    if len(ports) > 1 and not mean is std is scale is None:
+        raise UnsupportedError(
+            "mean, std and scale are for networks of one input; compute them for the others in the "
+            "program around it, and give input_range"
+        )
     preprocessing = Preprocessing.of(shape, scale=scale, mean=mean, std=std)
     if preprocessing is None:
-        return graph, None, find_inputs(graph, input_range, imported.inputs[0].dtype)
+        takes = [
+            find_inputs(graph, ranges.get(port.name, "auto"), port.dtype, value)
+            for port, value in zip(ports, graph.inputs, strict=True)
+        ]
+        return graph, None, takes
     if imported.inputs[0].dtype not in ("float32", "float16", "float64"):
         raise InputError(
             f"mean, std or scale given, but the source takes {imported.inputs[0].dtype}: what is "
             "computed of images is in it already"
         )
     graph = preprocess(graph, preprocessing)
-    inputs = find_inputs(graph, input_range)
+    inputs = find_inputs(graph, ranges.get(ports[0].name, "auto"))
     if inputs.assumed:
         raise InputError(
             "mean, std and scale make nothing usual of 0 to 1 or of 0 to 255: give the input range "
             "of the images too"
         )
-    return graph, preprocessing, inputs
+    return graph, preprocessing, [inputs]
 
 
-def _samples(samples: Any, shape: Shape, inputs: Inputs, imported: Imported) -> NDArray[np.float32]:
-    if samples is not None:
-        return check(samples, shape, inputs)
-    images = make_samples(shape, *inputs.usual)
-    return images if imported.inputs[0].dtype.startswith("float") else np.rint(images)
+def _samples(
+    samples: Any, graph: Graph, takes: Sequence[Inputs], imported: Imported
+) -> list[NDArray[np.float32]]:
+    """Return images for each input of a graph: those that are given, or generated ones."""
+    shapes = [graph.shapes[value] for value in graph.inputs]
+    names = [port.name for port in imported.inputs]
+    if samples is None:
+        made = []
+        for index, (shape, taken) in enumerate(zip(shapes, takes, strict=True)):
+            # Inputs of the same shape do not get the same images.
+            images = np.roll(make_samples(shape, *taken.usual), index, axis=0)
+            exact = imported.inputs[index].dtype.startswith("float")
+            made.append(images if exact else np.rint(images))
+        return made
+    if isinstance(samples, Mapping):
+        if samples.keys() != set(names):
+            raise InputError(f"samples are for {list(samples)}, expected them for {names}")
+        samples = [samples[name] for name in names]
+    elif len(names) == 1:
+        samples = [samples]
+    elif not isinstance(samples, list | tuple) or len(samples) != len(names):
+        raise InputError(f"the network has inputs {names}: expected samples by name, or in order")
+    checked = [check(*given) for given in zip(samples, shapes, takes, strict=True)]
+    if len({len(images) for images in checked}) > 1:
+        raise InputError(f"samples of {names} are not as many of each")
+    return checked
 
 
 def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:
@@ -424,9 +496,24 @@ def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:
         raise InputError(f"provenance can't be written as JSON: {error}") from None
 
 
-def _check_classes(graph: Graph, classes: Sequence[str] | None) -> list[str]:
-    shape = graph.shapes[graph.output]
-    if is_binary(graph):
+def _classes(
+    graph: Graph,
+    imported: Imported,
+    classes: Sequence[str] | Mapping[str, Sequence[str]] | None,
+) -> list[list[str]]:
+    """Return the names of the labels of each output."""
+    names = [port.name for port in imported.outputs]
+    if not isinstance(classes, Mapping):
+        first = classes if classes is not None else imported.classes or None
+        classes = {} if first is None else {names[0]: first}
+    if unknown := classes.keys() - set(names):
+        raise InputError(f"classes given for {sorted(unknown)}, the model has outputs {names}")
+    return [_check_classes(graph, index, classes.get(name)) for index, name in enumerate(names)]
+
+
+def _check_classes(graph: Graph, index: int, classes: Sequence[str] | None) -> list[str]:
+    shape = graph.shapes[graph.outputs[index]]
+    if is_binary(graph, index):
         if classes is None:
             return ["0", "1"]
         if isinstance(classes, str) or len(classes) != 2:
@@ -454,6 +541,31 @@ def _round(graph: Graph, precision: str) -> Graph:
             "network has none: use fp32"
         )
     return rounded
+
+
+def _options_of(program: Program) -> ImportOptions:
+    """What a source was asked for when it was compiled."""
+    shape = program.meta.get("input_shape")
+    input_shape: Any = tuple(shape) if isinstance(shape, list) else shape
+    if isinstance(shape, dict):
+        input_shape = {name: tuple(size) for name, size in shape.items()}
+    return ImportOptions(program.outputs if program.named else None, input_shape)
+
+
+def _plain(shape: Shape | Mapping[str, Shape]) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: list(size) for name, size in shape.items()}
+    return list(shape)
+
+
+def _listed(shapes: Sequence[Shape]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _described(meta: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """What META says of each input, or output."""
+    found = meta[f"{kind}s"] if f"{kind}s" in meta else [meta[kind]]
+    return found
 
 
 def _with_temperature(graph: Graph, temperature: float) -> Graph:
@@ -489,19 +601,34 @@ def _check_temperature(
 
 
 def _meta(
-    imported: Imported, graph: Graph, name: str | None, classes: list[str], precision: str
+    imported: Imported, graph: Graph, name: str | None, classes: list[list[str]], precision: str
 ) -> dict[str, Any]:
-    shape, last = graph.shapes[graph.input], graph.nodes[-1].op
+    head = head_of(graph)
     output = imported.outputs[0].shape
     reshaped = {} if output == graph.shapes[graph.output] else {"output": {"shape": list(output)}}
+    inputs = []
+    for port, value in zip(imported.inputs, graph.inputs, strict=True):
+        shape = graph.shapes[value]
+        layout = "NHWC" if len(shape) == 3 else "features"
+        inputs.append({"name": port.name, "shape": list(shape), "layout": layout})
+    several: dict[str, Any] = {}
+    if len(imported.inputs) > 1 or len(imported.outputs) > 1:
+        several["inputs"] = inputs
+        several["outputs"] = [
+            {"name": port.name, "shape": list(port.shape), "classes": labels}
+            for port, labels in zip(imported.outputs, classes, strict=True)
+        ]
+    else:
+        del inputs[0]["name"]
     return {
         **reshaped,
+        **several,
         "name": name or imported.name,
-        "classes": classes,
+        "classes": classes[0],
         "precision": precision,
-        "temperature": last.temperature if isinstance(last, Softmax) else None,
+        "temperature": head.op.temperature if head and isinstance(head.op, Softmax) else None,
         "compiler": COMPILER_VERSION,
-        "input": {"shape": list(shape), "layout": "NHWC" if len(shape) == 3 else "features"},
+        "input": inputs[0],
         "source": {
             "kind": imported.kind,
             "layout": imported.inputs[0].layout,

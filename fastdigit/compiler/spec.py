@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from fastdigit.compiler.ir import Graph
-from fastdigit.compiler.limits import MAX_ELEMENTS, MAX_RECORDS
+from fastdigit.compiler.limits import MAX_ELEMENTS, MAX_PORTS, MAX_RECORDS
 from fastdigit.compiler.ops import OPS, check_values, infer
 from fastdigit.errors import UnsupportedError
 
@@ -88,11 +88,16 @@ def verify_program(graph: Graph) -> None:
     if any(value in graph.inputs for value in graph.outputs):
         raise UnsupportedError(
             "an output of the network is an input as it is, which needs no network: choose the "
-            "other outputs (output=, --output)"
+            "other outputs (outputs=, --keep)"
         )
     if len(graph.nodes) + len(graph.inputs) > MAX_RECORDS:
         raise UnsupportedError(
             f"{len(graph.nodes)} operators, at most {MAX_RECORDS - len(graph.inputs)} fit"
+        )
+    if max(len(graph.inputs), len(graph.outputs)) > MAX_PORTS:
+        raise UnsupportedError(
+            f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, at most {MAX_PORTS} of "
+            "each fit"
         )
     reasons = [
         reason for value in graph.inputs for reason in _against("the input", graph.shapes[value])

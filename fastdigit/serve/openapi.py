@@ -147,14 +147,15 @@ def _infer(signature: Signature) -> Json:
         pixel = {"type": "integer", "minimum": 0, "maximum": 255}
         inputs.append(_input(size, ["UINT8"], pixel))
     names = list(signature.output_names)
-    both = [names, names[::-1]] if len(names) == 2 else []
+    # All of them: two in either order, more in their own.
+    orders = {1: [], 2: [names, names[::-1]]}.get(len(names), [names])
     request = {
         "type": "object",
         "required": ["inputs"],
         "properties": {
             "id": {"type": ["string", "null"]},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": inputs}},
-            # None, one, or both, in either order.
+            # None, one, or all.
             "outputs": {
                 "anyOf": [
                     {"type": "null"},
@@ -162,11 +163,11 @@ def _infer(signature: Signature) -> Json:
                     *(
                         {
                             "type": "array",
-                            "minItems": 2,
-                            "maxItems": 2,
+                            "minItems": len(names),
+                            "maxItems": len(names),
                             "prefixItems": [_object(name={"const": name}) for name in order],
                         }
-                        for order in both
+                        for order in orders
                     ),
                 ]
             },

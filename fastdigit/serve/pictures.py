@@ -69,7 +69,8 @@ class Pictures:
         finally:
             self._waiting -= 1
         normalized = time.perf_counter()
-        values = (await served.infer(image[None]))[0]
+        # Of several outputs, the first.
+        values = (await served.infer(image[None]))[0][: served.signature.outputs]
         label = int(served.model.labels_of(values[None])[0])
         return JSONResponse(
             {

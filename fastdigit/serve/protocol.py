@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VERSION",
     "Answer",
+    "Head",
     "Inference",
     "Signature",
     "decompressed",
@@ -54,6 +55,18 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 
 
 @dataclass(frozen=True)
+class Head:
+    """One of several outputs: its name, and its shape for one image."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
 class Signature:
     """What a model takes and gives.
 
@@ -73,6 +86,9 @@ class Signature:
         Least and greatest number of an input that is not.
     labels
         Whether the network has labels.
+    heads
+        Of a model of several outputs, each of them; those before are of the first. The values of an
+        image are then those of all heads, one after the other.
     """
 
     name: str
@@ -82,9 +98,17 @@ class Signature:
     accepts_bytes: bool
     range: tuple[float, float]
     labels: bool
+    heads: tuple[Head, ...] = ()
+
+    @property
+    def values_of_image(self) -> int:
+        """How many values an image gives, in all outputs."""
+        return sum(head.size for head in self.heads) if self.heads else self.outputs
 
     @property
     def output_names(self) -> tuple[str, ...]:
+        if self.heads:
+            return tuple(head.name for head in self.heads)
         return (self.values, LABEL) if self.labels else (self.values,)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
@@ -98,15 +122,22 @@ class Signature:
 
     def metadata(self) -> dict[str, Any]:
         label = {"name": LABEL, "datatype": "INT64", "shape": [-1]}
+        if self.heads:
+            outputs = [
+                {"name": head.name, "datatype": "FP32", "shape": [-1, *head.shape]}
+                for head in self.heads
+            ]
+        else:
+            outputs = [
+                {"name": self.values, "datatype": "FP32", "shape": [-1, self.outputs]},
+                *([label] if self.labels else []),
+            ]
         return {
             "name": self.name,
             "versions": [VERSION],
             "platform": PLATFORM,
             "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *self.shape]}],
-            "outputs": [
-                {"name": self.values, "datatype": "FP32", "shape": [-1, self.outputs]},
-                *([label] if self.labels else []),
-            ],
+            "outputs": outputs,
         }
 
 
@@ -336,13 +367,16 @@ def encode(
     tensors: list[bytes] = []
     for name, binary in request.outputs:
         array: NDArray[Any]
-        if name == LABEL:
+        if signature.heads:
+            array, datatype = _head(values, signature.heads, name), "FP32"
+        elif name == LABEL:
             array, datatype = labels_of(values), "INT64"
         else:
             array, datatype = values, "FP32"
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
         if binary:
-            tensors.append(array.astype("<i8" if name == LABEL else "<f4", copy=False).tobytes())
+            stored = "<i8" if datatype == "INT64" else "<f4"
+            tensors.append(array.astype(stored, copy=False).tobytes())
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
         outputs.append((output, None if binary else array.ravel()))
     response: dict[str, Any] = {"model_name": signature.name, "model_version": VERSION}
@@ -363,6 +397,16 @@ def encode(
     text += "]}"
     length += len(text)
     yield Answer(b"".join([text.encode(), *tensors]), length if tensors else None)
+
+
+def _head(values: NDArray[np.float32], heads: Sequence[Head], name: str) -> NDArray[np.float32]:
+    """Return one of several outputs of what the model gave for all of them."""
+    start = 0
+    for head in heads:
+        if head.name == name:
+            return values[:, start : start + head.size].reshape(-1, *head.shape)
+        start += head.size
+    raise KeyError(name)
 
 
 def _written(value: Any) -> str:

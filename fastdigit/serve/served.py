@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from fastdigit.errors import UnsupportedError
 from fastdigit.model import Model
 from fastdigit.serve.batching import Batcher
 from fastdigit.serve.errors import RequestError
 from fastdigit.serve.metrics import Metrics
-from fastdigit.serve.protocol import VERSION, Signature
+from fastdigit.serve.protocol import VERSION, Head, Signature
 from fastdigit.serve.settings import Settings
 
 __all__ = ["Models", "Served"]
@@ -27,7 +28,16 @@ class Served:
 
     def __init__(self, name: str, model: Model, settings: Settings, metrics: Metrics) -> None:
         facts = model.info()
+        if len(model.inputs) > 1:
+            raise UnsupportedError(
+                f"model {name} has {len(model.inputs)} inputs; the server takes models of one"
+            )
         probable = facts["has_softmax"] or facts["has_sigmoid"]
+        heads = tuple(Head(*head) for head in model.outputs.items())
+        run: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, np.dtype[np.float32]]]
+        run = model.predict_proba if probable else model.logits
+        if len(heads) > 1:
+            run = self._run_all
         self.model = model
         self.signature = Signature(
             name=name,
@@ -37,11 +47,12 @@ class Served:
             accepts_bytes=facts["accepts_u8"],
             range=facts["range"],
             labels=model.has_labels,
+            heads=heads if len(heads) > 1 else (),
         )
         self.metrics = metrics.of_model(name)
         work = facts["multiply_adds"] * settings.max_batch_size
         self.batcher = Batcher(
-            model.predict_proba if probable else model.logits,
+            run,
             max_batch_size=settings.max_batch_size,
             max_queue_delay_microseconds=settings.max_queue_delay_microseconds,
             max_queue_size=settings.max_queue_size,
@@ -55,8 +66,14 @@ class Served:
 
     async def infer(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         if not len(images):
-            return np.empty((0, self.signature.outputs), np.float32)
+            return np.empty((0, self.signature.values_of_image), np.float32)
         return await self.batcher.submit(images)
+
+    def _run_all(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """All outputs of each image, one after the other."""
+        n = len(images)
+        results = self.model.run(images).values()
+        return np.concatenate([result.reshape(n, -1) for result in results], axis=1)
 
 
 class Models(dict[str, Served]):

@@ -30,7 +30,7 @@ from fastdigit.compiler.ops import (
 )
 from fastdigit.errors import ModelFormatError, UnsupportedError
 from tests.support.model_files import of_op, of_tensor, sealed
-from tests.support.networks import Net, affine, cell, chain, conv, dense, packed
+from tests.support.networks import Net, affine, cell, chain, conv, dense, packed, two_headed
 
 NONE = 0xFFFFFFFF
 
@@ -110,6 +110,17 @@ def reduced_to(position: int, dtype: int, value: int = 0) -> bytes:
     return sealed(out)
 
 
+PORTS = packed(two_headed())
+INTERFACE = struct.unpack_from("<Q", PORTS, 64 + 32 * 4 + 8)[0]
+
+
+def port(i: int, field: int, format: str, *values: float | bytes) -> bytes:
+    """Record i of INTERFACE: 0 and 1 are the inputs, tensors 0 and 1, 2 to 6 the outputs."""
+    out = bytearray(PORTS)
+    struct.pack_into("<" + format, out, INTERFACE + 256 * i + field, *values)
+    return sealed(out)
+
+
 CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     # Header.
     "empty": (lambda: b"", "not a .fdm file"),
@@ -125,7 +136,32 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "size not a multiple": (lambda: sealed(GOOD + b"\0"), "not a multiple of 64"),
     "checksum": (lambda: GOOD[:24] + bytes(8) + GOOD[32:], "checksum"),
     "a flipped bit": (lambda: GOOD[:-9] + bytes([GOOD[-9] ^ 1]) + GOOD[-8:], "checksum"),
-    "section_count": (lambda: patched(32, "I", 5), "section_count"),
+    "section_count": (lambda: patched(32, "I", 6), "section_count is 6, expected 4 or 5"),
+    "section_count without INTERFACE": (lambda: patched(32, "I", 5), "section 0 starts at 192, expected 256"),
+    "section_count, INTERFACE left out": (
+        lambda: sealed(PORTS[:32] + struct.pack("<I", 4) + PORTS[36:]), "section 0 starts at"
+    ),
+    # Inputs and outputs.
+    "padding after the table": (
+        lambda: sealed(PORTS[:224] + b"\1" + PORTS[225:]), "padding after the section table"
+    ),
+    "no inputs": (lambda: port(0, 0, "I", 1), "INTERFACE has 0 inputs"),
+    "no outputs": (lambda: sealed(PORTS[:64 + 32 * 4 + 16] + struct.pack("<Q", 512) + PORTS[64 + 32 * 4 + 24 : INTERFACE + 512]),
+                   "INTERFACE has 2 inputs and then 0"),
+    "an input among outputs": (lambda: port(4, 0, "I", 0), "record 4 of INTERFACE has kind 0"),
+    "kind of a port": (lambda: port(5, 0, "I", 7), "record 5 of INTERFACE has kind 7"),
+    "tensor of an input": (lambda: port(1, 4, "I", 0), "record 1 of INTERFACE is tensor 0, op 1 writes 1"),
+    "one input more than INPUT ops": (lambda: port(2, 0, "I", 0), "the first 3, and no others, are INPUT"),
+    "one input less than INPUT ops": (lambda: port(1, 0, "I", 1), "the first 1, and no others, are INPUT"),
+    "output is no tensor": (lambda: port(2, 4, "I", 2**32 - 1), "output 0 is tensor 4294967295, expected one"),
+    "output is a weight": (lambda: port(2, 4, "I", 12), "output 0 is tensor 12, expected one"),
+    "output is an input": (lambda: port(3, 4, "I", 1), "output 1 is tensor 1, expected one that an op writes, which"),
+    "an output that nobody wants": (lambda: port(4, 4, "I", 2), "is never read"),
+    "name is empty": (lambda: port(2, 8, "B", 0), "the name of record 2"),
+    "name without an end": (lambda: port(2, 8, "248s", b"x" * 248), "the name of record 2"),
+    "name is not UTF-8": (lambda: port(2, 8, "B", 0xFF), "the name of record 2"),
+    "bytes behind a name": (lambda: port(2, 8 + 247, "B", 1), "the name of record 2"),
+    "the same name twice": (lambda: port(3, 8, "8s", b"digit"), "records 2 and 3 of INTERFACE have the same name"),
     "reserved of header": (lambda: patched(63, "B", 1), "reserved bytes of the header"),
     "only a header": (lambda: sealed(GOOD[:64]), "section table does not fit"),
     # Sections.

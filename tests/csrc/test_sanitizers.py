@@ -11,12 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdigit import _core
+from fastdigit import Model, _core
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
 from tests.support import c_networks
 from tests.support.c_build import NATIVE, driver, run_checked
-from tests.support.networks import affine, chain, conv, dense, operator_networks, packed, residual
+from tests.support.networks import (
+    affine,
+    chain,
+    conv,
+    dense,
+    operator_networks,
+    packed,
+    residual,
+    two_headed,
+)
 from tests.support.sanitizers import MEMORY, OPTIONS, THREADS, sanitizer
 
 pytestmark = pytest.mark.slow
@@ -74,6 +83,7 @@ def fuzzed_networks() -> dict[str, Graph]:
             ],
         ),
         "residual": residual(rng, 4, 4),  # values with several readers
+        "two_headed": two_headed(),
         **operator_networks(),
     }
 
@@ -125,6 +135,30 @@ def test_descriptions(memory: tuple[str, ...], tmp_path: Path) -> None:
             ", ".join(str(op[key]) for key in ("label", "kernel", "multiply_adds", "scratch_bytes"))
             for op in plan
         ]
+
+
+def test_several_inputs_and_outputs(memory: tuple[str, ...], tmp_path: Path) -> None:
+    """Through the C API, with callers of other versions and mistakes."""
+    path, out = tmp_path / "two_headed.fdm", tmp_path / "values"
+    graph = two_headed()
+    path.write_bytes(packed(graph))
+    program = driver("ports", MEMORY)
+    lines = run_checked([*memory, program, path, "40", out], **OPTIONS).splitlines()
+    assert lines == [
+        "image 3 8 8 1 64 0 1 255 0 0",
+        "meta 1 4 0 0 4 0 1 255 0 0",
+        "digit 1 10 0 0 10 0 0 0 1 0",
+        "flag 1 1 0 0 1 0 0 0 0 1",
+        "mask 3 8 8 2 128 0 0 0 0 0",
+        "features 3 8 8 8 512 0 0 0 0 0",
+        "scores 1 10 0 0 10 0 0 0 0 0",
+    ]
+    sizes = [int(line.split()[5]) for line in lines]
+    ends = np.cumsum([40 * size for size in sizes])
+    image, meta, *got = np.split(np.fromfile(out, np.float32), ends[:-1])
+    want = Model(path.read_bytes()).run((image.reshape(40, 8, 8, 1), meta.reshape(40, 4)))
+    for result, expected in zip(got, want.values(), strict=True):
+        np.testing.assert_array_equal(result, expected.ravel())
 
 
 @pytest.fixture

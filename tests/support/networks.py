@@ -62,9 +62,32 @@ class Net:
         return self.graph().shapes[value or self.last]
 
 
+def two_headed() -> Graph:
+    """A network of two inputs and five outputs: a softmax over a vector, a sigmoid, an image, and
+    values that other operators read too, one of them with a margin."""
+    rng = np.random.default_rng(5)
+    same = (1, 1, 1, 1)
+    ops: list[tuple[Op, tuple[str, ...], str]] = [
+        (conv(rng, (3, 3), 1, 8, pad=same, activation=RELU), ("image",), "first"),
+        (conv(rng, (3, 3), 8, 8, pad=same, activation=RELU), ("first",), "features"),
+        (dense(rng, 8 * 8 * 8, 16), ("features",), "flat"),
+        (Concat(0), ("flat", "meta"), "joined"),
+        (dense(rng, 20, 10), ("joined",), "scores"),
+        (Softmax(), ("scores",), "digit"),
+        (dense(rng, 20, 1, activation=Activation("sigmoid")), ("joined",), "flag"),
+        (conv(rng, (3, 3), 8, 2, pad=same), ("features",), "mask"),
+    ]
+    nodes = [Node(output, op, inputs, output) for op, inputs, output in ops]
+    outputs = ["digit", "flag", "mask", "features", "scores"]
+    return make_graph({"image": (8, 8, 1), "meta": (4,)}, nodes, outputs)
+
+
 def packed(graph: Graph, **options: object) -> bytes:
-    """The model file of a graph that takes images in 0..1."""
+    """The model file of a graph that takes images in 0..1; of several inputs or outputs they are
+    called as their values are."""
     options = {"input_range": (0.0, 1.0), "u8_divisor": 255, **options}
+    if len(graph.inputs) + len(graph.outputs) > 2:
+        options = {"names": (graph.inputs, graph.outputs), **options}
     return pack(graph, {"name": "test"}, **options)  # type: ignore[arg-type]
 
 

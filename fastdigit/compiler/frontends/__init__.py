@@ -7,6 +7,7 @@ in :data:`FRONT_ENDS`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,4 +153,30 @@ def import_model(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     InputError
         If it does not have what the options ask for.
     """
-    return front_end_of(model).import_model(model, options)
+    imported = front_end_of(model).import_model(model, options)
+    found = tuple(port.name for port in imported.outputs)
+    if options.outputs not in (None, found):
+        raise InputError(
+            f"there are no outputs {list(options.outputs or ())}; the model has {list(found)}"
+        )
+    _check_shape(imported, options)
+    return imported
+
+
+def _check_shape(imported: Imported, options: ImportOptions) -> None:
+    """An image's shape that was asked for is that of an input; InputError if not."""
+    if options.input_shape is None:
+        return
+    shapes = {
+        port.name: imported.graph.shapes[value]
+        for port, value in zip(imported.inputs, imported.graph.inputs, strict=True)
+    }
+    if isinstance(options.input_shape, Mapping):
+        fits = all(shapes.get(name) == tuple(s) for name, s in options.input_shape.items())
+    else:
+        fits = tuple(options.input_shape) in shapes.values()
+    if not fits:
+        raise InputError(
+            f"input_shape is {options.input_shape}, but the model takes "
+            f"{', '.join(f'{name!r} of {shape}' for name, shape in shapes.items())}"
+        )

@@ -20,6 +20,7 @@ from fastdigit.compiler.passes.fuse_epilogue import fuse_epilogue
 from fastdigit.compiler.passes.merge_crops import merge_crops
 from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
+from fastdigit.compiler.passes.put_vectors_last import put_vectors_last
 from fastdigit.compiler.passes.remove_dead_units import remove_dead_units
 from fastdigit.compiler.passes.remove_identities import remove_identities
 from fastdigit.compiler.passes.sink_joined_moves import sink_joined_moves
@@ -50,7 +51,13 @@ SIMPLIFY: tuple[Pass, ...] = (
     remove_dead_units,
 )
 #: Last: what is fused can no longer be folded.
-FUSE: tuple[Pass, ...] = (merge_moves, fuse_epilogue, move_baseline, remove_identities)
+FUSE: tuple[Pass, ...] = (
+    merge_moves,
+    fuse_epilogue,
+    move_baseline,
+    remove_identities,
+    put_vectors_last,
+)
 
 
 def optimize(

@@ -25,7 +25,7 @@ typedef struct file {
     unsigned char *data;
     size_t size;
     /* Where things were before they were damaged. */
-    size_t tensors, tensor_count, ops, op_count, weights, weight_bytes;
+    size_t tensors, tensor_count, ops, op_count, weights, weight_bytes, ports, port_count;
 } file;
 
 static uint64_t state;
@@ -71,14 +71,18 @@ static size_t elements_of(const fd_file_tensor *t) {
 static file open_good(const char *path) {
     file f = {0};
     f.data = read_file(path, &f.size);
-    fd_file_section sections[FD_FILE_SECTIONS];
-    memcpy(sections, f.data + sizeof(fd_file_header), sizeof sections);
+    fd_file_header header;
+    fd_file_section sections[FD_FILE_MAX_SECTIONS] = {0};
+    memcpy(&header, f.data, sizeof header);
+    memcpy(sections, f.data + sizeof header, header.section_count * sizeof *sections);
     f.tensors = (size_t)sections[FD_SECTION_TENSORS - 1].offset;
     f.tensor_count = (size_t)sections[FD_SECTION_TENSORS - 1].size / sizeof(fd_file_tensor);
     f.ops = (size_t)sections[FD_SECTION_PROGRAM - 1].offset;
     f.op_count = (size_t)sections[FD_SECTION_PROGRAM - 1].size / sizeof(fd_file_op);
     f.weights = (size_t)sections[FD_SECTION_WEIGHTS - 1].offset;
     f.weight_bytes = (size_t)sections[FD_SECTION_WEIGHTS - 1].size;
+    f.ports = (size_t)sections[FD_SECTION_INTERFACE - 1].offset;
+    f.port_count = (size_t)sections[FD_SECTION_INTERFACE - 1].size / sizeof(fd_file_port);
     return f;
 }
 
@@ -106,7 +110,16 @@ static void damage_word(file *f, size_t first, size_t bytes) {
 }
 
 static void damage_anywhere(file *f) {
-    const size_t table = sizeof(fd_file_header) + FD_FILE_SECTIONS * sizeof(fd_file_section);
+    const size_t sections = f->port_count ? FD_FILE_MAX_SECTIONS : FD_FILE_SECTIONS;
+    const size_t table = sizeof(fd_file_header) + sections * sizeof(fd_file_section);
+    if (f->port_count && below(4) == 0) {
+        unsigned char *const port = f->data + f->ports + below(f->port_count) * sizeof(fd_file_port);
+        if (below(2))
+            damage_word(f, f->ports, f->port_count * sizeof(fd_file_port));
+        else
+            memcpy(port, f->data + f->ports + below(f->port_count) * sizeof(fd_file_port), sizeof(fd_file_port));
+        return;
+    }
     switch (below(8)) {
     case 0: damage_word(f, 0, table); break;
     case 1: damage_word(f, 0, f->size); break;
@@ -546,48 +559,77 @@ static uint64_t work_of(const file *f, const fd_model_info *info) {
     return work;
 }
 
-/* Runs n images of a type; the first image's values go to first. */
-static void run(const fd_model *model, const fd_model_info *info, fd_input_type type, size_t n, unsigned threads,
-                float *first) {
-    const size_t elements = info->input_elements, outputs = info->output_elements;
-    unsigned char *const input = exactly(n * elements * (type == FD_INPUT_U8 ? 1 : sizeof(float)));
+/* Runs n images; the first image's values of all outputs go to first. Inputs that take bytes get them if u8. */
+static void run(const fd_model *model, int u8, size_t n, unsigned threads, float *first) {
+    fd_input_data inputs[FD_FILE_MAX_PORTS];
+    fd_outputs outputs[FD_FILE_MAX_PORTS];
+    const size_t input_count = fd_model_input_count(model), output_count = fd_model_output_count(model);
     uint64_t pixels = 1;
-    for (size_t i = 0; i < n * elements; i++) {
-        if (type == FD_INPUT_U8) {
-            input[i] = (unsigned char)random64(&pixels);
-        } else {
-            const float x = random_pixel(&pixels);
-            const float value = x < info->range_lo ? info->range_lo : x > info->range_hi ? info->range_hi : x;
-            memcpy(input + i * sizeof value, &value, sizeof value);
+    for (size_t k = 0; k < input_count; k++) {
+        fd_port_info port = {.size = sizeof port};
+        OK(fd_model_get_input(model, k, &port, &error));
+        const int bytes = u8 && port.u8_divisor;
+        unsigned char *const input = exactly(n * port.elements * (bytes ? 1 : sizeof(float)));
+        for (size_t i = 0; i < n * port.elements; i++) {
+            if (bytes) {
+                input[i] = (unsigned char)random64(&pixels);
+            } else {
+                const float x = random_pixel(&pixels);
+                const float value = x < port.range_lo ? port.range_lo : x > port.range_hi ? port.range_hi : x;
+                memcpy(input + i * sizeof value, &value, sizeof value);
+            }
         }
+        inputs[k] = (fd_input_data){input, bytes ? FD_INPUT_U8 : FD_INPUT_F32};
     }
-    float *const values = exactly(n * outputs * sizeof(float)), *const logits = exactly(n * outputs * sizeof(float));
-    int64_t *const labels = exactly(n * sizeof *labels);
+    fd_port_info ports[FD_FILE_MAX_PORTS];
+    for (size_t k = 0; k < output_count; k++) {
+        ports[k].size = sizeof *ports;
+        OK(fd_model_get_output(model, k, &ports[k], &error));
+        const size_t size = n * ports[k].elements * sizeof(float);
+        outputs[k] = (fd_outputs){exactly(size), exactly(size), exactly(n * sizeof(int64_t))};
+    }
     fd_context *context;
     OK(fd_context_create(model, threads, &context, &error));
-    const fd_outputs out = {values, logits, labels};
-    OK(fd_run(model, context, input, type, n, &out, NULL, &error));
-    for (size_t i = 0; i < n; i++)
-        if (labels[i] < 0 || (size_t)labels[i] >= outputs) DIE("label %lld of %zu", (long long)labels[i], outputs);
-    memcpy(first, values, outputs * sizeof *first);
+    OK(fd_run_all(model, context, inputs, input_count, n, outputs, output_count, NULL, NULL, &error));
+    for (size_t k = 0; k < output_count; k++) {
+        const size_t elements = ports[k].elements;
+        const size_t labels = elements == 1 && ports[k].has_sigmoid ? 2 : elements;
+        for (size_t i = 0; i < n; i++)
+            if (outputs[k].labels[i] < 0 || (size_t)outputs[k].labels[i] >= labels)
+                DIE("label %lld of %zu", (long long)outputs[k].labels[i], labels);
+        memcpy(first, outputs[k].values, elements * sizeof *first);
+        first += elements;
+        free(outputs[k].values);
+        free(outputs[k].logits);
+        free(outputs[k].labels);
+    }
     fd_context_free(context);
-    free(input);
-    free(values);
-    free(logits);
-    free(labels);
+    for (size_t k = 0; k < input_count; k++) free((void *)(uintptr_t)inputs[k].values);
 }
 
 static int run_all(const file *f, const fd_model *model) {
     fd_model_info info;
     fd_model_get_info(model, &info);
     if (info.context_bytes > MAX_CONTEXT_BYTES || work_of(f, &info) > MAX_WORK) return 0;
-    const size_t size = info.output_elements * sizeof(float);
+    size_t elements = 0;
+    int u8 = 0;
+    for (size_t k = 0; k < fd_model_output_count(model); k++) {
+        fd_port_info port = {.size = sizeof port};
+        OK(fd_model_get_output(model, k, &port, &error));
+        elements += port.elements;
+    }
+    for (size_t k = 0; k < fd_model_input_count(model); k++) {
+        fd_port_info port = {.size = sizeof port};
+        OK(fd_model_get_input(model, k, &port, &error));
+        u8 |= port.u8_divisor != 0;
+    }
+    const size_t size = elements * sizeof(float);
     float *const want = exactly(size), *const got = exactly(size);
-    for (fd_input_type type = FD_INPUT_F32; type <= (info.u8_divisor ? FD_INPUT_U8 : FD_INPUT_F32); type++) {
-        run(model, &info, type, 1, 1, want);
-        run(model, &info, type, 3, 1, got);
+    for (int bytes = 0; bytes <= u8; bytes++) {
+        run(model, bytes, 1, 1, want);
+        run(model, bytes, 3, 1, got);
         if (memcmp(want, got, size) != 0) DIE("an image gives other bits among three");
-        run(model, &info, type, 1, 2, got);
+        run(model, bytes, 1, 2, got);
         if (memcmp(want, got, size) != 0) DIE("an image gives other bits in two threads");
     }
     free(want);

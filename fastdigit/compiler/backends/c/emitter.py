@@ -61,6 +61,12 @@ def emits(kind: type[Op]) -> Callable[[Emit], Emit]:
 
 class Emitter:
     def __init__(self, program: Program, name: str) -> None:
+        graph = program.graph
+        if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+            raise UnsupportedError(
+                f"the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+                "written as C are networks of one each: choose an output (outputs=, --keep)"
+            )
         self.program = program
         self.graph = separate_overlapping_pools(program.graph)
         self._binary = is_binary(self.graph)

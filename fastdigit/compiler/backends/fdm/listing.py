@@ -14,9 +14,11 @@ def listing(program: Program) -> str:
     """Return the program as a table: op, output, what it does, bytes of weights, multiply-adds."""
     rows = [("op", "output", "", "bytes", "multiply-adds")]
     work = program.multiply_adds
-    for record, size, count in zip(program.records, program.weight_bytes, work, strict=True):
+    ports = list(_ports(program))
+    columns = zip(program.records, program.weight_bytes, work, ports, strict=True)
+    for record, size, count, port in columns:
         shape = "x".join(map(str, record.output_shape))
-        text = ", ".join(_details(record, program))
+        text = ", ".join((*port, *_details(record)))
         rows.append((record.opcode, shape, text, f"{size:,}", f"{count:,}"))
     weights = f"{sum(program.weight_bytes):,}"
     rows.append(("total", "", f"file {program.size:,} bytes", weights, f"{sum(work):,}"))
@@ -30,17 +32,32 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
     return f"{left}  {right}"
 
 
-def _details(record: Record, program: Program) -> Iterator[str]:
+def _ports(program: Program) -> Iterator[list[str]]:
+    """What is to be said of each op that it is an input or an output: names where there are
+    several, and what is accepted."""
+    graph = program.graph
+    several = len(graph.inputs) + len(graph.outputs) > 2
+    for port in program.inputs:
+        low, high = port.range
+        said = [f"input {port.name!r}"] if several else []
+        said.append(f"{low:g} to {high:g}")
+        if port.u8_divisor:
+            said.append(f"bytes / {port.u8_divisor}" if port.u8_divisor > 1 else "bytes")
+        yield said
+    for node in graph.nodes:
+        yield [
+            f"output {name!r}"
+            for name, value in zip(program.outputs, graph.outputs, strict=True)
+            if several and value == node.output
+        ]
+
+
+def _details(record: Record) -> Iterator[str]:
     """What the fields of a record say: an operator whose fields are known needs nothing here."""
 
     def by(pair: Shape) -> str:
         return "x".join(map(str, pair))
 
-    if record.opcode == "INPUT":
-        low, high = program.input_range
-        yield f"{low:g} to {high:g}"
-        if program.u8_divisor:
-            yield f"bytes / {program.u8_divisor}" if program.u8_divisor > 1 else "bytes"
     if any(record.kernel):
         yield f"{by(record.kernel)} of {record.input_shape[2]} channels"
     if max(record.stride) > 1:

@@ -9,7 +9,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastdigit.compiler.activations import ACTIVATIONS
 from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
 from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Graph, Op, Pool, Shape
-from fastdigit.compiler.limits import MAX_META, MAX_RECORDS
+from fastdigit.compiler.limits import MAX_META, MAX_NAME, MAX_RECORDS
 from fastdigit.compiler.ops import (
     BINARIES,
     GATES,
@@ -58,7 +58,11 @@ NONE = 0xFFFFFFFF
 PANEL = 96
 PANEL_ALIGN = 16
 
-META, TENSORS, PROGRAM, WEIGHTS = 1, 2, 3, 4
+META, TENSORS, PROGRAM, WEIGHTS, INTERFACE = 1, 2, 3, 4, 5
+#: An input or output: whether it is an output, its tensor, its name.
+PORT = struct.Struct("<II248s")
+#: The minor version in which INTERFACE came.
+INTERFACE_MINOR = 3
 INPUT_OPCODE = 1
 POOL_MODES = {"max": 1, "average": 2}
 DTYPES = {"fp32": 0, "fp16": 1, "int8": 2, "int8-dynamic": 2}
@@ -70,8 +74,9 @@ def pack(
     graph: Graph,
     meta: Mapping[str, Any],
     *,
-    input_range: tuple[float, float] = (-np.inf, np.inf),
-    u8_divisor: int = 0,
+    input_range: Range | Sequence[Range] = (-np.inf, np.inf),
+    u8_divisor: int | Sequence[int] = 0,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> bytes:
     """Return the model file of a graph that :func:`fastdigit.compiler.passes.optimize` returned.
 
@@ -82,9 +87,13 @@ def pack(
     meta
         Stored as JSON with sorted keys; for people and tools, the engine does not read it.
     input_range
-        Least and greatest value that the model accepts.
+        Least and greatest value that the model accepts, as each of its inputs or one after the
+        other.
     u8_divisor
-        A byte ``b`` of an image stands for ``b / u8_divisor``; 0: bytes are not accepted.
+        A byte ``b`` of an image stands for ``b / u8_divisor``; 0: bytes are not accepted. Also of
+        each input, or one after the other.
+    names
+        Of the inputs and of the outputs; a graph of several has to have some.
 
     Raises
     ------
@@ -95,12 +104,16 @@ def pack(
     verify(graph)
     verify_program(graph)
     writer = _Writer()
-    indices = {graph.input: writer.activation(graph.shapes[graph.input])}
+    indices = {value: writer.activation(graph.shapes[value]) for value in graph.inputs}
     for node in graph.nodes:
         indices[node.output] = writer.activation(graph.shapes[node.output])
-    low, high = input_range
-    source = Record(range_lo=low, range_hi=high, u8_divisor=u8_divisor)
-    program = [source.packed(INPUT_OPCODE, (), indices[graph.input])]
+    count = len(graph.inputs)
+    ranges = _ranges(input_range, count)
+    divisors = [u8_divisor] * count if isinstance(u8_divisor, int) else u8_divisor
+    program = []
+    for value, (low, high), divisor in zip(graph.inputs, ranges, divisors, strict=True):
+        source = Record(range_lo=low, range_hi=high, u8_divisor=divisor)
+        program.append(source.packed(INPUT_OPCODE, (), indices[value]))
     for node in graph.nodes:
         packer = _PACKERS[type(node.op)]
         shapes = [graph.shapes[value] for value in node.inputs]
@@ -114,7 +127,40 @@ def pack(
     if len(writer.tensors) > MAX_RECORDS:
         raise UnsupportedError(f"{len(writer.tensors)} tensors, at most {MAX_RECORDS} fit")
     minor = max(_minor(node.op) for node in graph.nodes)
-    return _file(minor, encoded, writer.tensors, program, bytes(writer.weights))
+    ports: list[bytes] = []
+    if names is not None:
+        minor = max(minor, INTERFACE_MINOR)
+        ports += _ports(0, graph.inputs, names[0], indices)
+        ports += _ports(1, graph.outputs, names[1], indices)
+    elif (graph.outputs, graph.inputs) != ((graph.nodes[-1].output,), (graph.input,)):
+        raise ValueError("a graph of several inputs or outputs, and no names")
+    return _file(minor, encoded, writer.tensors, program, bytes(writer.weights), ports)
+
+
+Range = tuple[float, float]
+
+
+def _ranges(given: Range | Sequence[Range], count: int) -> list[Range]:
+    alone = not isinstance(given[0], Sequence)
+    return cast(list[Range], [given] * count if alone else list(given))
+
+
+def _ports(
+    kind: int, values: Sequence[str], names: Sequence[str], indices: Mapping[str, int]
+) -> list[bytes]:
+    ports = []
+    stored: set[bytes] = set()
+    for value, name in zip(values, names, strict=True):
+        # UTF-8, cut where that is too long, but not within a character.
+        encoded = name.encode()[:MAX_NAME].decode(errors="ignore").encode()
+        if not encoded or b"\0" in encoded or encoded in stored:
+            raise UnsupportedError(
+                f"{'an output' if kind else 'an input'} is named {name[:80]!r}; expected a name "
+                f"that is no other's in its first {MAX_NAME} bytes: rename it in the source"
+            )
+        stored.add(encoded)
+        ports.append(PORT.pack(kind, indices[value], encoded))
+    return ports
 
 
 def panels(matrix: NDArray[Any]) -> bytes:
@@ -417,20 +463,27 @@ def _pool(pool: Pool | None) -> dict[str, Any]:
 
 
 def _file(
-    minor: int, meta: bytes, tensors: list[bytes], program: list[bytes], weights: bytes
+    minor: int,
+    meta: bytes,
+    tensors: list[bytes],
+    program: list[bytes],
+    weights: bytes,
+    ports: list[bytes],
 ) -> bytes:
-    sections = (
+    sections = [
         (META, 1, meta),
         (TENSORS, TENSOR.size, b"".join(tensors)),
         (PROGRAM, OP.size, b"".join(program)),
         (WEIGHTS, 1, weights),
-    )
-    offset = HEADER.size + SECTION.size * len(sections)
+    ]
+    if ports:
+        sections.append((INTERFACE, PORT.size, b"".join(ports)))
+    offset = _round_up(HEADER.size + SECTION.size * len(sections), ALIGN)
     table, body = b"", b""
     for kind, record_size, data in sections:
         table += SECTION.pack(kind, record_size, offset + len(body), len(data), 0)
         body += data + bytes(-len(data) % ALIGN)
-    checked = table + body
+    checked = table + bytes(offset - HEADER.size - len(table)) + body
     size = HEADER.size + len(checked)
     header = HEADER.pack(
         MAGIC, VERSION[0], minor, HEADER.size, size, xxhash64(checked), len(sections)

@@ -92,6 +92,7 @@ _TENSOR = np.dtype(
         ("reserved", "u1", 16),
     ]
 )
+_PORT = np.dtype([("kind", "<u4"), ("tensor", "<u4"), ("name", "S248")])
 _RECORD = np.dtype(
     [
         ("opcode", "<u4"),
@@ -159,6 +160,25 @@ class Record:
     recurrent: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Input:
+    """What a model accepts as one of its inputs.
+
+    Parameters
+    ----------
+    name
+        "input" if the file has none.
+    range
+        Least and greatest value.
+    u8_divisor
+        A byte ``b`` stands for ``b / u8_divisor``; 0: bytes are not accepted.
+    """
+
+    name: str
+    range: tuple[float, float]
+    u8_divisor: int
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """The contents of a model file.
@@ -170,11 +190,15 @@ class Program:
     graph
         The network, as the compiler's IR.
     records
-        The ops, INPUT first.
+        The ops, INPUT first: of each input.
     weight_bytes
         Bytes of weights of each op, as laid out.
-    input_range, u8_divisor
-        What the model accepts.
+    inputs
+        What the model accepts as each input.
+    outputs
+        What its outputs are called, in order.
+    named
+        Whether the file has names of its inputs and outputs.
     size
         Of the file, in bytes.
     """
@@ -183,15 +207,27 @@ class Program:
     graph: Graph
     records: tuple[Record, ...]
     weight_bytes: tuple[int, ...]
-    input_range: tuple[float, float]
-    u8_divisor: int
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    named: bool
     size: int
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """That of the first input."""
+        return self.inputs[0].range
+
+    @property
+    def u8_divisor(self) -> int:
+        """That of the first input."""
+        return self.inputs[0].u8_divisor
 
     @property
     def multiply_adds(self) -> tuple[int, ...]:
         """Those of each op for one image, by definition; INPUT has none."""
         graph = self.graph
-        return (0, *(node.op.multiply_adds(graph.shapes[node.output]) for node in graph.nodes))
+        work = (node.op.multiply_adds(graph.shapes[node.output]) for node in graph.nodes)
+        return (*(0 for _ in graph.inputs), *work)
 
 
 def unpack(data: bytes) -> Program:
@@ -228,10 +264,16 @@ class _Reader:
             )
         if header["checksum"] != xxhash64(data[64:]):
             raise ModelFormatError("the checksum does not fit the contents: the file is damaged")
-        sections = np.frombuffer(data, _SECTION, 4, offset=64)
-        if header["section_count"] != 4 or sections["kind"].tolist() != [1, 2, 3, 4]:
-            raise ModelFormatError("the sections are not META, TENSORS, PROGRAM, WEIGHTS")
-        meta, tensors, program, self.weights = (self._section(entry) for entry in sections)
+        count = int(header["section_count"])
+        if count not in (4, 5):
+            raise ModelFormatError(f"{count} sections, expected 4 or 5")
+        sections = np.frombuffer(data, _SECTION, count, offset=64)
+        if sections["kind"].tolist() != [1, 2, 3, 4, 5][:count]:
+            raise ModelFormatError(
+                "the sections are not META, TENSORS, PROGRAM, WEIGHTS, INTERFACE"
+            )
+        meta, tensors, program, self.weights, *interface = map(self._section, sections)
+        self.ports = np.frombuffer(b"".join(interface), _PORT)
         self.meta = json.loads(meta.decode())
         self.tensors = np.frombuffer(tensors, _TENSOR)
         self.ops = np.frombuffer(program, _RECORD)
@@ -243,19 +285,16 @@ class _Reader:
         return self.data[start:end]
 
     def program(self) -> Program:
-        first = self.ops[0]
-        nodes, names = [], [f"op0 ({_OPCODES[1]})"]
-        for index, op in enumerate(self.ops[1:], start=1):
+        inputs, outputs, names = self._interface()
+        entries = {f"t{op['output']}": self._shape(op["output"]) for op in inputs}
+        nodes = []
+        for index, op in enumerate(self.ops[len(inputs) :], start=len(inputs)):
             name = f"op{index} ({_OPCODES[op['opcode']]})"
-            inputs = tuple(f"t{op[field]}" for field in ("input", "input2") if op[field] != _NONE)
-            node = Node(name, self._operator(op), inputs, f"t{op['output']}")
-            nodes.append(node)
-            names.append(name)
-        graph = make_graph(
-            {f"t{first['output']}": self._shape(first["output"])},
-            nodes,
-            [f"t{self.ops[-1]['output']}"],
-        )
+            read = tuple(f"t{op[field]}" for field in ("input", "input2") if op[field] != _NONE)
+            nodes.append(Node(name, self._operator(op), read, f"t{op['output']}"))
+        graph = make_graph(entries, nodes, outputs)
+        if missing := [value for value in outputs if value not in graph.shapes]:
+            raise ModelFormatError(f"the output {missing[0]} is not there")
         for node in nodes:
             check_values(node.name, node.op)
         for value, shape in graph.shapes.items():
@@ -266,10 +305,28 @@ class _Reader:
             graph=graph,
             records=tuple(self._record(op) for op in self.ops),
             weight_bytes=tuple(self._weight_bytes(op) for op in self.ops),
-            input_range=(float(first["range_lo"]), float(first["range_hi"])),
-            u8_divisor=int(first["u8_divisor"]),
+            inputs=tuple(
+                Input(name, (float(op["range_lo"]), float(op["range_hi"])), int(op["u8_divisor"]))
+                for name, op in zip(names, inputs, strict=False)
+            ),
+            outputs=tuple(names[len(inputs) :]),
+            named=len(self.ports) > 0,
             size=len(self.data),
         )
+
+    def _interface(self) -> tuple[Any, list[str], list[str]]:
+        """The ops of the inputs, the values of the outputs, and what they are called together."""
+        if not len(self.ports):
+            return self.ops[:1], [f"t{self.ops[-1]['output']}"], ["input", "output"]
+        kinds = self.ports["kind"].tolist()
+        count = kinds.count(0)
+        if kinds != [0] * count + [1] * (len(kinds) - count) or count in (0, len(kinds)):
+            raise ModelFormatError("INTERFACE does not have inputs, then outputs")
+        inputs = self.ops[:count]
+        if inputs["output"].tolist() != self.ports["tensor"][:count].tolist():
+            raise ModelFormatError("the inputs of INTERFACE are not those of the program")
+        names = [name.decode() for name in self.ports["name"].tolist()]
+        return inputs, [f"t{index}" for index in self.ports["tensor"][count:]], names
 
     def _shape(self, index: int) -> Shape:
         if index == _NONE:

@@ -76,6 +76,11 @@ class Writer:
     def model(self, name: str) -> Any:
         """Write the whole graph; return it as a ``ModelProto``."""
         graph, helper = self._graph, self._onnx.helper
+        if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+            raise UnsupportedError(
+                f"the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+                "written as ONNX are networks of one each: choose an output (outputs=, --keep)"
+            )
         for value, shape in graph.shapes.items():
             if len(shape) not in (1, 3):
                 raise UnsupportedError(

@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
     }
     refuses(fd_model_get_input, model, INPUTS, sizeof(fd_port_info));
     refuses(fd_model_get_output, model, OUTPUTS, sizeof(fd_port_info));
-    refuses(fd_model_get_input, model, 0, sizeof(fd_port_info) - 1);
+    refuses(fd_model_get_input, model, 0, offsetof(fd_port_info, has_sigmoid));
     refuses(fd_model_get_output, model, 0, 0);
 
     fd_error error = {0};

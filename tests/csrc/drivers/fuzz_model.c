@@ -178,7 +178,7 @@ static void damage_network(file *f) {
         op->bias = FD_FILE_NONE;
     } else if ((fields_of(op) & FD_HAS_ACTIVATION) && below(3) == 0) {
         damage_activation(op);
-    } else if (i > 0 && !has_weights && op->opcode != FD_OP_POOL2D && below(2)) {
+    } else if (i > 0 && op->opcode != FD_OP_INPUT && !has_weights && op->opcode != FD_OP_POOL2D && below(2)) {
         damage_opcode(f, i);
     }
     const unsigned fields = fields_of(op);
@@ -430,6 +430,7 @@ static void mend_by_check(const file *f, size_t i, const fd_file_tensor *in, fd_
 static void mend(file *f) {
     for (size_t i = 1; i < f->op_count; i++) {
         fd_file_op *const op = &ops_of(f)[i];
+        if (op->opcode == FD_OP_INPUT) continue;
         const fd_file_tensor *const in = activation(f, op->input);
         fd_file_tensor *const out = activation(f, op->output);
         if (!in || !out || !elements_of(in)) return;
@@ -564,8 +565,8 @@ static void run(const fd_model *model, int u8, size_t n, unsigned threads, float
     fd_input_data inputs[FD_FILE_MAX_PORTS];
     fd_outputs outputs[FD_FILE_MAX_PORTS];
     const size_t input_count = fd_model_input_count(model), output_count = fd_model_output_count(model);
-    uint64_t pixels = 1;
     for (size_t k = 0; k < input_count; k++) {
+        uint64_t pixels = 1 + k; /* the first image is the same, whatever n */
         fd_port_info port = {.size = sizeof port};
         OK(fd_model_get_input(model, k, &port, &error));
         const int bytes = u8 && port.u8_divisor;

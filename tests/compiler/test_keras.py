@@ -382,6 +382,27 @@ FILES = {
         L.Dense(7, activation="selu"),
         L.Softmax(axis=1),
     ),
+    "recurrent": lambda: sequential(
+        (9, 5),
+        L.Bidirectional(L.LSTM(4, return_sequences=True)),
+        L.GRU(5, return_sequences=True, reset_after=False, recurrent_activation="hard_sigmoid"),
+        L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode="ave"),
+        L.TimeDistributed(L.Dense(6, activation="mish")),
+        L.SimpleRNN(4, go_backwards=True, return_sequences=True, activation="relu"),
+        L.Cropping1D((1, 2)),
+        L.Bidirectional(L.LSTM(3, use_bias=False), merge_mode="sum"),
+        L.Dense(3, activation="log_softmax"),
+    ),
+    "last-state": lambda: sequential(
+        (12, 10, 3),
+        L.Cropping2D(((1, 2), (0, 1))),
+        L.CenterCrop(8, 6),
+        L.TimeDistributed(L.Flatten()),
+        L.Bidirectional(L.SimpleRNN(3), merge_mode="concat"),
+        L.Reshape((3, 2)),
+        L.LSTM(4, go_backwards=True, activation="softsign"),
+        L.Dense(2, activation="exponential"),
+    ),
     "channels-first": lambda: sequential(
         (2, 9, 8),
         L.Conv2D(4, 3, data_format="channels_first", activation="tanh"),
@@ -444,11 +465,18 @@ class ReLU(L.Layer):
         ),
         ([ReLU(name="mine")], r"layer 'mine' \(ReLU\) is not supported"),
         ([L.UnitNormalization(name="unit")], r"'unit' \(UnitNormalization\) is not supported"),
-        ([L.Conv2D(2, 2, activation="mish", name="c")], "'c' .*activation 'mish' .*supported are"),
+        ([L.Conv2D(2, 2, activation="celu", name="c")], "'c' .*activation 'celu' .*supported are"),
         ([L.ReLU(threshold=1.0, name="r")], "'r' .*threshold=1"),
         ([L.Softmax(axis=(1, 2), name="s")], "'s' .*axis="),
-        ([L.Reshape((36, 2)), L.SimpleRNN(2, name="u")], r"'u' \(SimpleRNN\) is a recurrent layer"),
-        ([L.Reshape((36, 2)), L.LSTM(2, name="l")], r"'l' \(LSTM\) is a recurrent layer"),
+        (
+            [
+                L.Reshape((36, 2)),
+                L.LSTM(2, stateful=False, return_state=False, name="l"),
+                L.Reshape((1, 1, 2)),
+                L.ConvLSTM1D(2, 1, name="u"),
+            ],
+            r"'u' \(ConvLSTM1D\) is a recurrent",
+        ),
         ([L.LayerNormalization(axis=1, name="ln")], "'ln' .*axis=.* supported is the last"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].name,
@@ -462,15 +490,17 @@ def test_refuses(layers, message):
 def test_tells_all_that_it_refuses():
     """Also what is behind a layer that is not supported: its shape is known."""
     image = keras.Input((6, 6, 2))
-    odd = Strange(name="odd")(L.Conv2D(3, 3, activation="mish", name="c")(image))
-    inner = keras.Sequential([keras.Input((4, 4, 3)), L.Reshape((16, 3)), L.LSTM(2, name="l")])
+    odd = Strange(name="odd")(L.Conv2D(3, 3, activation="celu", name="c")(image))
+    inner = keras.Sequential(
+        [keras.Input((4, 4, 3)), L.Reshape((4, 4, 3)), L.ConvLSTM1D(2, 4, name="l"), L.Flatten()]
+    )
     model = keras.Model(image, L.Dense(2, name="d")(inner(odd)))
     with pytest.raises(UnsupportedError, match=r"'c' .* \(and 2 more; `fastdigit check") as caught:
         import_model(model)
     first, second, third = caught.value.reasons
-    assert "activation 'mish'" in first
+    assert "activation 'celu'" in first
     assert second == "layer 'odd' (Strange) is not supported"
-    assert third == "layer 'l' (LSTM) is a recurrent layer, which is not supported"
+    assert third == "layer 'l' (ConvLSTM1D) is a recurrent layer, which is not supported"
     assert "'d' (Dense)" in caught.value.nodes[-1].name
 
 

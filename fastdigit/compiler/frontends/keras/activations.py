@@ -11,7 +11,7 @@ from fastdigit.compiler.frontends.keras.layers import activated, axis_of
 from fastdigit.compiler.frontends.keras.network import Layer
 from fastdigit.compiler.frontends.keras.registry import Convert, Ops, converts
 from fastdigit.compiler.ir import Activation, Shape
-from fastdigit.compiler.ops import Binary, Eltwise, Softmax, Transpose
+from fastdigit.compiler.ops import Binary, Eltwise, LogSoftmax, Softmax, Transpose
 
 #: Functions whose parameter is an option of theirs, and those of which there are two.
 _WITH_OPTIONS = {"relu", "leaky_relu", "elu", "hard_sigmoid", "gelu"}
@@ -77,13 +77,14 @@ def convert_gelu(layer: Layer, _shape: Shape) -> Ops:
     return [Eltwise(Activation("gelu_tanh" if layer.flag("approximate") else "gelu"))]
 
 
-@converts("Softmax", "activations.softmax")
+@converts("Softmax", "activations.softmax", "activations.log_softmax")
 def convert_softmax(layer: Layer, shape: Shape) -> Ops:
     axes = layer.integers("axis")
     if len(axes) != 1:
         raise layer.refuse(f"axis={list(axes)}", "one behind the batch")
+    op = LogSoftmax() if layer.kind == "activations.log_softmax" else Softmax()
     axis = axis_of(layer, axes[0], shape)
     if axis == len(shape) - 1:
-        return [Softmax()]
+        return [op]
     perm = (*(other for other in range(len(shape)) if other != axis), axis)
-    return [Transpose(perm), Softmax(), Transpose(inverse(perm))]
+    return [Transpose(perm), op, Transpose(inverse(perm))]

@@ -330,6 +330,69 @@ def _normalization(layer: Layer, operands: list[F64]) -> F64:
     return x * deviation + mean if layer.options["invert"] else (x - mean) / deviation
 
 
+# ---- recurrent ----
+
+
+def _of_state(layer: Layer, option: str) -> Callable[[F64], F64]:
+    activation = layer.options.get(option)
+    if activation is None:
+        return lambda x: x
+    return lambda x: EVALUATORS[activation.kind](activation, [x])
+
+
+@_evaluates("SimpleRNN", "LSTM", "GRU")
+def _recurrent(layer: Layer, operands: list[F64]) -> F64:
+    """One step after the other; the states in the order in which they were computed."""
+    x, options = operands[0], layer.options
+    kernel, inner = _w(layer, "kernel"), _w(layer, "recurrent_kernel")
+    units = inner.shape[0]
+    bias = layer.weights.get("bias")
+    both = np.zeros((2, kernel.shape[1]))
+    if bias is not None:
+        both[: bias.ndim] = bias
+    function, gate = (_of_state(layer, key) for key in ("activation", "recurrent_activation"))
+    state = cell = np.zeros((len(x), units))
+    states = []
+    for step in x.transpose(1, 0, 2)[:: -1 if options["go_backwards"] else 1]:
+        given = np.split(step @ kernel + both[0], kernel.shape[1] // units, -1)
+        if layer.kind == "SimpleRNN":
+            state = function(given[0] + state @ inner)
+        elif layer.kind == "LSTM":
+            into, forget, new, out = (
+                a + b for a, b in zip(given, np.split(state @ inner, 4, -1), strict=True)
+            )
+            cell = gate(forget) * cell + gate(into) * function(new)
+            state = gate(out) * function(cell)
+        else:
+            parts = np.split(state @ inner + both[1], 3, -1)
+            update, reset = gate(given[0] + parts[0]), gate(given[1] + parts[1])
+            if options["reset_after"]:
+                new = given[2] + reset * parts[2]
+            else:
+                new = given[2] + (reset * state) @ inner[:, 2 * units :]
+            state = update * state + (1 - update) * function(new)
+        states.append(state)
+    return np.stack(states, 1) if options["return_sequences"] else state
+
+
+@_evaluates("Bidirectional")
+def _bidirectional(layer: Layer, operands: list[F64]) -> F64:
+    forward, backward = (_apply(inner, operands)[0] for inner in layer.layers)
+    if layer.layers[0].options["return_sequences"]:
+        backward = backward[:, ::-1]
+    mode = layer.options["merge_mode"]
+    if mode == "concat":
+        return np.concatenate([forward, backward], -1)
+    return forward * backward if mode == "mul" else (forward + backward) / (1 + (mode == "ave"))
+
+
+@_evaluates("TimeDistributed")
+def _time_distributed(layer: Layer, operands: list[F64]) -> F64:
+    x = operands[0]
+    joined = _apply(layer.layers[0], [x.reshape(-1, *x.shape[2:])])[0]
+    return joined.reshape(*x.shape[:2], *joined.shape[1:])
+
+
 # ---- moves ----
 
 
@@ -383,6 +446,27 @@ def _sides(given: Any) -> list[tuple[int, int]]:
 @_evaluates("ZeroPadding2D")
 def _zero_padding(layer: Layer, operands: list[F64]) -> F64:
     return np.pad(operands[0], [(0, 0), *_sides(layer.options["padding"]), (0, 0)])
+
+
+@_evaluates("Cropping2D")
+def _cropping(layer: Layer, operands: list[F64]) -> F64:
+    (top, bottom), (left, right) = _sides(layer.options["cropping"])
+    _, height, width, _ = operands[0].shape
+    return operands[0][:, top : height - bottom, left : width - right]
+
+
+@_evaluates("Cropping1D")
+def _cropping1d(layer: Layer, operands: list[F64]) -> F64:
+    before, after = _ints(layer.options["cropping"], 2)
+    return operands[0][:, before : operands[0].shape[1] - after]
+
+
+@_evaluates("CenterCrop")
+def _center_crop(layer: Layer, operands: list[F64]) -> F64:
+    x = operands[0]
+    height, width = int(layer.options["height"]), int(layer.options["width"])
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 @_evaluates("ZeroPadding1D")
@@ -574,6 +658,13 @@ def _gelu(layer: Layer, operands: list[F64]) -> F64:
     if layer.options["approximate"]:
         return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+@_evaluates("activations.log_softmax")
+def _log_softmax(layer: Layer, operands: list[F64]) -> F64:
+    axis = _ints(layer.options["axis"], 1)[0]
+    shifted = operands[0] - operands[0].max(axis, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis, keepdims=True)))
 
 
 @_evaluates("Softmax", "activations.softmax")

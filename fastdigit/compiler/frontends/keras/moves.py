@@ -9,7 +9,7 @@ from fastdigit.compiler.frontends.keras.layers import axis_of
 from fastdigit.compiler.frontends.keras.network import Layer, describe
 from fastdigit.compiler.frontends.keras.registry import Ops, converts
 from fastdigit.compiler.ir import Pair, Shape
-from fastdigit.compiler.ops import Pad, Reshape, Transpose
+from fastdigit.compiler.ops import Crop, Pad, Reshape, Transpose
 from fastdigit.errors import ModelFormatError
 
 
@@ -37,6 +37,29 @@ def sides_of(layer: Layer, option: str) -> tuple[Pair, Pair]:
             f"layer {describe(layer)}: {option} is {given!r:.80}, expected sizes of four sides"
         )
     return (flat[0], flat[1]), (flat[2], flat[3])
+
+
+@converts("Cropping2D")
+def convert_cropping(layer: Layer, _shape: Shape) -> Ops:
+    return [Crop((*sides_of(layer, "cropping"), (0, 0)))]
+
+
+@converts("Cropping1D")
+def convert_cropping1d(layer: Layer, _shape: Shape) -> Ops:
+    return [Crop((layer.pair("cropping"), (0, 0)))]
+
+
+@converts("CenterCrop")
+def convert_center_crop(layer: Layer, shape: Shape) -> Ops:
+    """Of an image that is smaller than the crop, Keras resizes a part."""
+    widths: list[Pair] = []
+    for size, option in zip(shape, ("height", "width"), strict=False):
+        wanted = layer.integer(option)
+        if not 1 <= wanted <= size:
+            raise layer.refuse(f"{option}={wanted} of an image of {size}", "a smaller one")
+        before = (size - wanted) // 2
+        widths.append((before, size - wanted - before))
+    return [Crop((*widths, (0, 0)))]
 
 
 @converts("Reshape")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdigit.compiler.axes import unit_permutation
-from fastdigit.compiler.ir import Graph, Node
+from fastdigit.compiler.ir import Graph, Node, Shape
 from fastdigit.compiler.ops import (
     Binary,
     Concat,
@@ -23,26 +23,34 @@ TO_NHWC = Transpose((1, 2, 0))
 TO_NCHW = Transpose((2, 0, 1))
 
 
-def channels_last(graph: Graph) -> tuple[Graph, str]:
-    """Make an NCHW input NHWC, with a transpose behind it; return also the source's layout."""
-    shape = graph.shapes[graph.input]
-    if len(shape) != 3 or _source_layout(graph) == "NHWC":
-        return graph, "NHWC"
-    source = f"{graph.input}:nhwc"
-    transpose = Node(graph.input, TO_NCHW, (source,), graph.input)
-    channels, height, width = shape
-    nodes = (transpose, *graph.nodes)
-    return with_nodes(graph, nodes, inputs={source: (height, width, channels)}), "NCHW"
+def channels_last(graph: Graph) -> tuple[Graph, list[str]]:
+    """Make NCHW inputs NHWC, each with a transpose behind it; return the layouts of the source."""
+    inputs: dict[str, Shape] = {}
+    transposes, layouts = [], []
+    for value in graph.inputs:
+        shape = graph.shapes[value]
+        if len(shape) != 3 or _source_layout(graph, value) == "NHWC":
+            layouts.append("NHWC")
+            inputs[value] = shape
+            continue
+        layouts.append("NCHW")
+        source = f"{value}:nhwc"
+        transposes.append(Node(value, TO_NCHW, (source,), value))
+        channels, height, width = shape
+        inputs[source] = (height, width, channels)
+    if not transposes:
+        return graph, layouts
+    return with_nodes(graph, (*transposes, *graph.nodes), inputs=inputs), layouts
 
 
-def _source_layout(graph: Graph) -> str:
+def _source_layout(graph: Graph, value: str) -> str:
     """Tell the layout of a rank-3 input from the first operator that moves its axes.
 
     The importer puts a transpose to NHWC before whatever works on NCHW images, so an input that
     goes there is NCHW; one that the source transposes or reshapes to NCHW first is NHWC.
     """
-    shape = graph.shapes[graph.input]
-    reached = {graph.input}
+    shape = graph.shapes[value]
+    reached = {value}
     for node in graph.nodes:
         if not reached.intersection(node.inputs):
             continue

@@ -11,6 +11,7 @@ An operator is a function in one of the files by family here, marked with
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,7 @@ from fastdigit.compiler.frontends.onnx.registry import supported_operators
 from fastdigit.compiler.frontends.onnx.runner import source_runner
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.frontends.sniff import LENGTH
+from fastdigit.errors import UnsupportedError
 
 __all__ = ["FRONT_END", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
@@ -43,16 +45,37 @@ def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     ------
     ModelFormatError
         If the model is not valid ONNX.
+    InputError
+        If the options ask for outputs that there are not, or shapes that inputs do not have.
     UnsupportedError
-        Naming the node and what is supported; an :class:`.survey.UnsupportedOperatorsError` for
-        operators that are not read at all.
+        Naming the node and what is supported.
     """
     model = prepared(_proto(model))
-    importer = Importer(model.graph, opset_of(model))
-    graph, layout = channels_last(importer.run())
-    source = Port(importer.input, importer.source_shape, layout, importer.source_dtype)
-    result = Port(importer.output, graph.shapes[graph.output])
-    return Imported(graph, "onnx", str(model.graph.name), (source,), (result,))
+    importer = Importer(model.graph, opset_of(model), options)
+    try:
+        graph, layouts = channels_last(importer.run())
+    except UnsupportedError:
+        if not importer.ambiguous:
+            raise
+        layouts = []
+    if importer.ambiguous and "NCHW" not in layouts:
+        importer = Importer(model.graph, opset_of(model), options, "NHWC")
+        graph, layouts = channels_last(importer.run())
+    by_value = dict(zip(importer.values, importer.inputs, strict=True))
+    inputs = tuple(
+        replace(by_value[value.removesuffix(":nhwc")], layout=layout)
+        for value, layout in zip(graph.inputs, layouts, strict=True)
+    )
+    outputs = tuple(
+        Port(name, graph.shapes[value])
+        for name, value in zip(importer.outputs, graph.outputs, strict=True)
+    )
+    for what, ports in (("inputs", inputs), ("outputs", outputs)):
+        if len(ports) > 1:
+            raise UnsupportedError(
+                f"the model has {what} {[port.name for port in ports]}; supported is one"
+            )
+    return Imported(graph, "onnx", str(model.graph.name), inputs, outputs)
 
 
 def _is_onnx(model: Any) -> bool:

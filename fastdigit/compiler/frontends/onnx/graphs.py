@@ -12,7 +12,7 @@ from typing import Any
 from fastdigit.compiler.frontends.onnx.files import import_onnx_package, refuse_external
 from fastdigit.errors import ModelFormatError, UnsupportedError
 
-__all__ = ["opset_of", "prepared"]
+__all__ = ["opset_of", "prepared", "refuse_quantized"]
 
 #: Nodes of a model, its functions inlined.
 MAX_NODES = 20_000
@@ -32,6 +32,7 @@ def prepared(model: Any) -> Any:
     """
     onnx = import_onnx_package()
     refuse_external(model)
+    refuse_quantized(model.graph.node)
     if _nodes_inlined(model) > MAX_NODES:
         raise UnsupportedError(f"the model has more than {MAX_NODES} nodes")
     order = _order(model.graph.node)
@@ -83,6 +84,30 @@ def _refuse_unknown(onnx: Any, nodes: Iterable[Any]) -> None:
                 f"node {name!r} ({node.op_type}): ONNX has no such operator. The exporter did "
                 "not know how to convert it, so no runtime can run this file; compile the "
                 "model that it comes from, as Keras or TensorFlow saves it"
+            )
+
+
+#: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.
+_INTEGER_OPERATORS = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulNBits", "QAttention", "QGemm"}
+)
+
+
+def refuse_quantized(nodes: Iterable[Any]) -> None:
+    """Refuse a quantized model, whatever else there is to say of it.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming a node.
+    """
+    for node in nodes:
+        kind = str(node.op_type)
+        if "quant" in kind.lower() or kind.startswith("QLinear") or kind in _INTEGER_OPERATORS:
+            name = node.name or ", ".join(node.output)
+            raise UnsupportedError(
+                f"node {name!r} ({kind}) is not supported: the model is quantized; compile the "
+                "model in float32, which precision='int8' quantizes"
             )
 
 

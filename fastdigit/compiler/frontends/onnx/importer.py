@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -11,7 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastdigit.compiler.frontends.common import GraphBuilder, not_supported
+from fastdigit.compiler.frontends.common import (
+    DEFAULTS,
+    GraphBuilder,
+    ImportOptions,
+    Port,
+    not_supported,
+)
 from fastdigit.compiler.frontends.moments import Moments, combined, placed
 from fastdigit.compiler.frontends.onnx.constants import (
     DTYPES,
@@ -28,7 +34,7 @@ from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.frontends.onnx.upgrade import upgraded
 from fastdigit.compiler.ir import Graph, Op, Shape
-from fastdigit.errors import ModelFormatError, UnsupportedError
+from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
 
 __all__ = ["Importer"]
 
@@ -66,37 +72,45 @@ class Importer:
     the rows of a value. ``opset`` is the version of ONNX's operators.
     """
 
-    def __init__(self, graph: Any, opset: int) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        opset: int,
+        options: ImportOptions = DEFAULTS,
+        layout: str = "NCHW",
+    ) -> None:
         self.graph = graph
         self.opset = opset
+        self.options = options
+        #: What the shapes that the options give mean, where the model says nothing of it.
+        self.layout = layout
+        #: Whether a shape that the options give could be meant in another order.
+        self.ambiguous = False
         self.env: dict[str, _Known] = {"": None}
         self.evaluator = Evaluator()
-        self._placed: dict[Moments, str] = {}
-        self.batch: int | None = None
-        #: The axis over which ArgMax makes the labels that the model returns.
-        self._labels: int | None = None
-        self.output = self._choose_output()
-        self._read_initializers()
-        self.source_shape = self._read_input()
         self.builder = GraphBuilder()
-        self.builder.input("input", self.source_shape)
+        self.batch: int | None = None
+        self.inputs: list[Port] = []
+        #: By their names, the axes over which ArgMax makes labels of the scores that are returned.
+        self._labels: dict[str, int] = {}
+        self._placed: dict[Moments, str] = {}
+        self.outputs = self._choose_outputs()
+        self._nodes = self._reachable()
+        self._read_initializers()
+        self._read_inputs()
 
     def run(self) -> Graph:
-        output = self.output
-        nodes = self._reachable(output)
-        for node in nodes:
-            if _is_quantized(node.op_type):
-                raise UnsupportedError(
-                    f"{_name_of(node)} is not supported: the model is quantized; compile the "
-                    "model in float32, which precision='int8' quantizes"
-                )
-        for node in nodes:
+        for node in self._nodes:
             try:
                 self._convert(node)
             except UnsupportedError as error:
                 for result in filter(None, node.output):
                     shape = self._expected_shape(node, result)
                     self.env[result] = self.builder.stand_in(result, error, shape)
+        return self.builder.build(*map(self._result, self.outputs))
+
+    def _result(self, output: str) -> str:
+        """Return the value of an output."""
         value = self.env.get(output)
         if isinstance(value, _Rows):
             raise UnsupportedError(
@@ -108,15 +122,22 @@ class Importer:
         value = self._place(value)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
-        if self._labels is not None and (
-            len(self.shape(value)) != 1 or self._labels not in (1, -1)
-        ):
+        axis = self._labels.get(output)
+        if axis is None or self.builder.is_unknown(value):
+            return value
+        shape = self.shape(value)
+        if len(shape) != 1 or axis not in (1, -1):
             raise UnsupportedError(
-                f"the output is labels (ArgMax) over axis {self._labels} of a value of shape "
-                f"(N, {', '.join(map(str, self.shape(value)))}); supported are those of a vector "
-                "of scores: make the scores the output"
+                f"the output is labels (ArgMax) over axis {axis} of a value of shape "
+                f"(N, {', '.join(map(str, shape))}); supported are those of a vector of scores: "
+                "make the scores the output"
             )
-        return self.builder.build(value)
+        return value
+
+    @property
+    def values(self) -> list[str]:
+        """The values of the inputs in the graph."""
+        return self.builder.inputs
 
     def shape(self, value: str) -> Shape:
         return self.builder.shapes[value]
@@ -154,29 +175,24 @@ class Importer:
             return 0
         return given.ndim if isinstance(given, np.ndarray) else len(self.shape(given)) + 1
 
-    def _choose_output(self) -> str:
-        """Return the only output, or the only one of float numbers: a classifier of scikit-learn
-        returns its label too. Instead of labels alone, take the scores that they come from."""
-        outputs = list(self.graph.output)
-        kinds = {output.name: output.type.WhichOneof("value") for output in outputs}
-        for output in outputs:
-            if kinds[output.name] == "sequence_type":
+    def _choose_outputs(self) -> list[str]:
+        """Return the outputs to read: by default those of float numbers, for a classifier of
+        scikit-learn returns its label too. Of labels alone, the scores that they come from."""
+        outputs = {str(output.name): output.type for output in self.graph.output}
+        floats = [name for name, kind in outputs.items() if kind.tensor_type.elem_type in FLOATS]
+        if not outputs:
+            raise ModelFormatError("the model has no output")
+        chosen = self.options.choose(list(outputs))
+        if self.options.outputs is None and floats:
+            chosen = floats
+        for name in chosen:
+            if outputs[name].WhichOneof("value") == "sequence_type":
                 raise UnsupportedError(
-                    f"the output {output.name!r} is a sequence; supported is a tensor. If this is "
+                    f"the output {name!r} is a sequence; supported is a tensor. If this is "
                     "a classifier of scikit-learn, convert it without ZipMap: "
                     "to_onnx(model, images[:1], options={'zipmap': False})"
                 )
-        if len(outputs) > 1:
-            numbers = [output for output in outputs if output.type.tensor_type.elem_type in FLOATS]
-            if len(numbers) != 1:
-                raise UnsupportedError(
-                    f"the model has outputs {list(kinds)}; supported is one, or one of type FLOAT "
-                    "beside labels"
-                )
-            outputs = numbers
-        if not outputs:
-            raise ModelFormatError("the model has no output")
-        return self._scores_of(str(outputs[0].name))
+        return list(dict.fromkeys(map(self._scores_of, chosen)))
 
     def _scores_of(self, output: str) -> str:
         """Return what an output is the ArgMax of, or the output."""
@@ -194,8 +210,9 @@ class Importer:
                 f"node {(node.name or output)!r} (ArgMax): select_last_index=1; supported is the "
                 "first of equal scores"
             )
-        self._labels = int(attributes.get("axis", 0))
-        return str(node.input[0])
+        scores = str(node.input[0])
+        self._labels[scores] = int(attributes.get("axis", 0))
+        return scores
 
     def _read_initializers(self) -> None:
         if self.graph.sparse_initializer:
@@ -203,14 +220,24 @@ class Importer:
         for tensor in self.graph.initializer:
             self.env[tensor.name] = array_of(f"the weights {tensor.name!r}", tensor)
 
-    def _read_input(self) -> Shape:
+    def _read_inputs(self) -> None:
+        """Read the inputs that the outputs need."""
+        for entry in self.graph.input:
+            if entry.name not in self._wanted or entry.name in self.env:
+                continue
+            shape = self._shape_of_input(entry)
+            dtype = DTYPES[entry.type.tensor_type.elem_type]
+            value = "input" if not self.inputs else f"input {len(self.inputs) + 1}"
+            self.builder.input(value, shape)
+            self.inputs.append(Port(str(entry.name), shape, dtype=dtype))
+            self.env[entry.name] = _Integers(value) if dtype == "uint8" else value
+        if not self.inputs:
+            raise UnsupportedError("the model's outputs do not depend on an input")
+
+    def _shape_of_input(self, entry: Any) -> Shape:
         from onnx import TensorProto
 
-        inputs = [entry for entry in self.graph.input if entry.name not in self.env]
-        if len(inputs) != 1:
-            names = [entry.name for entry in inputs]
-            raise UnsupportedError(f"the model has inputs {names}; supported is one")
-        name, kind = inputs[0].name, inputs[0].type.tensor_type
+        name, kind = entry.name, entry.type.tensor_type
         if kind.elem_type not in DTYPES:
             known = kind.elem_type in TensorProto.DataType.values()
             got = TensorProto.DataType.Name(kind.elem_type) if known else str(kind.elem_type)
@@ -218,22 +245,50 @@ class Importer:
                 f"the input {name!r} has type {got}; supported are FLOAT, FLOAT16, BFLOAT16, "
                 "DOUBLE, and UINT8"
             )
-        self.source_dtype = DTYPES[kind.elem_type]
-        dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-        shape = tuple(size for size in dims[1:] if size is not None and size > 0)
-        if not 2 <= len(dims) <= 4 or len(shape) != len(dims) - 1:
+        dims = [
+            d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
+            for d in kind.shape.dim
+        ]
+        if not 2 <= len(dims) <= 4:
             raise UnsupportedError(
-                f"the input {name!r} has shape {[d if d is not None else '?' for d in dims]}; "
-                "supported are a batch axis and 1 to 3 fixed dimensions behind it"
+                f"the input {name!r} has shape {_shown(dims)}; supported are a batch axis and 1 "
+                "to 3 dimensions behind it"
             )
-        self.batch = dims[0] if dims[0] is not None and dims[0] > 0 else None
-        self.input = name
-        self.env[name] = _Integers("input") if kind.elem_type == TensorProto.UINT8 else "input"
-        return shape
+        self.batch = self.batch or dims[0]
+        given = self.options.input_shape
+        if isinstance(given, Mapping):
+            given = given.get(name)
+        shape = self._as_asked(name, dims, given) if given is not None else tuple(dims[1:])
+        fixed = tuple(size for size in shape if size is not None)
+        if len(fixed) != len(shape):
+            raise UnsupportedError(
+                f"the input {name!r} has shape {_shown(dims)}; give the shape of an image, "
+                "channels last: input_shape=(height, width, channels)"
+            )
+        return fixed
 
-    def _reachable(self, output: str) -> list[Any]:
-        """Return the nodes that the output needs, in their order."""
-        wanted = {output}
+    def _as_asked(self, name: str, dims: Sequence[int | None], given: Shape) -> Shape:
+        """Return the shape that the options give, in the order of the source."""
+        orders = [given]
+        if len(given) == 3:
+            moved = (given[2], *given[:2])
+            orders = [moved, given] if self.layout == "NCHW" else [given, moved]
+        fitting = [
+            order
+            for order in orders
+            if len(order) == len(dims) - 1
+            and all(size in (None, asked) for size, asked in zip(dims[1:], order, strict=True))
+        ]
+        if fitting:
+            self.ambiguous |= len(set(fitting)) > 1
+            return tuple(fitting[0])
+        raise InputError(
+            f"input_shape is {tuple(given)}, and the input {name!r} has shape {_shown(dims)}"
+        )
+
+    def _reachable(self) -> list[Any]:
+        """Return the nodes that the outputs need, in their order."""
+        wanted = set(self.outputs)
         nodes = []
         for node in reversed(self.graph.node):
             if wanted.intersection(node.output):
@@ -418,17 +473,9 @@ class Importer:
         return value
 
 
+def _shown(dims: Sequence[int | None]) -> list[int | str]:
+    return [size if size is not None else "?" for size in dims]
+
+
 def _name_of(node: Any) -> str:
     return f"node {(node.name or node.output[0])!r} ({node.op_type})"
-
-
-#: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.
-_INTEGER_OPERATORS = frozenset(
-    {"ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulNBits", "QAttention", "QGemm"}
-)
-
-
-def _is_quantized(op_type: str) -> bool:
-    return (
-        "quant" in op_type.lower() or op_type.startswith("QLinear") or op_type in _INTEGER_OPERATORS
-    )

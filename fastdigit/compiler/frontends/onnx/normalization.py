@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdigit.compiler.axes import inverse
 from fastdigit.compiler.frontends.common import batchnorm
-from fastdigit.compiler.frontends.moments import normalized, placed
+from fastdigit.compiler.frontends.moments import Moments, normalized, placed
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.ir import Array
@@ -77,6 +77,17 @@ def convert_group_norm(importer: Importer, operator: Operator) -> str:
     norm = placed(importer.builder, normalized(importer.builder, operator.name, flat, [1], epsilon))
     ops = (Reshape(shape), Binary("mul", scale), Binary("add", shift))
     return importer.emit(operator, *ops, source=norm)
+
+
+@converts("MeanVarianceNormalization")
+def convert_mean_variance_norm(importer: Importer, operator: Operator) -> Moments:
+    """``(x - mean) / (deviation + 1e-9)``; the small number is for a deviation of zero."""
+    rank = len(importer.shape(operator.value())) + 1
+    axes = [int(axis) % rank for axis in operator.attributes.get("axes", [0, 2, 3])]
+    if 0 in axes or not axes:
+        raise operator.refuse(f"axes {axes}", "axes behind the batch")
+    behind = [axis - 1 for axis in axes]
+    return normalized(importer.builder, operator.name, operator.value(), behind, 1e-18)
 
 
 @converts("Softmax")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from fastdigit.compiler.frontends.common import uniform
 from fastdigit.compiler.frontends.moments import Moments, mean_of, reduction
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.windows import channels_last_ops, pads_of, pair_of, spatial
 from fastdigit.compiler.ir import Op, Pair, Pool, Sides
-from fastdigit.compiler.ops import Pad, Pool2D, Reshape
+from fastdigit.compiler.ops import Eltwise, Pad, Pool2D, Reshape
 
 
 @converts("AveragePool", "MaxPool")
@@ -55,7 +56,7 @@ def convert_global_pool(importer: Importer, operator: Operator) -> str:
     return channels_last_ops(importer, operator, Pool2D(Pool(mode, size, size)))
 
 
-@converts("ReduceMax", "ReduceMean", "ReduceSum")
+@converts("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 def convert_reduce(importer: Importer, operator: Operator) -> str | Moments:
     shape = importer.shape(operator.value())
     rank = len(shape) + 1
@@ -74,6 +75,10 @@ def convert_reduce(importer: Importer, operator: Operator) -> str | Moments:
     kept = tuple(size for axis, size in enumerate(shape) if axis not in behind)
     if not keep and not kept:
         raise operator.refuse("a single number as the result", "keepdims=1, or an axis that stays")
-    kind = {"ReduceMean": "mean", "ReduceMax": "max", "ReduceSum": "sum"}[operator.op_type]
-    ops = reduction(kind, shape, behind)
+    kinds = {"ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "max", "ReduceSum": "sum"}
+    ops = reduction(kinds[operator.op_type], shape, behind)
+    if operator.op_type == "ReduceMin":  # the maximum of what is negated
+        kept_shape = tuple(1 if axis in behind else size for axis, size in enumerate(shape))
+        negated = (Eltwise(affine=uniform(given, -1.0)) for given in (shape, kept_shape))
+        ops = [next(negated), *ops, next(negated)]
     return importer.emit(operator, *ops, *([] if keep else [Reshape(kept)]))

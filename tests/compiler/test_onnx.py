@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model, open_source
+from fastdigit.compiler.frontends.common import ImportOptions
 from fastdigit.compiler.frontends.onnx import SUPPORTED_OPERATORS
 from fastdigit.compiler.passes import optimize
-from fastdigit.errors import ModelFormatError, UnsupportedError, VerificationError
+from fastdigit.errors import InputError, ModelFormatError, UnsupportedError, VerificationError
 from tests.support import ROOT, need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
@@ -894,8 +895,19 @@ def image_net(channels=2):
         (image_net().add("HardSigmoid", beta=float("inf")), "beta=inf"),
         (OnnxNet(("N", 6), opset=20).add("Gelu", approximate="sine"), "approximate=sine"),
         (image_net().add("Flatten", axis=2), "axis=2; supported is 1"),
-        (image_net().add("Transpose", perm=[1, 0, 2, 3]), "keeps the batch axis first"),
-        (image_net().add("Reshape", None, np.array([2, -1])), "keeps the batch axis first"),
+        (
+            image_net().add("Transpose", perm=[1, 0, 2, 3]).add("Softmax", axis=1),
+            "an axis behind the batch",
+        ),
+        (
+            image_net().add("Transpose", perm=[1, 0, 2, 3]).add("Flatten"),
+            "a value with its batch as axis 1; supported is one with its batch first",
+        ),
+        (
+            image_net().add("Transpose", perm=[1, 0, 2, 3]).add("Add", None, "input"),
+            r"values with their batches as axes \[0, 1\]; supported is one axis for all",
+        ),
+        (image_net().add("Reshape", None, np.array([3, -1])), "keeps the batch an axis"),
         (
             image_net().add("Reshape", None, np.array([-1, 36])),
             r"from \(N, 2, 6, 6\) to \[-1, 36\]",
@@ -926,7 +938,7 @@ def image_net(channels=2):
         (OnnxNet(("N", 6)).add("MatMul", np.ones((6, 6)), "input"), "input 0 is a constant"),
         (OnnxNet(("N", 6)).add("MatMul", "input", "input"), "input 1 depends on the image"),
         (OnnxNet(("N", "M")).add("Relu"), r"has shape \['\?', '\?'\]"),
-        (OnnxNet(("N", 1, 1, 1, 1)).add("Relu"), "1 to 3 fixed dimensions"),
+        (OnnxNet(("N", 1, 1, 1, 1)).add("Relu"), "1 to 3 dimensions behind it"),
         (OnnxNet(("N", 1 << 13, 1 << 13)).add("Relu"), "more than 16777216 elements"),
         (image_net().add("Relu").add("Shape"), "does not depend on the input"),
         (image_net().add("Dropout", None, None, np.array(True)), "training_mode is true"),
@@ -1036,16 +1048,49 @@ def test_refuses_a_second_output_of_a_node():
         import_model(net.model())
 
 
-def test_refuses_several_inputs_or_outputs():
+def test_an_input_that_no_output_needs():
     model = image_net().add("Relu").model()
-    extra = onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ("N", 1))
-    two_inputs = onnx.ModelProto.FromString(model.SerializeToString())
-    two_inputs.graph.input.append(extra)
-    with pytest.raises(UnsupportedError, match=r"inputs \['input', 'more'\]; supported is one"):
-        import_model(two_inputs)
-    model.graph.output.append(onnx.helper.make_tensor_value_info("input", 1, ("N", 2, 6, 6)))
-    with pytest.raises(UnsupportedError, match=r"outputs \['x0', 'input'\]; supported is one, or"):
-        import_model(model)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("more", 7, ("M", "K")))
+    assert ops(compiled(model)) == ["ELTWISE"]
+
+
+def test_one_of_several_outputs():
+    net = image_net().conv(2, 3, (3, 3)).add("Relu")
+    image = net.last
+    model = net.add("GlobalMaxPool").add("Flatten").model()
+    model.graph.output.append(onnx.helper.make_tensor_value_info(image, 1, ("N", 3, 4, 4)))
+    for name in (net.last, image):
+        imported = import_model(model, ImportOptions(outputs=(name,)))
+        assert [port.name for port in imported.outputs] == [name]
+    with pytest.raises(InputError, match="there is no output 'other'; the model has 'x3', 'x1'"):
+        import_model(model, ImportOptions(outputs=("other",)))
+
+
+@pytest.mark.parametrize(
+    ("dims", "asked", "want"),
+    [
+        ((1, "H", "W"), (10, 12, 1), (1, 10, 12)),
+        ((1, "H", 12), (10, 12, 1), (1, 10, 12)),
+        (("C", "H", "W"), (10, 12, 1), (1, 10, 12)),
+        ((1, 10, 12), (10, 12, 1), (1, 10, 12)),
+        (("H", "W", 1), (10, 12, 1), (10, 12, 1)),
+        (("H", "W", "C"), (10, 12, 1), (10, 12, 1)),
+    ],
+)
+def test_shapes_that_the_source_leaves_free(dims, asked, want):
+    net = OnnxNet(("N", *dims))
+    if dims[-1] in (1, "C"):
+        net.add("Transpose", perm=[0, 3, 1, 2])
+    model = net.conv(1, 3, (3, 3)).add("GlobalAveragePool").add("Flatten").gemm(3, 2).model()
+    (port,) = import_model(model, ImportOptions(input_shape=asked)).inputs
+    assert (port.shape, port.layout) == (want, "NHWC" if want == asked else "NCHW")
+    named = ImportOptions(input_shape={"input": asked})
+    assert import_model(model, named).inputs == (port,)
+    with pytest.raises(InputError, match=r"input_shape is \(9, 9, 9, 9\), and the input 'input'"):
+        import_model(model, ImportOptions(input_shape=(9, 9, 9, 9)))
+    if "H" in dims:
+        with pytest.raises(UnsupportedError, match="give the shape of an image, channels last"):
+            import_model(model)
 
 
 def test_refuses_an_input_of_other_integers():
@@ -1128,3 +1173,69 @@ def test_weights_without_elements():
     net = OnnxNet(("N", 4)).add("MatMul", None, np.zeros((4, 0), np.float32))
     with pytest.raises(UnsupportedError, match=r"'matmul0' .*has no elements"):
         import_model(net.model(check=False))
+
+
+# ---- the batch elsewhere -----------------------------------------------------------------------
+
+
+def steps_first(net, steps, features):
+    """A sequence (N, features, steps), as (steps, N, features)."""
+    return net.add("Tanh").add("Transpose", perm=[2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda net: net.add("Relu"),
+        lambda net: net.add("Add", None, net.rng.normal(size=4)),
+        lambda net: net.add("Mul", None, net.rng.normal(size=(5, 1, 4))),
+        lambda net: net.add("Sub", net.rng.normal(size=(5, 1, 1)), net.last),
+        lambda net: net.add("PRelu", None, net.rng.normal(size=(1, 4))),
+        lambda net: net.add("Clip", None, np.float32(-0.5), np.float32(0.5)),
+        lambda net: net.add("Softmax", axis=2),
+        lambda net: net.add("Softmax", axis=0),
+        lambda net: net.add("MatMul", None, net.rng.normal(size=(4, 3))),
+        lambda net: net.add("Concat", None, net.last, axis=0),
+        lambda net: net.add("Concat", net.last, net.last, axis=-1),
+        lambda net: net.add("ReduceMean", None, np.array([0]), keepdims=0).gemm(4, 3),
+        lambda net: net.add("ReduceMax", None, np.array([2]), keepdims=1),
+        lambda net: net.add("ReduceSum", None, np.array([2, 0]), keepdims=1),
+        lambda net: net.add("Unsqueeze", None, np.array([0, 3])).add("Neg"),
+        lambda net: net.add("Unsqueeze", None, np.array([1])).add("Squeeze", None, np.array([1])),
+        lambda net: net.add("Transpose", perm=[1, 0, 2]).add("Flatten").gemm(20, 3),
+        lambda net: net.add("Transpose", perm=[1, 2, 0]).add("Flatten").gemm(20, 3),
+        lambda net: net.add("Transpose", perm=[2, 0, 1]).add("Sigmoid"),
+        lambda net: net.add("Reshape", None, np.array([5, -1, 2, 2])).add("Neg"),
+        lambda net: net.add("Reshape", None, np.array([0, 0, 2, -1])).add("Neg"),
+        lambda net: (
+            net.add("Reshape", None, np.array([-1, 4]))
+            .gemm(4, 6)
+            .add("Reshape", None, np.array([5, -1, 6]))
+        ),
+        lambda net: net.add("Add", None, net.last).add("Max", None, net.last).add("Neg"),
+    ],
+)
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_values_with_their_batch_elsewhere(behind, batch):
+    """What PyTorch writes of recurrent networks has the steps first."""
+    net = behind(steps_first(OnnxNet((batch, 4, 5)), 5, 4))
+    compiled(net)
+
+
+def test_the_shape_of_a_value_with_its_batch_elsewhere():
+    net = steps_first(OnnxNet(("N", 4, 5)), 5, 4)
+    steps = net.last
+    net.add("Shape").add("Gather", None, np.array([0, 1]), axis=0)
+    net.add("Concat", None, np.array([2, 2]), axis=0).add("Reshape", steps, None)
+    compiled(net.add("Neg"))
+
+
+def test_several_heads_in_a_stack():
+    """Of one image, each head has an axis in front, along which they are joined."""
+    net = OnnxNet((1, 6)).add("Tanh")
+    hidden, heads = net.last, []
+    for _ in range(3):
+        net.last = hidden
+        heads.append(net.gemm(6, 4).add("Unsqueeze", None, np.array([0])).last)
+    program = compiled(net.add("Concat", *heads, axis=0))
+    assert program.meta["output"]["shape"] == [3, 4]

@@ -55,12 +55,16 @@ class Port:
     dtype
         Of the numbers that the source takes, such as "float16" or "uint8"; the compiled model takes
         float32 whatever it is.
+    batch_axis
+        Which axis of an output is the batch in the source; it is always the first in what the
+        compiled model returns, and in what the front end's runner does.
     """
 
     name: str
     shape: Shape
     layout: str = "NHWC"
     dtype: str = "float32"
+    batch_axis: int = 0
 
 
 @dataclass(frozen=True, eq=False)

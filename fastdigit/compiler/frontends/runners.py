@@ -46,11 +46,16 @@ def batched(run: Runner, fixed: int | None) -> Runner:
 
 
 def onnx_runtime(
-    data: bytes, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+    data: bytes,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    *,
+    batch_axes: Sequence[int] | None = None,
 ) -> tuple[str, Runner]:
     """Return what runs an ONNX model, for some of its inputs and outputs: by default for all.
 
-    Other inputs get zeros; no output that is asked for may depend on them.
+    Other inputs get zeros; no output that is asked for may depend on them. ``batch_axes`` says
+    where the outputs of the model have their batch; those of the function have it first.
 
     Raises
     ------
@@ -88,6 +93,11 @@ def onnx_runtime(
             results: list[NDArray[Any]] = session.run(wanted, feed)
         except Exception as error:
             raise _cannot_run(error) from error
+        if batch_axes is not None:
+            results = [
+                np.moveaxis(result, axis, 0)
+                for result, axis in zip(results, batch_axes, strict=True)
+            ]
         return results
 
     dims = list(sources[given[0]].shape)

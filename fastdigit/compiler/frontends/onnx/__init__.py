@@ -67,7 +67,7 @@ def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
         for value, layout in zip(graph.inputs, layouts, strict=True)
     )
     outputs = tuple(
-        Port(name, graph.shapes[value])
+        Port(name, graph.shapes[value], batch_axis=importer.batch_axes[name])
         for name, value in zip(importer.outputs, graph.outputs, strict=True)
     )
     for what, ports in (("inputs", inputs), ("outputs", outputs)):

@@ -14,7 +14,7 @@ from fastdigit.compiler.ir import Activation
 from fastdigit.compiler.ops import Eltwise
 
 
-@converts("Clip", by_row=True)
+@converts("Clip", elementwise=True)
 def convert_clip(importer: Importer, operator: Operator) -> str:
     bounds = [-math.inf, math.inf]
     for index in (1, 2):
@@ -30,7 +30,7 @@ def convert_clip(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, *clip(min(low, high), high))
 
 
-@converts("HardSigmoid", by_row=True)
+@converts("HardSigmoid", elementwise=True)
 def convert_hard_sigmoid(importer: Importer, operator: Operator) -> str:
     alpha = float(operator.attributes.get("alpha", 0.2))
     beta = float(operator.attributes.get("beta", 0.5))
@@ -42,7 +42,7 @@ def convert_hard_sigmoid(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, scaled, *clip(0.0, 1.0))
 
 
-@converts("Gelu", by_row=True)
+@converts("Gelu", elementwise=True)
 def convert_gelu(importer: Importer, operator: Operator) -> str:
     approximate = operator.text("approximate", "none")
     names = {"none": "gelu", "tanh": "gelu_tanh"}
@@ -51,7 +51,7 @@ def convert_gelu(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, Eltwise(Activation(names[approximate])))
 
 
-@converts("Swish", by_row=True)
+@converts("Swish", elementwise=True)
 def convert_swish(importer: Importer, operator: Operator) -> str:
     alpha = float(operator.attributes.get("alpha", 1.0))
     if alpha == 1.0:
@@ -65,7 +65,7 @@ def convert_swish(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, scaled, silu)
 
 
-@converts("Selu", by_row=True)
+@converts("Selu", elementwise=True)
 def convert_selu(importer: Importer, operator: Operator) -> str:
     # The defaults of the operator, as float32: the constants of the paper.
     alpha = float(operator.attributes.get("alpha", 1.67326319217681884765625))
@@ -99,4 +99,4 @@ for _name, _function in ACTIVATIONS.items():
     if len(_function.onnx) == 1 and not _function.onnx[0].operands:
         _step = _function.onnx[0]
         if _step.op_type not in CONVERTERS:
-            converts(_step.op_type, by_row=True)(_plain(_name, _step.alpha))
+            converts(_step.op_type, elementwise=True)(_plain(_name, _step.alpha))

@@ -98,7 +98,7 @@ def convert_pow(importer: Importer, operator: Operator) -> str:
     return result
 
 
-@converts("Neg", by_row=True)
+@converts("Neg", elementwise=True)
 def convert_neg(importer: Importer, operator: Operator) -> str:
     affine = uniform(importer.shape(operator.value()), -1.0)
     return importer.emit(operator, Eltwise(affine=affine))

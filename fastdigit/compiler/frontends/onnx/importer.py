@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from fastdigit.compiler.frontends.common import (
     not_supported,
 )
 from fastdigit.compiler.frontends.moments import Moments, combined, placed
+from fastdigit.compiler.frontends.onnx.batch import BatchAt, batch_first, placed_at
 from fastdigit.compiler.frontends.onnx.constants import (
     DTYPES,
     EVALUATORS,
@@ -41,19 +42,23 @@ __all__ = ["Importer"]
 
 @dataclass(frozen=True)
 class _Rows:
-    """A value (N, ..., features) that was reshaped to (N * ..., features), one row a pixel."""
+    """A value (N, ..., features) that was reshaped to (N * ..., features), one row a pixel.
+
+    ``axis`` is that of the batch in the value.
+    """
 
     value: str
+    axis: int = 0
 
 
 @dataclass(frozen=True)
 class _Integers:
     """A value that the source has as integers: it is moved, and cast to floats."""
 
-    value: str
+    value: str | BatchAt
 
 
-_Known: TypeAlias = Constant | str | Moments | _Rows | _Integers | None
+_Known: TypeAlias = Constant | str | Moments | BatchAt | _Rows | _Integers | None
 
 #: Operators behind ArgMax that leave labels what they are.
 _KEEP_LABELS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -93,6 +98,8 @@ class Importer:
         self.inputs: list[Port] = []
         #: By their names, the axes over which ArgMax makes labels of the scores that are returned.
         self._labels: dict[str, int] = {}
+        #: By the names of outputs, which axis is the batch.
+        self.batch_axes: dict[str, int] = {}
         self._placed: dict[Moments, str] = {}
         self.outputs = self._choose_outputs()
         self._nodes = self._reachable()
@@ -119,6 +126,9 @@ class Importer:
             )
         if isinstance(value, _Integers):
             raise UnsupportedError(f"the output {output!r} is integers; supported are floats")
+        self.batch_axes[output] = 0
+        if isinstance(value, BatchAt):
+            self.batch_axes[output], value = value.axis, value.value
         value = self._place(value)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
@@ -322,19 +332,18 @@ class Importer:
         if node.op_type == "Shape":
             self.env[node.output[0]] = self._shape_of(raw[0], attributes)
             return
-        given = tuple(
-            value.value if isinstance(value, _Rows | _Integers) else value for value in raw
-        )
         if integers and node.op_type not in ("Cast", *_MOVES):
             raise UnsupportedError(
                 f"{name}: works on integers, which the input is; supported is a Cast to FLOAT "
                 "before it"
             )
-        result = self._applied(node, name, given, attributes, raw if rows else None)
+        result = self._applied(node, name, raw, attributes, raw if rows else None)
         values = result if isinstance(result, list | tuple) else (result,)
         for output, value in zip(node.output, values, strict=False):
-            whole = integers and node.op_type != "Cast" and isinstance(value, str)
-            self.env[output] = _Integers(value) if whole and isinstance(value, str) else value
+            if integers and node.op_type != "Cast" and not isinstance(value, np.ndarray):
+                self.env[output] = _Integers(value)
+            else:
+                self.env[output] = value
         if missing := [output for output in results if output not in self.env]:
             raise UnsupportedError(f"{name}: output {missing[0]!r} is used; supported is the first")
 
@@ -342,22 +351,31 @@ class Importer:
         self,
         node: Any,
         name: str,
-        given: tuple[Constant | str | Moments | None, ...],
+        raw: list[_Known],
         attributes: Mapping[str, Any],
         rows: list[Any] | None,
     ) -> Any:
         """Return what a node results in; ``rows`` are its inputs, if some are rows of images."""
-        count = len(node.output)
-        if any(isinstance(value, Moments) for value in given):
+        plain = [value.value if isinstance(value, _Integers) else value for value in raw]
+        values = [value for value in plain if isinstance(value, str | BatchAt | _Rows)]
+        at = sorted({0 if isinstance(value, str) else value.axis for value in values}) or [0]
+        if len(at) > 1:
+            raise UnsupportedError(
+                f"{name}: values with their batches as axes {at}; supported is one axis for all"
+            )
+        given = tuple(
+            value.value if isinstance(value, BatchAt | _Rows) else value for value in plain
+        )
+        if any(isinstance(value, Moments) for value in given) and not at[0]:
             formula = self._formula(name, node.op_type, given, attributes)
             if formula is not None:
                 return formula
         inputs = tuple(self._place(value) for value in given)
-        operator = Operator(name, node.op_type, inputs, attributes, count)
+        operator = Operator(name, node.op_type, inputs, attributes, len(node.output), at[0])
         if node.domain in ("", "ai.onnx"):
             newest = upgraded(self, operator, self.opset)
             if isinstance(newest, str):
-                if rows is not None:
+                if rows is not None or at[0]:
                     raise operator.refuse("the rows of an image", "an image")
                 return newest
             operator = newest
@@ -368,8 +386,15 @@ class Importer:
             and isinstance(operator.inputs[0], str)
             and self._as_rows(operator)
         ):
-            return _Rows(operator.inputs[0])
-        return self.converted(operator)
+            return _Rows(operator.inputs[0], operator.batch)
+        if not at[0] or CONVERTERS[operator.op_type].anywhere:
+            return self.converted(operator)
+        rank = max(self.rank(value) for value in operator.inputs if isinstance(value, str))
+        moved, axis = batch_first(operator, rank)
+        results = self.converted(moved)
+        several = results if isinstance(results, tuple) else (results,)
+        placed = tuple(placed_at(str(self._place(value)), axis) for value in several)
+        return placed if isinstance(results, tuple) else placed[0]
 
     def _formula(
         self,
@@ -389,13 +414,14 @@ class Importer:
         ]
         target = None
         if op_type == "Reshape" and isinstance(known[0], Moments):
-            target = target_shape(newest, self._dims(known[0]), self.batch)
+            found = target_shape(newest, self._dims(known[0]), self.batch)
+            target = None if found is None or found[1] else found[0]
         return combined(self.builder, name, op_type, known, newest.attributes, target)
 
     def _as_rows(self, operator: Operator) -> bool:
         """Whether a Reshape of an image makes a row of each pixel."""
         shape, target = self.shape(operator.value()), operator.constant(1)
-        if target is None or len(shape) < 2 or target.size != 2:
+        if target is None or len(shape) < 2 or target.size != 2 or operator.batch == len(shape):
             return False
         rows, features = target.ravel()
         pixels = math.prod(shape[:-1])
@@ -418,7 +444,7 @@ class Importer:
                 raise operator.refuse(
                     f"input {index} with the rows of an image", f"{', '.join(by_row)}"
                 )
-        return _Rows(self.converted(operator))
+        return _Rows(self.converted(replace(operator, batch=0)), operator.batch)
 
     def _place(self, given: Constant | str | Moments | None) -> Constant | str | None:
         """Return a value, in the graph if it was a formula."""
@@ -457,7 +483,10 @@ class Importer:
             *pixels, features = self.shape(given.value)
             dims = [Batch(math.prod(pixels)), features]
         elif isinstance(given, _Integers):
-            dims = [Batch(), *self.shape(given.value)]
+            return self._shape_of(given.value, attributes)
+        elif isinstance(given, BatchAt):
+            dims = list(self.shape(given.value))
+            dims.insert(given.axis, Batch())
         elif isinstance(given, str | Moments):
             dims = [Batch(), *self._dims(given)]
         else:

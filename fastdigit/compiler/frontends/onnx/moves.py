@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fastdigit.compiler.frontends.onnx.batch import BatchAt, placed_at
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.shapes import shown, target_shape
@@ -31,57 +32,64 @@ def convert_flatten(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, Reshape((math.prod(shape),)))
 
 
-@converts("Reshape")
-def convert_reshape(importer: Importer, operator: Operator) -> str:
+@converts("Reshape", anywhere=True)
+def convert_reshape(importer: Importer, operator: Operator) -> str | BatchAt:
     source = importer.shape(operator.value())
-    shape = target_shape(operator, source, importer.batch)
-    if shape is None:
+    found = target_shape(operator, source, importer.batch, operator.batch)
+    if found is None:
+        shown_source = [*source[: operator.batch], "N", *source[operator.batch :]]
         raise operator.refuse(
-            f"from (N, {', '.join(map(str, source))}) to {shown(operator.constant(1))}",
-            "a reshape that keeps the batch axis first",
+            f"from ({', '.join(map(str, shown_source))}) to {shown(operator.constant(1))}",
+            "a reshape that keeps the batch an axis",
         )
-    return importer.emit(operator, Reshape(shape))
+    shape, axis = found
+    return placed_at(importer.emit(operator, Reshape(shape)), axis)
 
 
-@converts("Squeeze")
-def convert_squeeze(importer: Importer, operator: Operator) -> str:
-    shape = importer.shape(operator.value())
-    axes = axes_of(operator, len(shape) + 1)
-    if axes is None or any(shape[axis - 1] != 1 for axis in axes):
-        raise operator.refuse(f"axes {axes} of {shape}", "a list of axes of length 1")
-    kept = tuple(size for axis, size in enumerate(shape, start=1) if axis not in axes)
-    return importer.emit(operator, Reshape(kept))
+@converts("Squeeze", anywhere=True)
+def convert_squeeze(importer: Importer, operator: Operator) -> str | BatchAt:
+    shape, at = importer.shape(operator.value()), operator.batch
+    full = [*shape[:at], 0, *shape[at:]]
+    axes = _axes(operator, len(full))
+    if axes is None and importer.batch is None:  # all of length 1
+        axes = [axis for axis, size in enumerate(full) if size == 1]
+    if axes is None or any(full[axis] != 1 for axis in axes):
+        raise operator.refuse(f"axes {axes} of {full}", "a list of axes of length 1")
+    kept = tuple(size for axis, size in enumerate(full) if axis not in axes and axis != at)
+    moved = at - sum(axis < at for axis in axes)
+    return placed_at(importer.emit(operator, Reshape(kept)), moved)
 
 
-@converts("Unsqueeze")
-def convert_unsqueeze(importer: Importer, operator: Operator) -> str:
-    shape = importer.shape(operator.value())
+@converts("Unsqueeze", anywhere=True)
+def convert_unsqueeze(importer: Importer, operator: Operator) -> str | BatchAt:
+    shape, at = importer.shape(operator.value()), operator.batch
     rank = len(shape) + 1 + len(operator.ints(1) or ())
-    axes = axes_of(operator, rank)
+    axes = _axes(operator, rank)
     if axes is None:
         raise ModelFormatError(f"{operator.name}: axes are missing")
-    sizes = iter(shape)
-    target = tuple(1 if axis in axes else next(sizes) for axis in range(1, rank))
-    return importer.emit(operator, Reshape(target))
+    sizes = iter((*shape[:at], 0, *shape[at:]))
+    full = [1 if axis in axes else next(sizes) for axis in range(rank)]
+    target = Reshape(tuple(size for size in full if size))
+    return placed_at(importer.emit(operator, target), full.index(0))
 
 
-def axes_of(operator: Operator, rank: int) -> list[int] | None:
+def _axes(operator: Operator, rank: int) -> list[int] | None:
     given = operator.ints(1)
     if given is None:
         return None
     axes = [axis + rank if axis < 0 else axis for axis in given]
-    if any(not 0 < axis < rank for axis in axes) or len(set(axes)) != len(axes):
-        raise operator.refuse(f"axes {given}", "axes behind the batch")
+    if any(not 0 <= axis < rank for axis in axes) or len(set(axes)) != len(axes):
+        raise operator.refuse(f"axes {given}", f"different axes of {rank}")
     return axes
 
 
-@converts("Transpose")
-def convert_transpose(importer: Importer, operator: Operator) -> str:
+@converts("Transpose", anywhere=True)
+def convert_transpose(importer: Importer, operator: Operator) -> str | BatchAt:
+    at = operator.batch
     rank = len(importer.shape(operator.value())) + 1
-    perm = operator.attributes.get("perm") or list(range(rank))[::-1]
-    if perm[0] != 0:
-        raise operator.refuse(f"perm {list(perm)}", "one that keeps the batch axis first")
-    return importer.emit(operator, Transpose(tuple(int(axis) - 1 for axis in perm[1:])))
+    perm = [int(axis) for axis in operator.attributes.get("perm") or range(rank)[::-1]]
+    image = tuple(axis - (axis > at) for axis in perm if axis != at)
+    return placed_at(importer.emit(operator, Transpose(image)), perm.index(at))
 
 
 @converts("Pad")

@@ -14,6 +14,7 @@ from fastdigit.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fastdigit.compiler.frontends.moments import Moments
+    from fastdigit.compiler.frontends.onnx.batch import BatchAt
     from fastdigit.compiler.frontends.onnx.importer import Importer
 
 __all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "supported_operators"]
@@ -23,7 +24,7 @@ __all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "suppor
 class Operator:
     """An ONNX node with its inputs looked up: constants, names of IR values, or None.
 
-    ``outputs`` is how many results it has.
+    ``outputs`` is how many results it has, and ``batch`` the axis that is the batch of its values.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Operator:
     inputs: tuple[Constant | str | None, ...]
     attributes: Mapping[str, Any]
     outputs: int = 1
+    batch: int = 0
 
     def value(self, index: int = 0) -> str:
         """Return an input that depends on the image."""
@@ -85,7 +87,7 @@ class Operator:
 
 
 #: What an operator results in; several, if it has several outputs that may be read.
-Result: TypeAlias = "str | Moments | tuple[str, ...]"
+Result: TypeAlias = "str | Moments | BatchAt | tuple[str | BatchAt, ...]"
 Convert: TypeAlias = "Callable[[Importer, Operator], Result]"
 
 
@@ -102,11 +104,17 @@ class Converter:
     by_row
         Whether it computes each row of a matrix from itself, or with a constant that is the same
         for each row.
+    anywhere
+        Whether it reads values whose batch is not the first axis: ``Operator.batch``.
+    elementwise
+        Whether it computes each element from itself alone.
     """
 
     convert: Convert
     domain: str
     by_row: bool
+    anywhere: bool
+    elementwise: bool
 
 
 #: By the name of the operator.
@@ -114,14 +122,20 @@ CONVERTERS: dict[str, Converter] = {}
 
 
 def converts(
-    *op_types: str, domain: str = "", by_row: bool = False
+    *op_types: str,
+    domain: str = "",
+    by_row: bool = False,
+    anywhere: bool = False,
+    elementwise: bool = False,
 ) -> Callable[[Convert], Convert]:
     """Make a function the converter of operators; see :class:`Converter`."""
 
     def register(convert: Convert) -> Convert:
         for op_type in op_types:
             assert op_type not in CONVERTERS, f"{op_type} has two converters"
-            CONVERTERS[op_type] = Converter(convert, domain, by_row)
+            CONVERTERS[op_type] = Converter(
+                convert, domain, by_row or elementwise, anywhere, elementwise
+            )
         return convert
 
     return register

@@ -67,8 +67,9 @@ def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
 def _run(model: Any, imported: Imported) -> tuple[str, Runner]:
     inputs = [port.name for port in imported.inputs]
     outputs = [port.name for port in imported.outputs]
+    axes = [port.batch_axis for port in imported.outputs]
     try:
-        return onnx_runtime(model.SerializeToString(), inputs, outputs)
+        return onnx_runtime(model.SerializeToString(), inputs, outputs, batch_axes=axes)
     except VerificationError:
         if opset_of(model) >= OLDEST_RUN:
             raise
@@ -83,7 +84,7 @@ def _run(model: Any, imported: Imported) -> tuple[str, Runner]:
             f"cannot convert the model to opset {OLDEST_RUN}, so the result cannot be verified: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
-    name, run = onnx_runtime(newer.SerializeToString(), inputs, outputs)
+    name, run = onnx_runtime(newer.SerializeToString(), inputs, outputs, batch_axes=axes)
     return f"{name}, opset {opset_of(model)} by onnx {onnx.__version__}", run
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Batch",
     "Constant",
     "Evaluator",
+    "PerImage",
     "array_of",
     "constant_of",
     "vector_of",
@@ -70,6 +71,16 @@ class Batch:
         return Batch(self.multiple // int(other))
 
 
+class PerImage(np.ndarray[Any, Any]):
+    """A constant that is the same for each image: its batch axis has length 1 here."""
+
+
+#: Operators that keep the batch axis of a constant.
+_KEEP_BATCH = frozenset(
+    {"Add", "Cast", "Div", "Identity", "Mul", "Slice", "Sub", "Transpose", "Unsqueeze"}
+)
+
+
 class Evaluator:
     """Computes constants, within limits for all of a model together."""
 
@@ -88,6 +99,9 @@ class Evaluator:
             If the inputs do not suit the operator, or the result would be too big.
         """
         self._read += sum(given.size for given in inputs if given is not None)
+        repeated = any(isinstance(given, PerImage) for given in inputs)
+        if repeated and op_type not in _KEEP_BATCH:
+            raise UnsupportedError("works on a constant with a batch axis")
         try:
             with np.errstate(all="ignore"):  # weights that are not finite are refused
                 if op_type == "Split":
@@ -98,6 +112,8 @@ class Evaluator:
             raise UnsupportedError(f"cannot be computed ahead of time: {error}") from error
         except MemoryError as error:
             raise UnsupportedError("would need too much memory ahead of time") from error
+        if repeated:
+            results = [result.view(PerImage) for result in results]
         self._made += sum(result.size for result in results)
         if self._made > MAX_ELEMENTS or self._read > MAX_READ:
             raise UnsupportedError(
@@ -230,16 +246,25 @@ def _transpose(inputs: Inputs, attributes: Attributes) -> Constant:
 
 
 def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Constant:
-    shape = _bounded(_ints(inputs[0]))
-    if "value" not in attributes:
-        return np.zeros(shape, dtype=np.float32)
-    value = array_of("the value", attributes["value"]).ravel()
-    return np.full(shape, value[0], dtype=value.dtype)
+    shape, repeated = _for_an_image(_first(inputs))
+    value = np.zeros(1, np.float32)
+    if "value" in attributes:
+        value = array_of("the value", attributes["value"]).ravel()
+    result = np.full(_bounded(shape), value[0], dtype=value.dtype)
+    return result.view(PerImage) if repeated else result
+
+
+def _for_an_image(shape: Constant) -> tuple[list[int], bool]:
+    """Return a shape with a batch of 1, and whether it has a batch axis."""
+    sizes = [1 if size == Batch() else size for size in shape.ravel()]
+    return _ints(np.array(sizes)), any(size == Batch() for size in shape.ravel())
 
 
 def _expand(inputs: Inputs, _attributes: Attributes) -> Constant:
     data = _first(inputs)
-    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, _ints(inputs[1]))))
+    shape, repeated = _for_an_image(_given(inputs, 1))
+    result = np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, shape)))
+    return result.view(PerImage) if repeated else result
 
 
 def _flatten(inputs: Inputs, attributes: Attributes) -> Constant:

@@ -27,6 +27,7 @@ from fastdigit.compiler.frontends.onnx.constants import (
     Batch,
     Constant,
     Evaluator,
+    PerImage,
     array_of,
     constant_of,
     vector_of,
@@ -345,7 +346,7 @@ class Importer:
             else:
                 self.env[output] = value
         if missing := [output for output in results if output not in self.env]:
-            raise UnsupportedError(f"{name}: output {missing[0]!r} is used; supported is the first")
+            raise UnsupportedError(f"{name}: output {missing[0]!r} is used, which is not supported")
 
     def _applied(
         self,
@@ -479,6 +480,8 @@ class Importer:
 
     def _shape_of(self, given: _Known, attributes: Mapping[str, Any]) -> Constant:
         dims: list[Any]
+        if isinstance(given, PerImage):
+            raise UnsupportedError("the shape of a constant with a batch axis")
         if isinstance(given, _Rows):
             *pixels, features = self.shape(given.value)
             dims = [Batch(math.prod(pixels)), features]

@@ -13,7 +13,8 @@ from fastdigit.compiler.ops import Conv2D, Dense, Reshape
 from fastdigit.errors import ModelFormatError
 
 
-def _dense(importer: Importer, operator: Operator, weights: Array, bias: Array | None) -> str:
+def product(importer: Importer, operator: Operator, weights: Array, bias: Array | None) -> str:
+    """Append the product of the first input and a matrix, along its last axis."""
     shape = importer.shape(operator.value())
     if not shape or weights.ndim != 2:
         raise operator.refuse(
@@ -35,7 +36,7 @@ def convert_matmul(importer: Importer, operator: Operator) -> str:
     weights = operator.weights(1)
     if weights is None:
         raise ModelFormatError(f"{operator.name}: the second input is missing")
-    return _dense(importer, operator, weights, None)
+    return product(importer, operator, weights, None)
 
 
 @converts("Gemm", by_row=True)
@@ -62,4 +63,4 @@ def convert_gemm(importer: Importer, operator: Operator) -> str:
         bias = np.broadcast_to(bias.ravel(), (outputs,))
         if beta != 1.0:
             bias = bias.astype(np.float64) * beta
-    return _dense(importer, operator, weights, bias)
+    return product(importer, operator, weights, bias)

@@ -350,10 +350,17 @@ def test_labels_are_compiled_as_their_scores(behind: list[str], opset: int) -> N
     compile_model(model, None, engine=engine)
 
 
-def test_labels_of_pixels_are_refused() -> None:
-    model = OnnxNet(("N", 3, 8, 8)).add("ArgMax", axis=1).model(check=False)
+def test_labels_of_pixels_are_compiled_as_their_scores() -> None:
+    net = OnnxNet(("N", 1, 8, 8)).conv(1, 3, (3, 3)).add("ArgMax", axis=1, keepdims=0)
+    model = net.model(check=False)
     model.graph.output[0].type.tensor_type.elem_type = T.INT64
-    with pytest.raises(UnsupportedError, match="make the scores the output"):
+    scores = computed(model, BATCH).reshape(3, 3, 6, 6)
+    np.testing.assert_array_equal(scores.argmax(axis=1), run_onnx(model, BATCH))
+
+
+def test_the_last_of_equal_scores_is_refused() -> None:
+    model = OnnxNet(("N", 4)).add("Tanh").add("ArgMax", axis=1, select_last_index=1).model()
+    with pytest.raises(UnsupportedError, match="the first of equal scores"):
         import_model(model)
 
 

@@ -42,6 +42,17 @@ def convert_hard_sigmoid(importer: Importer, operator: Operator) -> str:
     return importer.emit(operator, scaled, *clip(0.0, 1.0))
 
 
+@converts("Celu", elementwise=True)
+def convert_celu(importer: Importer, operator: Operator) -> str:
+    """``alpha * elu(x / alpha)``; as a maximum and a minimum, that holds for alpha > 0."""
+    alpha = float(operator.attributes.get("alpha", 1.0))
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise operator.refuse(f"alpha={alpha}", "finite and > 0")
+    shape = importer.shape(operator.value())
+    divided = Eltwise(affine=uniform(shape, 1.0 / alpha))
+    return importer.emit(operator, divided, Eltwise(Activation("elu", 1.0), uniform(shape, alpha)))
+
+
 @converts("Gelu", elementwise=True)
 def convert_gelu(importer: Importer, operator: Operator) -> str:
     approximate = operator.text("approximate", "none")

@@ -7,7 +7,7 @@ import numpy as np
 from fastdigit.compiler.frontends.common import uniform
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
-from fastdigit.compiler.ir import Array, Op, Shape
+from fastdigit.compiler.ir import Activation, Array, Op, Shape
 from fastdigit.compiler.ops import Binary, Eltwise
 from fastdigit.errors import ModelFormatError
 
@@ -53,10 +53,24 @@ def convert_arithmetic(importer: Importer, operator: Operator) -> str:
         case "Sub", True:
             kind, constant = "add", -constant
         case "Div", _:
-            if not value_first or not constant.all():
-                raise operator.refuse("a division by the image or by zero", "one by a constant")
+            if not value_first:
+                return _quotient(importer, operator, constant, source)
+            if not constant.all():
+                raise operator.refuse("a division by zero", "one by other constants")
             kind, constant = "mul", 1.0 / constant
     return importer.emit(operator, *ops, Binary(kind, constant), source=source)
+
+
+def _quotient(importer: Importer, operator: Operator, constant: Array, source: str) -> str:
+    """A constant divided by a value: the constant, in the value's shape, comes from it too."""
+    nothing = Eltwise(affine=uniform(importer.shape(source), 0.0))
+    dividend = importer.emit(operator, nothing, Binary("add", constant), source=source)
+    return importer.builder.combine(operator.name, "div", dividend, source)
+
+
+@converts("Reciprocal", elementwise=True)
+def convert_reciprocal(importer: Importer, operator: Operator) -> str:
+    return _quotient(importer, operator, np.ones(1), operator.value())
 
 
 @converts("Max", "Min")
@@ -90,8 +104,11 @@ def convert_pow(importer: Importer, operator: Operator) -> str:
     exponent = operator.weights(1)
     power = None if exponent is None or exponent.size != 1 else float(exponent.ravel()[0])
     value = operator.value()
-    if power not in (1.0, 2.0, 3.0):
-        raise operator.refuse(f"exponent {power if exponent is not None else '?'}", "1, 2 or 3")
+    if power == 0.5:
+        return importer.emit(operator, Eltwise(Activation("sqrt")))
+    if power not in (1.0, 2.0, 3.0, 4.0):
+        given = power if exponent is not None else "?"
+        raise operator.refuse(f"exponent {given}", "1, 2, 3, 4 or 0.5")
     result = value
     for _ in range(int(power) - 1):
         result = importer.builder.combine(operator.name, "mul", result, value)

@@ -97,8 +97,6 @@ class Importer:
         self.builder = GraphBuilder()
         self.batch: int | None = None
         self.inputs: list[Port] = []
-        #: By their names, the axes over which ArgMax makes labels of the scores that are returned.
-        self._labels: dict[str, int] = {}
         #: By the names of outputs, which axis is the batch.
         self.batch_axes: dict[str, int] = {}
         self._placed: dict[Moments, str] = {}
@@ -133,16 +131,6 @@ class Importer:
         value = self._place(value)
         if not isinstance(value, str):
             raise UnsupportedError(f"the output {output!r} does not depend on the input")
-        axis = self._labels.get(output)
-        if axis is None or self.builder.is_unknown(value):
-            return value
-        shape = self.shape(value)
-        if len(shape) != 1 or axis not in (1, -1):
-            raise UnsupportedError(
-                f"the output is labels (ArgMax) over axis {axis} of a value of shape "
-                f"(N, {', '.join(map(str, shape))}); supported are those of a vector of scores: "
-                "make the scores the output"
-            )
         return value
 
     @property
@@ -221,9 +209,7 @@ class Importer:
                 f"node {(node.name or output)!r} (ArgMax): select_last_index=1; supported is the "
                 "first of equal scores"
             )
-        scores = str(node.input[0])
-        self._labels[scores] = int(attributes.get("axis", 0))
-        return scores
+        return str(node.input[0])
 
     def _read_initializers(self) -> None:
         if self.graph.sparse_initializer:
@@ -357,6 +343,13 @@ class Importer:
         rows: list[Any] | None,
     ) -> Any:
         """Return what a node results in; ``rows`` are its inputs, if some are rows of images."""
+        if rows is not None and node.op_type in ("LogSoftmax", "Softmax"):
+            axis = attributes.get("axis", 1)  # of a matrix, the default of any opset
+            if axis not in (1, -1):
+                raise UnsupportedError(
+                    f"{name}: axis={axis} of the rows of an image; supported is 1"
+                )
+            attributes = {**attributes, "axis": -1}
         plain = [value.value if isinstance(value, _Integers) else value for value in raw]
         values = [value for value in plain if isinstance(value, str | BatchAt | _Rows)]
         at = sorted({0 if isinstance(value, str) else value.axis for value in values}) or [0]

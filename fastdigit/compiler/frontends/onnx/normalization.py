@@ -7,12 +7,22 @@ import math
 import numpy as np
 
 from fastdigit.compiler.axes import inverse
-from fastdigit.compiler.frontends.common import batchnorm
+from fastdigit.compiler.frontends.common import batchnorm, uniform
 from fastdigit.compiler.frontends.moments import Moments, normalized, placed
 from fastdigit.compiler.frontends.onnx.importer import Importer
+from fastdigit.compiler.frontends.onnx.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
-from fastdigit.compiler.ir import Array
-from fastdigit.compiler.ops import Binary, Eltwise, LayerNorm, Reshape, Softmax, Transpose
+from fastdigit.compiler.ir import Activation, Array
+from fastdigit.compiler.ops import (
+    Binary,
+    Conv2D,
+    Eltwise,
+    LayerNorm,
+    LogSoftmax,
+    Reshape,
+    Softmax,
+    Transpose,
+)
 from fastdigit.errors import ModelFormatError
 
 
@@ -90,14 +100,47 @@ def convert_mean_variance_norm(importer: Importer, operator: Operator) -> Moment
     return normalized(importer.builder, operator.name, operator.value(), behind, 1e-18)
 
 
-@converts("Softmax")
+@converts("Softmax", "LogSoftmax", by_row=True)
 def convert_softmax(importer: Importer, operator: Operator) -> str:
     rank = len(importer.shape(operator.value())) + 1
     axis = int(operator.attributes.get("axis", -1)) % rank
+    op = Softmax() if operator.op_type == "Softmax" else LogSoftmax()
     if axis == 0:
         raise operator.refuse("axis=0", "an axis behind the batch")
     if axis == rank - 1:
-        return importer.emit(operator, Softmax())
+        return importer.emit(operator, op)
     perm = [other for other in range(rank - 1) if other != axis - 1] + [axis - 1]
     back = inverse(tuple(perm))
-    return importer.emit(operator, Transpose(tuple(perm)), Softmax(), Transpose(back))
+    return importer.emit(operator, Transpose(tuple(perm)), op, Transpose(back))
+
+
+@converts("LRN")
+def convert_lrn(importer: Importer, operator: Operator) -> str:
+    """``x / (bias + alpha / size * sum of squares of neighbouring channels) ** beta``, of which the
+    power is a logarithm, a product and an exponential."""
+    shape = importer.shape(operator.value())
+    size = int(operator.attributes.get("size", 0))
+    alpha, beta, bias = (
+        float(operator.attributes.get(name, default))
+        for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    if len(shape) != 3 or size < 1:
+        raise operator.refuse(f"shape {shape}, size {size}", "an image, a size of at least 1")
+    if not (bias > 0 and alpha >= 0 and math.isfinite(alpha + beta + bias)):
+        raise operator.refuse(f"alpha={alpha}, bias={bias}", "alpha >= 0 and bias > 0")
+    channels = shape[0]
+    before = (size - 1) // 2
+    source, target = np.indices((channels, channels))
+    near = (source >= target - before) & (source <= target + size - 1 - before)
+    weights = np.where(near, alpha / size, 0.0)[np.newaxis, np.newaxis]
+    value = operator.value()
+    square = importer.builder.combine(operator.name, "mul", value, value)
+    ops = (
+        TO_NHWC,
+        Conv2D(weights, np.full(channels, bias)),
+        Eltwise(Activation("log"), uniform((1, 1, channels), -beta)),
+        Eltwise(Activation("exponential")),
+        TO_NCHW,
+    )
+    factor = importer.emit(operator, *ops, source=square)
+    return importer.builder.combine(operator.name, "mul", value, factor)

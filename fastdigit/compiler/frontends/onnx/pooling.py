@@ -7,7 +7,7 @@ from fastdigit.compiler.frontends.moments import Moments, mean_of, reduction
 from fastdigit.compiler.frontends.onnx.importer import Importer
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.windows import channels_last_ops, pads_of, pair_of, spatial
-from fastdigit.compiler.ir import Op, Pair, Pool, Sides
+from fastdigit.compiler.ir import Activation, Op, Pair, Pool, Sides
 from fastdigit.compiler.ops import Eltwise, Pad, Pool2D, Reshape
 
 
@@ -56,7 +56,19 @@ def convert_global_pool(importer: Importer, operator: Operator) -> str:
     return channels_last_ops(importer, operator, Pool2D(Pool(mode, size, size)))
 
 
-@converts("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
+#: What is done to each number before a reduction, and to its result.
+_AROUND: dict[str, tuple[str | None, str, str | None]] = {
+    "ReduceL1": ("abs", "sum", None),
+    "ReduceL2": ("square", "sum", "sqrt"),
+    "ReduceMax": (None, "max", None),
+    "ReduceMean": (None, "mean", None),
+    "ReduceMin": ("negative", "max", "negative"),
+    "ReduceSum": (None, "sum", None),
+    "ReduceSumSquare": ("square", "sum", None),
+}
+
+
+@converts(*_AROUND)
 def convert_reduce(importer: Importer, operator: Operator) -> str | Moments:
     shape = importer.shape(operator.value())
     rank = len(shape) + 1
@@ -75,10 +87,21 @@ def convert_reduce(importer: Importer, operator: Operator) -> str | Moments:
     kept = tuple(size for axis, size in enumerate(shape) if axis not in behind)
     if not keep and not kept:
         raise operator.refuse("a single number as the result", "keepdims=1, or an axis that stays")
-    kinds = {"ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "max", "ReduceSum": "sum"}
-    ops = reduction(kinds[operator.op_type], shape, behind)
-    if operator.op_type == "ReduceMin":  # the maximum of what is negated
-        kept_shape = tuple(1 if axis in behind else size for axis, size in enumerate(shape))
-        negated = (Eltwise(affine=uniform(given, -1.0)) for given in (shape, kept_shape))
-        ops = [next(negated), *ops, next(negated)]
-    return importer.emit(operator, *ops, *([] if keep else [Reshape(kept)]))
+    before, kind, after = _AROUND[operator.op_type]
+    value = _each(importer, operator, before, operator.value())
+    value = importer.emit(operator, *reduction(kind, shape, behind), source=value)
+    value = _each(importer, operator, after, value)
+    return value if keep else importer.emit(operator, Reshape(kept), source=value)
+
+
+def _each(importer: Importer, operator: Operator, function: str | None, value: str) -> str:
+    """Apply a function to each number of a value."""
+    if function is None:
+        return value
+    if function == "square":
+        return importer.builder.combine(operator.name, "mul", value, value)
+    if function == "negative":
+        op = Eltwise(affine=uniform(importer.shape(value), -1.0))
+    else:
+        op = Eltwise(Activation(function))
+    return importer.emit(operator, op, source=value)

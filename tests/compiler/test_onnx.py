@@ -157,7 +157,6 @@ def test_rows_joined_with_the_batch_are_rows_to_the_end():
     net.add("Softmax", axis=0)
     with pytest.raises(UnsupportedError, match=r"\(Softmax\): axis=0 of the rows of an image"):
         import_model(net.model())
-    net.nodes[-1].CopyFrom(OnnxNet(("N", 4)).add("Cast", to=1).nodes[0])
     net = OnnxNet(("N", 4, 4)).add("Reshape", None, np.array([-1, 4]))
     with pytest.raises(UnsupportedError, match=r"\(Add\): input 1 with the rows of an image"):
         import_model(net.add("Add", None, "input").model(check=False))
@@ -776,8 +775,11 @@ def test_refuses_other_work_on_rows():
     net = OnnxNet(("N", 5, 6, 3), 13).add("Reshape", None, np.array([-1, 3]))
     with pytest.raises(UnsupportedError, match="output 'x0' has several rows for an image"):
         import_model(net.model())
+    with pytest.raises(UnsupportedError, match="axis=0 of the rows of an image; supported is 1"):
+        import_model(net.add("Softmax", axis=0).model())
+    net = OnnxNet(("N", 5, 6, 3), 13).add("Reshape", None, np.array([-1, 3])).add("GlobalMaxPool")
     with pytest.raises(UnsupportedError, match="with the rows of an image"):
-        import_model(net.add("Softmax").model())
+        import_model(net.model(check=False, infer=False))
 
 
 def test_refuses_operators_that_the_exporter_left():
@@ -1262,7 +1264,7 @@ def test_softmax_of_rows(op_type, attributes, opset):
     compiled(net)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
 def test_local_response_normalization(size):
     net = OnnxNet(("N", 7, 4, 5)).add("Tanh")
     net.add("LRN", size=size, alpha=0.5, beta=0.6, bias=1.5)
@@ -1286,8 +1288,11 @@ def test_more_reductions(op_type, axes, opset):
 @pytest.mark.parametrize("axes", [[1, 2, 3], [2, 3]], ids=str)
 def test_mean_variance_normalization(axes, opset):
     net = OnnxNet(("N", 3, 4, 5), opset).add("Sigmoid")
-    program = compiled(net.add("MeanVarianceNormalization", axes=axes))
-    assert "LAYERNORM" in ops(program)
+    model = net.add("MeanVarianceNormalization", axes=axes).model()
+    graph = optimize(import_model(model).graph)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    got = reference.run_graph(graph, x.reshape(2, *graph.shapes[graph.input]))
+    np.testing.assert_allclose(got.reshape(x.shape), run_onnx(model, x), atol=1e-5)
 
 
 def test_division_by_a_value():

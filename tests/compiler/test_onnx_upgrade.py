@@ -308,6 +308,9 @@ def test_resize_of_opset_10_up_and_down() -> None:
 SAME = {
     "Clip": {6},  # bounds beyond float32 as the default, for none
     "Dropout": {12},  # the ratio, which inference doesn't use, is an input
+    "GRU": {3, 7},  # output_sequence: whether there is an output of all states
+    "LSTM": {7},
+    "RNN": {7},
     "Gemm": {7},  # the bias broadcasts without an attribute
 }
 

@@ -94,7 +94,8 @@ def run(case: Any) -> tuple[np.ndarray, np.ndarray]:
     images = np.ascontiguousarray(images).reshape(-1, *graph.shapes[graph.input])
     if np.abs(images).max() > np.finfo(np.float32).max:
         raise UnsupportedError("the test has numbers that float32 does not have")
-    return Model(pack(graph, {})).run(images), np.asarray(outputs[0])
+    want = np.moveaxis(np.asarray(outputs[0]), imported.outputs[0].batch_axis, 0)
+    return Model(pack(graph, {})).run(images), want
 
 
 def by_onnx_runtime(case: Any) -> np.ndarray:

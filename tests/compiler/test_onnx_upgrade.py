@@ -16,7 +16,7 @@ from fastdigit.compiler.frontends.onnx.registry import CONVERTERS
 from fastdigit.compiler.frontends.onnx.upgrade import UPGRADES
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
-from tests.support import need, reference
+from tests.support import ROOT, need, reference
 from tests.support.compiler_cases import OnnxNet, run_onnx
 
 onnx = need("onnx")
@@ -343,3 +343,25 @@ def _interface(schema: Any) -> dict[str, Any]:
         if name not in UNREAD:
             found[name] = (attribute.type, str(attribute.default_value))
     return found
+
+
+#: Attributes that change nothing here: hints, and what only matters in training or to outputs and
+#: modes that are refused.
+NO_MATTER = {
+    *("cubic_coeff_a", "exclude_outside", "extrapolation_value", "momentum", "round_mode"),
+    *("saturate", "seed", "stash_type", "storage_order"),
+}
+
+
+def test_no_attribute_is_overlooked() -> None:
+    """Of the newest form of an operator: a converter reads each, or it changes nothing."""
+    folder = ROOT / "fastdigit" / "compiler" / "frontends" / "onnx"
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    overlooked = {
+        (op_type, name)
+        for op_type, known in CONVERTERS.items()
+        if not known.domain and op_type != "Upsample"
+        for name in onnx.defs.get_schema(op_type).attributes
+        if f'"{name}"' not in text and name not in NO_MATTER
+    }
+    assert overlooked == set()

@@ -86,9 +86,9 @@ def onnx_runtime(
             name: _typed(sources[name], array) for name, array in zip(given, images, strict=True)
         }
         for name in sources.keys() - feed.keys():
-            _, *dims = sources[name].shape
-            shape = [size if isinstance(size, int) else 1 for size in dims]
-            feed[name] = _typed(sources[name], np.zeros((len(images[0]), *shape), np.float32))
+            dims = [size if isinstance(size, int) else 1 for size in sources[name].shape]
+            dims[:1] = [len(images[0])] if dims else []
+            feed[name] = _typed(sources[name], np.zeros(dims, np.float32))
         try:
             results: list[NDArray[Any]] = session.run(wanted, feed)
         except Exception as error:

@@ -18,7 +18,7 @@ from fastdigit.compiler.frontends.onnx.shapes import shown, target_shape
 from fastdigit.compiler.ir import Op
 from fastdigit.compiler.limits import MAX_ELEMENTS
 from fastdigit.compiler.ops import Pad, Reshape, Transpose
-from fastdigit.errors import ModelFormatError
+from fastdigit.errors import ModelFormatError, UnsupportedError
 
 
 @converts("Concat")
@@ -114,7 +114,7 @@ def _taken(
     try:
         ops = taken(shape, indices)
     except ValueError as error:
-        raise ModelFormatError(f"{operator.name}: {error}") from error
+        raise UnsupportedError(f"{operator.name}: {error}") from error
     return importer.emit(operator, *([TO_NHWC, *ops, TO_NCHW] if last else ops), *behind)
 
 
@@ -244,12 +244,15 @@ def convert_depth_to_space(importer: Importer, operator: Operator) -> str:
 @converts("SpaceToDepth")
 def convert_space_to_depth(importer: Importer, operator: Operator) -> str:
     channels, height, width, block = _blocks(importer, operator)
-    if height % block or width % block:
-        raise operator.refuse(f"blocks of {block} of ({height}, {width})", "whole blocks")
+    mode = operator.text("mode", "DCR")
+    if mode not in ("DCR", "CRD") or height % block or width % block:
+        raise operator.refuse(
+            f"mode {mode}, blocks of {block} of ({height}, {width})", "DCR or CRD, whole blocks"
+        )
     return importer.emit(
         operator,
         Reshape((channels, height // block, block, width // block, block)),
-        Transpose((2, 4, 0, 1, 3)),
+        Transpose((2, 4, 0, 1, 3) if mode == "DCR" else (0, 2, 4, 1, 3)),
         Reshape((channels * block**2, height // block, width // block)),
     )
 

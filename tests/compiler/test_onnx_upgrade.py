@@ -349,7 +349,7 @@ def _interface(schema: Any) -> dict[str, Any]:
 #: modes that are refused.
 NO_MATTER = {
     *("cubic_coeff_a", "exclude_outside", "extrapolation_value", "momentum", "round_mode"),
-    *("saturate", "seed", "stash_type", "storage_order"),
+    *("num_outputs", "saturate", "seed", "stash_type", "storage_order"),
 }
 
 

@@ -56,7 +56,7 @@ def import_network(network: Network, options: ImportOptions = DEFAULTS) -> Impor
                 f"model {network.name!r} has {len(shapes)} inputs and layers with "
                 "data_format='channels_first'; supported is 'channels_last' with several inputs"
             )
-        graph, layout = channels_last(graph)
+        graph, (layout,) = channels_last(graph)
     return Imported(
         graph,
         "keras",

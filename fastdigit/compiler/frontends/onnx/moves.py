@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastdigit.compiler.frontends.common import taken
+from fastdigit.compiler.frontends.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.batch import BatchAt, placed_at
 from fastdigit.compiler.frontends.onnx.constants import Batch, split_lengths
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.frontends.onnx.shapes import shown, target_shape
 from fastdigit.compiler.ir import Op

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastdigit.compiler.axes import inverse
 from fastdigit.compiler.frontends.common import batchnorm, uniform
+from fastdigit.compiler.frontends.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.moments import Moments, normalized, placed
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.layout import TO_NCHW, TO_NHWC
 from fastdigit.compiler.frontends.onnx.registry import Operator, converts
 from fastdigit.compiler.ir import Activation, Array
 from fastdigit.compiler.ops import (

@@ -1317,3 +1317,11 @@ def test_powers():
     for exponent in (1, 2, 3, 4, 0.5):
         net = OnnxNet(("N", 6)).gemm(6, 4).add("Sigmoid").add("Pow", None, np.float32(exponent))
         compiled(net)
+
+
+def test_several_outputs():
+    net = OnnxNet(("N", 1, 8, 8)).conv(1, 3, (3, 3)).add("GlobalMaxPool").add("Flatten")
+    scores = net.last
+    model = net.add("Sigmoid").model()
+    model.graph.output.append(onnx.helper.make_tensor_value_info(scores, 1, ("N", 3)))
+    assert [port.name for port in import_model(model).outputs] == [net.last, scores]

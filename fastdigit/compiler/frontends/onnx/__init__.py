@@ -70,11 +70,6 @@ def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
         Port(name, graph.shapes[value], batch_axis=importer.batch_axes[name])
         for name, value in zip(importer.outputs, graph.outputs, strict=True)
     )
-    for what, ports in (("inputs", inputs), ("outputs", outputs)):
-        if len(ports) > 1:
-            raise UnsupportedError(
-                f"the model has {what} {[port.name for port in ports]}; supported is one"
-            )
     return Imported(graph, "onnx", str(model.graph.name), inputs, outputs)
 
 

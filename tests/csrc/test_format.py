@@ -227,8 +227,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     # Ops.
     "opcode 0": (lambda: patched(op(CONV2D, 0), "I", 0), "op 1"),
     "opcode unknown": (lambda: patched(op(SOFTMAX, 0), "I", 99), "op 5 has unknown opcode 99"),
-    "two inputs": (lambda: patched(op(SOFTMAX, 0), "I", 1), "the first op, and no other, is INPUT"),
-    "no input": (lambda: patched(op(INPUT, 0), "I", 6), "the first op, and no other, is INPUT"),
+    "two inputs": (lambda: patched(op(SOFTMAX, 0), "I", 1), "the first 1, and no others, are INPUT"),
+    "no input": (lambda: patched(op(INPUT, 0), "I", 6), "the first 1, and no others, are INPUT"),
     "input of INPUT": (lambda: patched(op(INPUT, 4), "I", 0), "op 0 is INPUT and has an input"),
     "input out of range": (lambda: patched(op(CONV2D, 4), "I", TENSOR_COUNT), "was not written before"),
     "input a weight": (lambda: patched(op(CONV2D, 4), "I", first_weight()), "was not written before"),

@@ -33,6 +33,9 @@ OPERATORS = {
     "norms": None,
     "shuffle": None,
     "mlp": None,
+    "crnn": None,
+    "crnn-new": None,
+    "words": None,
 }
 
 
@@ -42,7 +45,7 @@ def test_network(name: str) -> None:
         images, want = arrays["images"], arrays["outputs"]
     compiled = fastdigit.compile(FOLDER / f"{name}.onnx", None)
     model = fastdigit.Model(compiled.data)
-    channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    channels_last = np.moveaxis(images, 1, -1) if images.ndim == 4 else images
     got = model.run(channels_last.reshape(len(images), *model.input_shape))
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)

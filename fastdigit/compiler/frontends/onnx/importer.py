@@ -36,6 +36,7 @@ from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.frontends.onnx.upgrade import upgraded
 from fastdigit.compiler.ir import Graph, Op, Shape
+from fastdigit.compiler.ops import Reshape
 from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
 
 __all__ = ["Importer"]
@@ -378,9 +379,9 @@ class Importer:
         if (
             node.op_type == "Reshape"
             and isinstance(operator.inputs[0], str)
-            and self._as_rows(operator)
+            and (split := self._as_rows(operator))
         ):
-            return _Rows(operator.inputs[0], operator.batch)
+            return _Rows(self._rows_of(operator, split), operator.batch)
         if not at[0] or CONVERTERS[operator.op_type].anywhere:
             return self.converted(operator)
         rank = max(self.rank(value) for value in operator.inputs if isinstance(value, str))
@@ -412,18 +413,34 @@ class Importer:
             target = None if found is None or found[1] else found[0]
         return combined(self.builder, name, op_type, known, newest.attributes, target)
 
-    def _as_rows(self, operator: Operator) -> bool:
-        """Whether a Reshape of an image makes a row of each pixel."""
+    def _as_rows(self, operator: Operator) -> int:
+        """Return how many axes become rows, if a Reshape of an image makes a row of each pixel, of
+        its other axes; 0 if it does not."""
         shape, target = self.shape(operator.value()), operator.constant(1)
-        if target is None or len(shape) < 2 or target.size != 2 or operator.batch == len(shape):
-            return False
+        if target is None or target.size != 2:
+            return 0
         rows, features = target.ravel()
-        pixels = math.prod(shape[:-1])
-        if pixels == 1 or isinstance(features, Batch) or int(features) != shape[-1]:
-            return False
-        if isinstance(rows, Batch):
-            return rows.multiple == pixels
-        return int(rows) == -1 or int(rows) == (self.batch or 0) * pixels
+        if isinstance(features, Batch):
+            return 0
+        # As few axes as can be in a row: a pixel is all of an image but its channels.
+        for split in range(len(shape) - 1, max(operator.batch, 1) - 1, -1):
+            pixels = math.prod(shape[:split])
+            if pixels == 1 or int(features) != math.prod(shape[split:]):
+                continue
+            if isinstance(rows, Batch):
+                fits = rows.multiple == pixels
+            else:
+                fits = int(rows) == -1 or int(rows) == (self.batch or 0) * pixels
+            if fits:
+                return split
+        return 0
+
+    def _rows_of(self, operator: Operator, split: int) -> str:
+        """Return the value whose pixels are rows, with one axis for each row."""
+        shape = self.shape(operator.value())
+        if split == len(shape) - 1:
+            return operator.value()
+        return self.emit(operator, Reshape((*shape[:split], math.prod(shape[split:]))))
 
     def _by_row(self, operator: Operator, raw: list[Any]) -> _Rows:
         by_row = sorted(op_type for op_type, known in CONVERTERS.items() if known.by_row)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastdigit
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model
@@ -635,11 +636,27 @@ def test_an_image_as_output():
     assert ops(both(model)) == ["CONV2D", "CONV2D"]
 
 
-def test_refuses_several_outputs():
-    source = keras.Input((6,), name="a")
-    model = keras.Model(source, [L.Dense(1)(source), L.Dense(2)(source)], name="two")
-    with pytest.raises(UnsupportedError, match="'two' has 1 inputs and 2 outputs"):
-        import_model(model)
+def test_several_inputs_and_outputs(tmp_path):
+    a, b = keras.Input((6, 5, 1), name="picture"), keras.Input((3,), name="facts")
+    joined = L.Concatenate()([L.Flatten()(L.Conv2D(2, 3, activation="relu")(a)), b])
+    digit = L.Dense(4, activation="softmax", name="digit")(joined)
+    odd = L.Dense(1, activation="sigmoid", name="odd")(joined)
+    model = keras.Model([a, b], [digit, odd], name="two")
+    rng = np.random.default_rng(5)
+    images = {
+        "picture": rng.random((7, 6, 5, 1)).astype(np.float32),
+        "facts": rng.random((7, 3)).astype(np.float32),
+    }
+    wants = [np.asarray(out) for out in model([images["picture"], images["facts"]])]
+    model.save(tmp_path / "two.keras")
+    model.save(tmp_path / "two.h5")
+    for source in (model, tmp_path / "two.keras", tmp_path / "two.h5"):
+        fastdigit.compile(source, tmp_path / "two.fdm")
+        compiled = fastdigit.load(tmp_path / "two.fdm")
+        got = compiled.run(images)
+        assert sorted(compiled.outputs) == sorted(got) and len(got) == 2
+        for found, want in zip(got.values(), wants, strict=True):
+            np.testing.assert_allclose(found, want, rtol=0, atol=1e-6)
 
 
 def test_refuses_unknown_sizes_and_unbuilt_models():

@@ -38,11 +38,6 @@ def import_network(network: Network, options: ImportOptions = DEFAULTS) -> Impor
         If the options do not fit the model.
     """
     network = network.choose(options.choose(network.output_names))
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise UnsupportedError(
-            f"model {network.name!r} has {len(network.inputs)} inputs and {len(network.outputs)} "
-            "outputs; supported is one of each"
-        )
     first = any(_is_channels_first(layer) for layer in network.layers())
     shapes = [_input_shape(network, given, options, first) for given in network.inputs]
     builder = GraphBuilder()

@@ -188,12 +188,16 @@ FD_API void fd_model_close(fd_model *model);
 /* Facts about a model; the pointers in *info live as long as the model. */
 FD_API void fd_model_get_info(const fd_model *model, fd_model_info *info);
 
-/* How many inputs and outputs a model has: at least one of each. */
+/* How many inputs a model has: at least one. */
 FD_API size_t fd_model_input_count(const fd_model *model);
+
+/* How many outputs a model has: at least one. */
 FD_API size_t fd_model_output_count(const fd_model *model);
 
-/* What input or output i is. FD_ERR_ARGUMENT if there is none, or info->size is less than the first version's. */
+/* What input i is. FD_ERR_ARGUMENT if there is none, or info->size is less than the first version's. */
 FD_API fd_status fd_model_get_input(const fd_model *model, size_t i, fd_port_info *info, fd_error *error);
+
+/* What output i is; errors as for fd_model_get_input. */
 FD_API fd_status fd_model_get_output(const fd_model *model, size_t i, fd_port_info *info, fd_error *error);
 
 /* How op i is computed, for as many ops as fd_model_info says; op 0 takes the input. FD_ERR_ARGUMENT if there is no op

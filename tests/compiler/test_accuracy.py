@@ -113,7 +113,7 @@ def test_a_wrong_translation_is_refused(
     graph = network(*tail)
     read = driver.import_model
     monkeypatch.setattr(
-        driver, "import_model", lambda model: replace(read(model), graph=fault(graph))
+        driver, "import_model", lambda *given: replace(read(*given), graph=fault(graph))
     )
     with pytest.raises(VerificationError, match=r"not read as it is meant.*--tolerance"):
         compile_model(to_onnx(graph), None, engine=engine, input_range=input_range)

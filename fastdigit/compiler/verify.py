@@ -258,6 +258,14 @@ def compare_outputs(
     VerificationError
         If one of them differs.
     """
+    for name, theirs in zip(names, want, strict=True):
+        bad = ~np.isfinite(np.asarray(theirs, np.float64)).reshape(len(theirs), -1).all(axis=1)
+        if bad.any():
+            raise VerificationError(
+                f"{reference} itself returns no finite number at output {name!r} for sample "
+                f"{int(bad.argmax())} of {len(bad)}: give images that the model is made for, by "
+                "--samples"
+            )
     exact: list[Exact | None] = [None] * len(names)
     if network is not None and [out.shape for out in want] == [out.shape for out in got]:
         errors = [scaled_error(b, a).reshape(len(a), -1) for a, b in zip(want, got, strict=True)]

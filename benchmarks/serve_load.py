@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -79,6 +79,8 @@ class OnnxRuntimeModel:
         }
 
     has_labels = True
+    inputs: ClassVar = {"input": (28, 28, 1)}
+    outputs: ClassVar = {"probabilities": (10,)}
 
     @staticmethod
     def labels_of(values: np.ndarray) -> np.ndarray:

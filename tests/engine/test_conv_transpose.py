@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import struct
 
 import numpy as np
@@ -454,10 +453,3 @@ def test_keras_of_one_dimension_and_dilated() -> None:
     graph = optimize(import_model(model).graph)
     got = reference.run_graph(graph, x.reshape(2, *graph.shapes[graph.input]))
     np.testing.assert_allclose(got.reshape(2, 12, 4), model(x), rtol=0, atol=1e-5)
-    first = layers.Conv2DTranspose(2, 3, name="up", data_format="channels_first")
-    try:
-        model = keras.Sequential([keras.Input((3, 6, 6)), first])
-    except Exception as error:
-        pytest.skip(f"Keras has no channels_first here: {error}")
-    with pytest.raises(UnsupportedError, match=re.escape("'up' (Conv2DTranspose): data_format")):
-        import_model(model)

@@ -216,7 +216,7 @@ class TestCluster:
         floats = np.zeros((10, 28, 28), np.float32)
         floats[7, 3, 3] = np.nan
         dataset = ray.data.from_blocks([_block(floats, np.arange(10))])
-        with pytest.raises(Exception, match="outside") as failure:
+        with pytest.raises(Exception, match="of image 7 is not finite") as failure:
             collected(predict(dataset, workers=1))
         assert "InputError" in str(failure.value)
 

@@ -335,6 +335,10 @@ def test_workers_share_the_load_the_metrics_and_are_replaced() -> None:
         assert total("fastdigit_requests_total") == len(got)
         more = answers(server, 0.5, 8)
         assert set(more) == {(200, True)}
+        deadline = time.monotonic() + 10  # a request is counted when it has been answered
+        while total("fastdigit_requests_total") < len(got) + len(more):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert total("fastdigit_requests_total") == len(got) + len(more)
         # The other worker brings its gauge up to date once a second.
         until = time.monotonic() + 5

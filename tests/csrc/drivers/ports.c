@@ -62,9 +62,9 @@ int main(int argc, char **argv) {
     refuses(fd_model_get_input, model, 0, offsetof(fd_port_info, has_sigmoid));
     refuses(fd_model_get_output, model, 0, 0);
 
-    fd_error error = {0};
-    if (fd_run(model, context, inputs[0].values, FD_INPUT_F32, n, outputs, NULL, &error) != FD_ERR_ARGUMENT ||
-        !strstr(error.message, "fd_run_all"))
+    fd_error mistake = {0};
+    if (fd_run(model, context, inputs[0].values, FD_INPUT_F32, n, outputs, NULL, &mistake) != FD_ERR_ARGUMENT ||
+        !strstr(mistake.message, "fd_run_all"))
         DIE("fd_run takes a model of two inputs");
     if (fd_run_all(model, context, inputs, 1, n, outputs, OUTPUTS, NULL, NULL, NULL) != FD_ERR_ARGUMENT ||
         fd_run_all(model, context, inputs, INPUTS, n, outputs, 1, NULL, NULL, NULL) != FD_ERR_ARGUMENT)
@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     float *const meta = (float *)(uintptr_t)inputs[1].values;
     const float kept = meta[4 * (n - 1) + 2];
     meta[4 * (n - 1) + 2] = 1e9f;
-    if (fd_run_all(model, context, inputs, INPUTS, n, outputs, OUTPUTS, &bad_input, &bad, &error) != FD_ERR_INPUT ||
+    if (fd_run_all(model, context, inputs, INPUTS, n, outputs, OUTPUTS, &bad_input, &bad, &mistake) != FD_ERR_INPUT ||
         bad_input != 1 || bad != 4 * (n - 1) + 2)
         DIE("value %zu of input %zu is bad", bad, bad_input);
     meta[4 * (n - 1) + 2] = kept;

@@ -263,7 +263,7 @@ def compare_outputs(
         if bad.any():
             raise VerificationError(
                 f"{reference} itself returns no finite number at output {name!r} for sample "
-                f"{int(bad.argmax())} of {len(bad)}: give images that the model is made for, by "
+                f"{int(bad.argmax())} of {len(theirs)}: give images that the model is made for, by "
                 "--samples"
             )
     exact: list[Exact | None] = [None] * len(names)

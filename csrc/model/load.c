@@ -155,7 +155,9 @@ static fd_status load_sections(fd_model *m, fd_error *error) {
     return FD_OK;
 }
 
-static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
+/* `*weights_end` is where the weights of the records before end. Weights lie one behind the other: then each byte of
+ * WEIGHTS is looked at once, however many records there are. */
+static fd_status load_tensor(fd_model *m, size_t i, size_t *weights_end, fd_error *error) {
     const fd_file_tensor *const t = &m->file.tensors[i];
     FD_REQUIRE(t->kind == FD_TENSOR_ACTIVATION || t->kind == FD_TENSOR_WEIGHT, "tensor %zu has unknown kind %u", i,
                t->kind);
@@ -195,6 +197,9 @@ static fd_status load_tensor(fd_model *m, size_t i, fd_error *error) {
     FD_REQUIRE(t->offset % FD_FILE_ALIGN == 0, "tensor %zu is not aligned to %d bytes", i, FD_FILE_ALIGN);
     FD_REQUIRE(t->offset <= m->file.weight_bytes && t->size <= m->file.weight_bytes - t->offset,
                "tensor %zu lies outside WEIGHTS", i);
+    FD_REQUIRE(t->offset >= *weights_end, "tensor %zu does not lie behind the weights before it, which end at %zu", i,
+               *weights_end);
+    *weights_end = (size_t)(t->offset + t->size);
     FD_REQUIRE(all_finite(m->file.weights + t->offset, elements, t->dtype), "tensor %zu holds a NaN or an infinity", i);
     return FD_OK;
 }
@@ -262,8 +267,9 @@ fd_status fd_load(fd_model *model, fd_error *error) {
     fd_status status;
     if ((status = load_header(model, error))) return status;
     if ((status = load_sections(model, error))) return status;
+    size_t weights_end = 0;
     for (size_t i = 0; i < model->file.tensor_count; i++)
-        if ((status = load_tensor(model, i, error))) return status;
+        if ((status = load_tensor(model, i, &weights_end, error))) return status;
     unsigned char *const flags = fd_alloc(2 * model->file.tensor_count);
     if (!flags) return fd_fail(error, FD_ERR_MEMORY, "no memory to load a model");
     status = load_program(model, flags, flags + model->file.tensor_count, error);

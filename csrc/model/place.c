@@ -13,9 +13,8 @@
 typedef struct fd_places {
     const fd_file *file;
     fd_value *values;
-    fd_block *blocks;  /* by op index: of its output */
-    uint32_t *order;   /* scratch */
-    uint32_t *writers; /* by tensor index: the op that writes it */
+    fd_block *blocks; /* by op index: of its output */
+    uint32_t *order;  /* scratch */
     fd_placement *placement;
 } fd_places;
 
@@ -33,20 +32,17 @@ static void split_program(fd_places *p) {
 static void find_lifetimes(fd_places *p) {
     const fd_file *const f = p->file;
     fd_block *const blocks = p->blocks;
-    for (size_t i = 0; i < f->op_count; i++) {
-        p->writers[f->ops[i].output] = (uint32_t)i;
-        blocks[i].first = blocks[i].last = i;
-    }
+    for (size_t i = 0; i < f->op_count; i++) blocks[i].first = blocks[i].last = i;
     for (size_t i = f->input_count; i < f->op_count; i++) {
         const fd_file_op *const op = &f->ops[i];
-        blocks[p->writers[op->input]].last = i;
-        if (op->input2 != FD_FILE_NONE) blocks[p->writers[op->input2]].last = i;
+        blocks[p->values[op->input].writer].last = i;
+        if (op->input2 != FD_FILE_NONE) blocks[p->values[op->input2].writer].last = i;
     }
     for (size_t k = 0; k < f->output_count; k++) {
-        const uint32_t writer = p->writers[fd_file_output(f, k)];
+        const uint32_t writer = p->values[fd_file_output(f, k)].writer;
         const fd_file_op *const op = &f->ops[writer];
         blocks[writer].last = f->op_count;
-        if (fd_operator_of(op->opcode)->gives_probabilities) blocks[p->writers[op->input]].last = f->op_count;
+        if (fd_operator_of(op->opcode)->gives_probabilities) blocks[p->values[op->input].writer].last = f->op_count;
     }
     for (size_t i = 0; i < f->op_count; i++) {
         fd_value *const v = &p->values[f->ops[i].output];
@@ -94,10 +90,9 @@ fd_status fd_place_values(const fd_file *file, fd_value *values, fd_placement *p
         .values = values,
         .blocks = fd_alloc(file->op_count * sizeof *p.blocks),
         .order = fd_alloc(file->op_count * sizeof *p.order),
-        .writers = fd_alloc(file->tensor_count * sizeof *p.writers),
         .placement = placement,
     };
-    const int placed = p.blocks && p.order && p.writers;
+    const int placed = p.blocks && p.order;
     if (placed) {
         split_program(&p);
         find_lifetimes(&p);
@@ -106,6 +101,5 @@ fd_status fd_place_values(const fd_file *file, fd_value *values, fd_placement *p
     }
     fd_free(p.blocks);
     fd_free(p.order);
-    fd_free(p.writers);
     return placed ? FD_OK : fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
 }

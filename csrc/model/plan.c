@@ -22,8 +22,12 @@ static fd_status shape_values(fd_plan *p, fd_value *values, fd_error *error) {
     const fd_file *const f = p->file;
     for (size_t i = 0; i < f->op_count; i++) {
         const fd_dims d = fd_dims_of(&f->tensors[f->ops[i].output]);
-        values[f->ops[i].output] = (fd_value){
-            .rows = d.rows, .cols = d.cols, .channels = d.channels, .elements = d.elements, .is_input = i == 0};
+        values[f->ops[i].output] = (fd_value){.rows = d.rows,
+                                              .cols = d.cols,
+                                              .channels = d.channels,
+                                              .elements = d.elements,
+                                              .writer = (uint32_t)i,
+                                              .is_input = i == 0};
     }
     for (size_t i = f->input_count; i < f->op_count; i++)
         if (fd_operator_of(f->ops[i].opcode)->takes_vector) values[f->ops[i].input].is_vector = 1;
@@ -96,15 +100,9 @@ static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement
     return FD_OK;
 }
 
-static const fd_file_op *writer_of(const fd_file *f, uint32_t tensor) {
-    const fd_file_op *op = f->ops;
-    while (op->output != tensor) op++;
-    return op;
-}
-
 /* Whether each value is a probability of its own: the last op that computes something ends in a sigmoid. */
-static int ends_in_sigmoid(const fd_file *f, const fd_file_op *op) {
-    while (fd_operator_of(op->opcode)->moves) op = writer_of(f, op->input);
+static int ends_in_sigmoid(const fd_file *f, const fd_value *values, const fd_file_op *op) {
+    while (fd_operator_of(op->opcode)->moves) op = &f->ops[values[op->input].writer];
     const int sigmoid = op->activation == FD_ACT_SIGMOID || op->activation == FD_ACT_HARD_SIGMOID;
     return sigmoid && !op->affine_axis && !op->pool_mode;
 }
@@ -115,8 +113,8 @@ static void finish(fd_model *m, const fd_value *values) {
     for (size_t k = 0; k < f->input_count; k++) m->input_elements += m->inputs[k].elements;
     for (size_t k = 0; k < f->output_count; k++) {
         const uint32_t tensor = fd_file_output(f, k);
-        const fd_file_op *const writer = writer_of(f, tensor);
         const fd_value *const v = &values[tensor];
+        const fd_file_op *const writer = &f->ops[v->writer];
         const int is_vector = f->tensors[tensor].rank == 1;
         fd_output *const o = &m->outputs[k];
         *o = (fd_output){
@@ -128,7 +126,7 @@ static void finish(fd_model *m, const fd_value *values) {
             .row = v->row,
             /* Of a vector: an image of probabilities has no label. */
             .has_softmax = is_vector && fd_operator_of(writer->opcode)->gives_probabilities,
-            .has_sigmoid = (is_vector || v->elements == 1) && ends_in_sigmoid(f, writer),
+            .has_sigmoid = (is_vector || v->elements == 1) && ends_in_sigmoid(f, values, writer),
         };
         if (o->has_softmax) o->logits = fd_place_of(&values[writer->input]);
     }

@@ -16,6 +16,7 @@
 typedef struct fd_value {
     size_t rows, cols, channels; /* rank 1 is 1 x 1 x features */
     size_t elements;
+    uint32_t writer;  /* the op whose output it is */
     size_t margin[4]; /* top, left, bottom, right: what its readers want of zeros, or room, around it */
     int is_vector;    /* a reader takes the image as a vector: it has no margins */
     int is_input;     /* the first of the network, which may be read where the caller has it */

@@ -21,6 +21,7 @@ from fastdigit.compiler.ops import (
     Binary,
     Concat,
     Crop,
+    Eltwise,
     LayerNorm,
     Pad,
     Pool2D,
@@ -220,6 +221,9 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "weight offset outside": (lambda: patched(tensor(first_weight(), 32), "Q", 2**63), "lies outside WEIGHTS"),
     "weight offset wraps": (lambda: patched(tensor(first_weight(), 32), "Q", 2**64 - 64), "lies outside WEIGHTS"),
     "weight offset at the end": (lambda: patched(tensor(first_weight(), 32), "Q", section(4)[1] // 64 * 64), "lies outside WEIGHTS"),
+    "weights over the same bytes": (
+        lambda: patched(tensor(bias_of_conv(), 32), "Q", 0), "does not lie behind the weights before it"
+    ),
     "weight size": (lambda: patched(tensor(first_weight(), 40), "Q", 4), "its dimensions make"),
     "tensor reserved": (lambda: patched(tensor(0, 63), "B", 1), "reserved bytes of tensor 0"),
     "weight NaN": (lambda: patched(WEIGHTS, "f", math.nan), "holds a NaN or an infinity"),
@@ -506,6 +510,31 @@ def test_random_damage_never_crashes(good: bytes, data: st.DataObject) -> None:
         return
     low = model.info()["range"][0]  # which the damage may have changed, and legitimately
     model.logits(np.full((2, *model.input_shape), low, np.float32))
+
+
+def test_many_weights_over_the_same_bytes_are_refused() -> None:
+    """Each record costs no look at the file of its own, however many there are: 1 of 4,000 is looked at."""
+    out = bytearray(
+        packed(
+            chain(
+                (64, 1, 1), [Eltwise(Activation("relu"), affine(np.random.default_rng(0), 0, 64))]
+            )
+        )
+    )
+    tensors, count = struct.unpack_from("<QQ", out, 64 + 32 + 8)
+    records = out[tensors : tensors + count]
+    weight = next(records[i : i + 64] for i in range(0, count, 64) if records[i] == 1)
+    more = 4000
+    grown = out[:tensors] + records + bytes(weight) * more + out[tensors + count :]
+    struct.pack_into("<Q", grown, 64 + 32 + 16, count + 64 * more)
+    for entry in (2, 3):
+        (offset,) = struct.unpack_from("<Q", grown, 64 + 32 * entry + 8)
+        struct.pack_into("<Q", grown, 64 + 32 * entry + 8, offset + 64 * more)
+    with pytest.raises(
+        ModelFormatError,
+        match="tensor 4 does not lie behind the weights before it, which end at 512",
+    ):
+        Model(sealed(grown))
 
 
 def test_limits_of_the_engine() -> None:

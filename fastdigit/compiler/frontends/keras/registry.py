@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from fastdigit.compiler.frontends.common import GraphBuilder
 from fastdigit.compiler.frontends.keras.network import Layer
+from fastdigit.compiler.frontends.operator import registrar
 from fastdigit.compiler.ir import Array, Op, Shape
 
 __all__ = ["CONVERTERS", "JOINS", "Convert", "Join", "Ops", "converts", "joins", "supported_layers"]
@@ -24,26 +25,12 @@ JOINS: dict[str, Join] = {}
 
 def converts(*kinds: str) -> Callable[[Convert], Convert]:
     """Make a function the converter of layers with one input; see :data:`Convert`."""
-
-    def register(convert: Convert) -> Convert:
-        for kind in kinds:
-            assert kind not in CONVERTERS, f"{kind} has two converters"
-            CONVERTERS[kind] = convert
-        return convert
-
-    return register
+    return registrar(CONVERTERS, kinds)
 
 
 def joins(*kinds: str) -> Callable[[Join], Join]:
     """Make a function the converter of layers with several inputs; see :data:`Join`."""
-
-    def register(join: Join) -> Join:
-        for kind in kinds:
-            assert kind not in JOINS, f"{kind} has two converters"
-            JOINS[kind] = join
-        return join
-
-    return register
+    return registrar(JOINS, kinds)
 
 
 def supported_layers() -> tuple[str, ...]:

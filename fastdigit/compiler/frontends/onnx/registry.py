@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from fastdigit.compiler.frontends.onnx.constants import Constant
-from fastdigit.compiler.ir import Array
-from fastdigit.errors import UnsupportedError
+from fastdigit.compiler.frontends.operator import OperatorBase
 
 if TYPE_CHECKING:
     from fastdigit.compiler.frontends.moments import Moments
@@ -20,55 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "supported_operators"]
 
 
-@dataclass(frozen=True)
-class Operator:
+@dataclass(frozen=True, eq=False)
+class Operator(OperatorBase[str]):
     """An ONNX node with its inputs looked up: constants, names of IR values, or None.
 
     ``outputs`` is how many results it has, and ``batch`` the axis that is the batch of its values.
     """
 
-    name: str
-    op_type: str
-    inputs: tuple[Constant | str | None, ...]
     attributes: Mapping[str, Any]
     outputs: int = 1
     batch: int = 0
-
-    def value(self, index: int = 0) -> str:
-        """Return an input that depends on the image."""
-        given = self.inputs[index] if index < len(self.inputs) else None
-        if not isinstance(given, str):
-            raise UnsupportedError(f"{self.name}: input {index} is a constant")
-        return given
-
-    def constant(self, index: int) -> Constant | None:
-        """Return an input that is known ahead of time, or None if it is not given."""
-        given = self.inputs[index] if index < len(self.inputs) else None
-        if isinstance(given, str):
-            raise UnsupportedError(
-                f"{self.name}: input {index} depends on the image; supported is a constant"
-            )
-        return given
-
-    def weights(self, index: int) -> Array | None:
-        """Return a constant of floating-point numbers."""
-        given = self.constant(index)
-        if given is None:
-            return None
-        if given.dtype.kind != "f":
-            raise UnsupportedError(f"{self.name}: input {index} is {given.dtype}, expected float32")
-        if not np.isfinite(given).all():
-            raise UnsupportedError(f"{self.name}: input {index} has values that are not finite")
-        return given if given.dtype == np.float64 else given.astype(np.float32)
-
-    def ints(self, index: int) -> list[int] | None:
-        """Return a constant vector of integers."""
-        given = self.constant(index)
-        if given is None:
-            return None
-        if given.dtype.kind not in "iu":
-            raise UnsupportedError(f"{self.name}: input {index} is not a vector of known integers")
-        return [int(number) for number in given.ravel()]
 
     def text(self, name: str, default: str) -> str:
         """Return an attribute that is a string."""
@@ -81,9 +39,6 @@ class Operator:
         for index, value in given.items():
             inputs[index] = value
         return replace(self, inputs=tuple(inputs))
-
-    def refuse(self, what: str, supported: str) -> UnsupportedError:
-        return UnsupportedError(f"{self.name}: {what}; supported is {supported}")
 
 
 #: What an operator results in; several, if it has several outputs that may be read.

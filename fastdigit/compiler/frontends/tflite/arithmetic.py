@@ -49,7 +49,7 @@ def convert_arithmetic(importer: Importer, operator: Operator) -> Value:
     if len(operator.inputs) != 2:
         raise ModelFormatError(f"{operator.name}: {len(operator.inputs)} operands, expected 2")
     left, right = operator.inputs
-    kind = _KINDS[operator.type]
+    kind = _KINDS[operator.op_type]
     if isinstance(left, Value) and isinstance(right, Value):
         return _combined(importer, operator, kind, left, right)
     value_first = isinstance(left, Value)
@@ -57,7 +57,7 @@ def convert_arithmetic(importer: Importer, operator: Operator) -> Value:
     constant, result = _constant(operator, 1 if value_first else 0, value)
     source = importer.viewed(operator, value, image_shape(result))
     ops: list[Op] = []
-    match operator.type, value_first:
+    match operator.op_type, value_first:
         case "SUB", False:
             ops.append(Eltwise(affine=uniform(importer.shape(source), -1.0)))
             kind = "add"

@@ -97,7 +97,7 @@ def taken_apart(importer: Importer, operator: Operator) -> Blocks:
 
 def between(importer: Importer, operator: Operator, blocks: Blocks) -> Blocks | Value:
     """Return what an operator makes of the parts of an image; its first input is not looked at."""
-    match operator.type:
+    match operator.op_type:
         case "EXPAND_DIMS" if blocks.rank == 3 and operator.ints(1) in ([1], [-3]):
             return replace(blocks, rank=4)
         case "RESHAPE" if blocks.rank == 4 and blocks.size[0] == 1 and blocks.block[0] == 1:

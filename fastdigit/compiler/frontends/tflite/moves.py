@@ -78,7 +78,7 @@ def convert_concatenation(importer: Importer, operator: Operator) -> Value:
     """PACK joins along a new axis."""
     values = [operator.value(index) for index in range(len(operator.inputs))]
     shapes = [value.shape for value in values]
-    if operator.type == "PACK":
+    if operator.op_type == "PACK":
         axis = operator.axis(int(operator.option("Axis")), len(shapes[0]) + 1)
         shapes = [(*shape[:axis], 1, *shape[axis:]) for shape in shapes]
     else:
@@ -106,7 +106,7 @@ def convert_pad(importer: Importer, operator: Operator) -> Value:
     pairs = [(int(before), int(behind)) for before, behind in widths]
     if any(min(pair) < 0 for pair in pairs):
         raise operator.refuse(f"widths {pairs}", "padding, not cropping")
-    fill = operator.weights(2) if operator.type == "PADV2" else None
+    fill = operator.weights(2) if operator.op_type == "PADV2" else None
     number = 0.0 if fill is None or not fill.size else float(fill.ravel()[0])
     result = tuple(n + sum(pair) for n, pair in zip(value.shape, pairs, strict=True))
     if rank > 1 and value.shape[0] == 1 and pairs[0] == (0, 0):
@@ -163,13 +163,13 @@ def convert_strided_slice(importer: Importer, operator: Operator) -> Value:
 
 @converts("SPLIT", "SPLIT_V")
 def convert_split(importer: Importer, operator: Operator) -> list[Value]:
-    which, at = (0, 1) if operator.type == "SPLIT" else (2, 0)
+    which, at = (0, 1) if operator.op_type == "SPLIT" else (2, 0)
     given, value = operator.ints(which), operator.value(at)
     if len(given) != 1:
         raise ModelFormatError(f"{operator.name}: axes {given}, expected one")
     axis = operator.axis(given[0], len(value.shape))
     size, count = value.shape[axis], operator.outputs
-    if operator.type == "SPLIT":
+    if operator.op_type == "SPLIT":
         sizes = [size // count] * count
     else:
         sizes = operator.ints(1)
@@ -257,7 +257,7 @@ def convert_depth_to_space(importer: Importer, operator: Operator) -> Value:
     if len(shape) != 4 or shape[0] != 1 or block < 1:
         raise operator.refuse(f"blocks of {block} in shape {shape}", "blocks of one image")
     _, height, width, channels = shape
-    if operator.type == "DEPTH_TO_SPACE":
+    if operator.op_type == "DEPTH_TO_SPACE":
         if channels % block**2:
             raise ModelFormatError(f"{operator.name}: {channels} channels in blocks of {block}")
         depth = channels // block**2

@@ -18,7 +18,7 @@ def convert_pool(importer: Importer, operator: Operator) -> Value:
     size = int(operator.option("FilterHeight")), int(operator.option("FilterWidth"))
     if min(size) < 1:
         raise ModelFormatError(f"{operator.name}: a window of {size}, expected 1 and more")
-    mode = "max" if operator.type == "MAX_POOL_2D" else "average"
+    mode = "max" if operator.op_type == "MAX_POOL_2D" else "average"
     pool = Pool(mode, size, stride, pads_of(operator, image, size, stride))
     value = importer.builder.add(operator.name, Pool2D(pool), operator.value().name)
     return Value(value, (1, *importer.shape(value)))
@@ -38,11 +38,11 @@ def convert_reduce(importer: Importer, operator: Operator) -> Value | Formula:
     axes = [axis - lead for axis in given if axis >= lead and rank > 0]
     if not axes:
         return importer.emit(operator, shape)
-    if operator.type == "MEAN" and keep and lead:
+    if operator.op_type == "MEAN" and keep and lead:
         mean = mean_of(importer.builder, operator.name, value.name, axes)
         return Formula(mean, shape)
-    ops = reduction(_KINDS[operator.type], image_shape(value.shape), axes)
-    if operator.type == "REDUCE_MIN":
+    ops = reduction(_KINDS[operator.op_type], image_shape(value.shape), axes)
+    if operator.op_type == "REDUCE_MIN":
         first, last = image_shape(value.shape), tuple(image_shape(kept))
         ops = [Eltwise(affine=uniform(first, -1.0)), *ops, Eltwise(affine=uniform(last, -1.0))]
     return importer.emit(operator, shape, *ops)

@@ -36,7 +36,7 @@ def convert_resize(importer: Importer, operator: Operator) -> Value:
     target = operator.ints(1)
     if len(target) != 2 or not all(1 <= size <= MAX_ELEMENTS for size in target):
         raise operator.refuse(f"a size of {target}", f"two numbers, 1 to {MAX_ELEMENTS}")
-    nearest = operator.type == "RESIZE_NEAREST_NEIGHBOR"
+    nearest = operator.op_type == "RESIZE_NEAREST_NEIGHBOR"
     align, half = bool(operator.option("AlignCorners")), bool(operator.option("HalfPixelCenters"))
     if align and half and not nearest:
         raise operator.refuse("align_corners with half_pixel_centers", "one of them")

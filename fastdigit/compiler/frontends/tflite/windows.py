@@ -66,7 +66,7 @@ def convolution_of(operator: Operator, image: Shape) -> Conv2D:
     outputs), with the outputs of a channel side by side.
     """
     weights, channels = kernel_of(operator), image[2]
-    if operator.type == "CONV_2D":
+    if operator.op_type == "CONV_2D":
         inputs = weights.shape[3]
         fits, groups, kernel = channels % inputs == 0, channels // inputs, (1, 2, 3, 0)
     else:

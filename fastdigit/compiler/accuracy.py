@@ -86,7 +86,7 @@ class Network:
             Exact(
                 chosen,
                 output.reshape(len(chosen), -1),
-                np.max([_attained(found[index], output) for found in tried], axis=0),
+                np.maximum.reduce([_attained(found[index], output) for found in tried]),
             )
             for index, output in enumerate(values)
         ]

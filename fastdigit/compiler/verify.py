@@ -269,7 +269,7 @@ def compare_outputs(
     exact: list[Exact | None] = [None] * len(names)
     if network is not None and [out.shape for out in want] == [out.shape for out in got]:
         errors = [scaled_error(b, a).reshape(len(a), -1) for a, b in zip(want, got, strict=True)]
-        exact = [*network.exact(np.max([error.max(axis=1) for error in errors], axis=0))]
+        exact = [*network.exact(np.maximum.reduce([error.max(axis=1) for error in errors]))]
     results: list[Verification] = []
     for index, (name, theirs, ours) in enumerate(zip(names, want, got, strict=True)):
         first = index == 0

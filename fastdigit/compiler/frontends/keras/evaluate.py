@@ -242,11 +242,13 @@ def _pooling(layer: Layer, operands: list[F64]) -> F64:
     *("GlobalAveragePooling1D", "GlobalAveragePooling2D"),
 )
 def _global_pooling(layer: Layer, operands: list[F64]) -> F64:
-    x = operands[0]
-    reduce = np.max if "Max" in layer.kind else np.mean
-    return np.asarray(
-        reduce(x, axis=tuple(range(1, x.ndim - 1)), keepdims=bool(layer.options["keepdims"]))
-    )
+    axes = tuple(range(1, operands[0].ndim - 1))
+    return _over(operands[0], axes, bool(layer.options["keepdims"]), greatest="Max" in layer.kind)
+
+
+def _over(x: F64, axes: tuple[int, ...], keepdims: bool, *, greatest: bool) -> F64:
+    reduced = np.max(x, axis=axes, keepdims=True) if greatest else np.mean(x, axes, keepdims=True)
+    return np.asarray(reduced if keepdims else np.squeeze(reduced, axes))
 
 
 # ---- dense, normalization ----
@@ -327,7 +329,7 @@ def _normalization(layer: Layer, operands: list[F64]) -> F64:
         for name in ("mean", "variance")
     )
     deviation = np.maximum(np.sqrt(variance), 1e-7)
-    return x * deviation + mean if layer.options["invert"] else (x - mean) / deviation
+    return np.asarray(x * deviation + mean if layer.options["invert"] else (x - mean) / deviation)
 
 
 # ---- recurrent ----
@@ -563,14 +565,13 @@ def _concatenate(layer: Layer, operands: list[F64]) -> F64:
 
 @_evaluates("ops.Clip")
 def _clip(layer: Layer, operands: list[F64]) -> F64:
-    return np.clip(operands[0], layer.options["x_min"], layer.options["x_max"])
+    return np.asarray(np.clip(operands[0], layer.options["x_min"], layer.options["x_max"]))
 
 
 @_evaluates("ops.Mean", "ops.Max")
 def _reduced(layer: Layer, operands: list[F64]) -> F64:
-    reduce = np.max if layer.kind == "ops.Max" else np.mean
-    axes = tuple(_ints(layer.options["axis"], 1))
-    return np.asarray(reduce(operands[0], axis=axes, keepdims=bool(layer.options["keepdims"])))
+    axes, keepdims = tuple(_ints(layer.options["axis"], 1)), bool(layer.options["keepdims"])
+    return _over(operands[0], axes, keepdims, greatest=layer.kind == "ops.Max")
 
 
 # ---- activations ----

@@ -83,5 +83,7 @@ def print_verification(found: Verification) -> None:
             f"  against float64: {found.exact_error:.2g}, of {found.reference} "
             f"{found.reference_error:.2g}; float32 can attain {found.attainable_error:.2g}"
         )
+    if found.beyond_float32:
+        print("  more than 1e-05, as plain sums in float32 are in this network")
     if found.source_accuracy is not None and found.accuracy is not None:
         print(f"  accuracy {found.accuracy:.2%}, of the source {found.source_accuracy:.2%}")

@@ -7,7 +7,8 @@ chapters 3 and 4, and Higham and Mary, "A New Approach to Probabilistic Rounding
 (2019). How much of that reaches the output hangs on the network: a softmax that is sure of itself
 hides it, one that wavers shows all of it. Bounds that are carried from layer to layer grow by what
 layers could amplify at worst, and soon allow everything; so the error is measured, not bounded:
-the same graph in float32, with the terms of each sum in several orders.
+the same graph in float32, with the terms of each sum added in several ways: in the blocks of a
+BLAS, in one chain, in some interleaved chains, whose partial sums may be greater than the sum.
 """
 
 from __future__ import annotations
@@ -61,10 +62,13 @@ class Arithmetic:
     order
         Of the terms of sums: 0 is that of the weights, 1 the reverse, any other number a random
         one.
+    chains
+        How they are added: in so many chains, of every so many'th term; 0: as NumPy does.
     """
 
     dtype: DTypeLike = np.float64
     order: int = 0
+    chains: int = 0
 
     def of(self, array: Any) -> Values:
         """Return numbers rounded to the type."""
@@ -78,8 +82,15 @@ class Arithmetic:
             if self.order > 1:
                 terms = np.random.default_rng(self.order).permutation(len(matrix))
             rows, matrix = rows[..., terms], matrix[terms]
-        result: Values = rows @ matrix
-        return result
+        if not self.chains:
+            return np.asarray(rows @ matrix)
+        flat = rows.reshape(-1, len(matrix))
+        total: Any = 0
+        for first in range(min(self.chains, len(matrix))):
+            chain = slice(first, None, self.chains)
+            # Without optimize, each product is added to one sum: what BLAS does not do.
+            total = total + np.einsum("nk,km->nm", flat[:, chain], matrix[chain], optimize=False)
+        return np.asarray(total).reshape(*rows.shape[:-1], -1)
 
 
 #: (operator, arithmetic, its inputs (N, ...)) -> its output (N, ...).
@@ -90,11 +101,15 @@ EVALUATORS: dict[type[Op], Evaluator] = {}
 
 
 def evaluate(
-    graph: Graph, inputs: Sequence[Any], dtype: DTypeLike = np.float64, order: int = 0
+    graph: Graph,
+    inputs: Sequence[Any],
+    dtype: DTypeLike = np.float64,
+    order: int = 0,
+    chains: int = 0,
 ) -> list[NDArray[Any]]:
     """Run a graph, as :class:`Arithmetic` says, on images (N, *shape) for each of its inputs;
     return each of its outputs (N, *shape)."""
-    arithmetic = Arithmetic(dtype, order)
+    arithmetic = Arithmetic(dtype, order, chains)
     given = [
         np.asarray(images).reshape(len(images), *graph.shapes[value])
         for images, value in zip(inputs, graph.inputs, strict=True)
@@ -214,9 +229,9 @@ def _conv2d(op: Conv2D, a: Arithmetic, x: Values) -> Values:
         x = np.zeros((*found.shape[:3], outputs), a.of(x).dtype)
         taps = [(i, j) for i in range(height) for j in range(width)]
         for i, j in taps[::-1] if a.order else taps:
-            x += np.repeat(found[:, :, :, i, j], outputs // op.groups, -1) * a.of(
-                op.weights[i, j, 0]
-            )
+            part = found[:, :, :, i, j]
+            part = part if outputs == op.groups else np.repeat(part, outputs // op.groups, -1)
+            x += part * a.of(op.weights[i, j, 0])
     else:
         share = outputs // op.groups
         parts = []

@@ -121,3 +121,19 @@ def test_int8_weights_are_the_numbers_they_stand_for() -> None:
     quantised = Dense(layer.weights, None, precision="int8-dynamic", scale=scale)
     with pytest.raises(ValueError, match="int8-dynamic computes with integers"):
         evaluate(chain((6,), quantised), batch)
+
+
+@pytest.mark.parametrize("chains", [1, 4, 7])
+def test_chains_are_sums_of_every_so_many_th_term(chains: int) -> None:
+    """To the bit, as written out; terms of which the last are left over."""
+    rng = np.random.default_rng(chains)
+    rows = rng.normal(size=(3, 2, 50)).astype(np.float32)
+    weights = rng.normal(size=(50, 5)).astype(np.float32)
+    sums = np.zeros((chains, 3, 2, 5), np.float32)
+    for k in range(50):
+        sums[k % chains] += rows[..., k : k + 1] * weights[k]
+    want = sums[0]
+    for other in sums[1:]:
+        want = want + other
+    found = Arithmetic(np.float32, chains=chains).product(rows, weights)
+    np.testing.assert_array_equal(found, want)

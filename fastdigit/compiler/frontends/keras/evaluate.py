@@ -23,8 +23,10 @@ __all__ = ["EVALUATORS", "evaluate"]
 F64: TypeAlias = NDArray[np.float64]
 Evaluator: TypeAlias = Callable[[Layer, list[F64]], F64]
 
-#: Values of a chunk of images in one array, about; bounds the memory.
-CHUNK = 1 << 24
+#: Values of a chunk of images in one array, about, and of the windows that a convolution multiplies
+#: at once; bounds the memory, and keeps it within a cache.
+CHUNK = 1 << 22
+COLUMNS = 1 << 18
 
 #: By kind.
 EVALUATORS: dict[str, Evaluator] = {}
@@ -126,33 +128,66 @@ def _taps(x: F64, kernel: list[int], stride: list[int], dilation: list[int]) -> 
         yield tap, x[(slice(None), *where)]
 
 
+def _windows(x: F64, kernel: list[int], stride: list[int], dilation: list[int]) -> F64:
+    """Return the windows (N, *counts, *kernel, C) of a padded x, as a view."""
+    rank = len(kernel)
+    reach = [(taps - 1) * gap + 1 for taps, gap in zip(kernel, dilation, strict=True)]
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(1, rank + 1)))
+    steps = [slice(None, None, step) for step in stride]
+    view = view[(slice(None), *steps, slice(None), *(slice(None, None, gap) for gap in dilation))]
+    return np.moveaxis(view, rank + 1, -1)
+
+
 def _convolved(
     layer: Layer, x: F64, kernel: F64, combine: Callable[[F64, F64], F64], rank: int
 ) -> F64:
+    """Return ``combine`` of the windows and the kernel, some rows of some images at a time."""
     size = list(kernel.shape[:rank])
     stride = _ints(layer.options["strides"], rank)
     dilation = _ints(layer.options["dilation_rate"], rank)
     extent = [(taps - 1) * gap + 1 for taps, gap in zip(size, dilation, strict=True)]
-    x = _padded(x, layer, extent, stride, 0.0)
-    total: Any = 0.0
-    for tap, part in _taps(x, size, stride, dilation):
-        total = total + combine(part, kernel[tap])
-    return np.asarray(total)
+    found = _windows(_padded(x, layer, extent, stride, 0.0), size, stride, dilation)
+    row = max(1, math.prod(found.shape[2:]))
+    rows = max(1, min(found.shape[1], COLUMNS // row))
+    images = max(1, COLUMNS // (row * found.shape[1]))
+    return np.concatenate(
+        [
+            np.concatenate(
+                [
+                    combine(found[first : first + images, start : start + rows], kernel)
+                    for start in range(0, found.shape[1], rows)
+                ],
+                axis=1,
+            )
+            for first in range(0, len(found), images)
+        ]
+    )
 
 
-def _grouped(groups: int) -> Callable[[F64, F64], F64]:
-    def combine(part: F64, weights: F64) -> F64:
-        if groups == 1:
-            return np.asarray(part @ weights)
-        inputs, outputs = np.split(part, groups, -1), np.split(weights, groups, -1)
-        return np.concatenate([a @ b for a, b in zip(inputs, outputs, strict=True)], -1)
+def _grouped(groups: int, rank: int) -> Callable[[F64, F64], F64]:
+    """Each of the outputs is a sum over the taps of the kernel and the channels of its group."""
+
+    def combine(windows: F64, kernel: F64) -> F64:
+        shape = windows.shape[: rank + 1]
+        parts = [
+            inputs.reshape(-1, outputs[..., 0].size) @ outputs.reshape(-1, outputs.shape[-1])
+            for inputs, outputs in zip(
+                np.split(windows, groups, -1), np.split(kernel, groups, -1), strict=True
+            )
+        ]
+        return np.concatenate(parts, -1).reshape(*shape, -1)
 
     return combine
 
 
-def _depthwise(part: F64, weights: F64) -> F64:
-    spread = part[..., np.newaxis] * weights
-    return spread.reshape(*part.shape[:-1], -1)
+def _depthwise(windows: F64, kernel: F64) -> F64:
+    """Channel c times multiplier m is output ``c * multipliers + m``; a product for each tap."""
+    *size, channels, multipliers = kernel.shape
+    before = windows.ndim - len(size) - 1
+    total = np.zeros((*windows.shape[:before], channels, multipliers))
+    for tap in np.ndindex(*size):
+        total += windows[(..., *tap, slice(None))][..., np.newaxis] * kernel[tap]
+    return total.reshape(*windows.shape[:before], -1)
 
 
 def _biased(layer: Layer, x: F64) -> F64:
@@ -167,8 +202,9 @@ def _w(layer: Layer, name: str) -> F64:
 @_evaluates("Conv1D", "Conv2D")
 def _conv(layer: Layer, operands: list[F64]) -> F64:
     kernel = _w(layer, "kernel")
-    combine = _grouped(int(layer.options["groups"]))
-    return _biased(layer, _convolved(layer, operands[0], kernel, combine, kernel.ndim - 2))
+    rank = kernel.ndim - 2
+    combine = _grouped(int(layer.options["groups"]), rank)
+    return _biased(layer, _convolved(layer, operands[0], kernel, combine, rank))
 
 
 @_evaluates("DepthwiseConv1D", "DepthwiseConv2D")
@@ -355,8 +391,9 @@ def _recurrent(layer: Layer, operands: list[F64]) -> F64:
     function, gate = (_of_state(layer, key) for key in ("activation", "recurrent_activation"))
     state = cell = np.zeros((len(x), units))
     states = []
-    for step in x.transpose(1, 0, 2)[:: -1 if options["go_backwards"] else 1]:
-        given = np.split(step @ kernel + both[0], kernel.shape[1] // units, -1)
+    shares = x @ kernel + both[0]
+    for share in shares.transpose(1, 0, 2)[:: -1 if options["go_backwards"] else 1]:
+        given = np.split(share, kernel.shape[1] // units, -1)
         if layer.kind == "SimpleRNN":
             state = function(given[0] + state @ inner)
         elif layer.kind == "LSTM":
@@ -627,6 +664,8 @@ def _relu(layer: Layer, operands: list[F64]) -> F64:
     x, options = operands[0], layer.options
     threshold, slope = float(options["threshold"]), float(options["negative_slope"])
     high = math.inf if options["max_value"] is None else float(options["max_value"])
+    if threshold == slope == 0:
+        return np.clip(x, 0, high)
     return np.where(x >= threshold, np.minimum(x, high), slope * (x - threshold))
 
 

@@ -282,16 +282,28 @@ IMAGE = (None, 8, 8, 2)
     ("arguments", "options", "message"),
     [
         (("images", IMAGE), {"name": ""}, "has no signatures; expected serving_default or serve"),
-        (("pair", IMAGE), {}, r"outputs \['double', 'scores'\]; supported is one of each"),
-        (("two", IMAGE, IMAGE), {}, r"inputs \['x0', 'x1'\] and outputs"),
         (("images", (None, None, None, 2)), {}, r"'x0.*' has shape \['\?', '\?', '\?', 2\]"),
     ],
-    ids=["signature", "outputs", "inputs", "size"],
+    ids=["signature", "size"],
 )
 def test_refused_saved_models(arguments: Any, options: Any, message: str, tmp_path: Path) -> None:
     path = save(tmp_path / "model", *arguments, **options)
     with pytest.raises(UnsupportedError, match=message):
         fastdigit.compile(path, None)
+
+
+def test_several_inputs_and_outputs_of_a_function(tmp_path: Path) -> None:
+    path, module = save(tmp_path / "pair", "pair", IMAGE), Module()
+    images = np.random.default_rng(0).random((3, 8, 8, 2)).astype(np.float32)
+    found = fastdigit.Model(fastdigit.compile(path, None).data).run(images)
+    for name, values in module.pair(images).items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5)
+    path = save(tmp_path / "two", "two", IMAGE, IMAGE)
+    both = fastdigit.Model(fastdigit.compile(path, None).data)
+    assert list(both.inputs) == ["x0", "x1"]
+    want = module.two(images, images[::-1])
+    got = both.run({"x1": np.ascontiguousarray(images[::-1]), "x0": images})
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
 
 def test_refuses_another_signature_or_type(tmp_path: Path) -> None:
@@ -303,7 +315,14 @@ def test_refuses_another_signature_or_type(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"has signatures \['one', 'two'\]; expected"):
         fastdigit.compile(path, None)
     tf.saved_model.save(module, str(path), signatures=function)
-    with pytest.raises(UnsupportedError, match=r"input 'x' has type uint8; supported is float32"):
+    taken = fastdigit.Model(fastdigit.compile(path, None).data)  # bytes, as they are
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 2), dtype=np.uint8)
+    want = module.images(tf.constant(images.astype(np.float32)))
+    np.testing.assert_allclose(taken.run(images), want, rtol=0, atol=1e-5)
+    spec = tf.TensorSpec((None, 8, 8, 2), tf.int32, "x")
+    function = tf.function(lambda x: module.images(tf.cast(x, tf.float32)), input_signature=[spec])
+    tf.saved_model.save(module, str(path), signatures=function)
+    with pytest.raises(UnsupportedError, match=r"input 'x.*' has type INT32; supported are FLOAT"):
         fastdigit.compile(path, None)
 
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fastdigit
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.driver import compile_model
+from fastdigit.compiler.driver import compile_model, verify_model
 from fastdigit.compiler.frontends import import_model, open_source
 from fastdigit.compiler.frontends.tflite import SUPPORTED_OPERATORS, importer
 from fastdigit.compiler.frontends.tflite.evaluator import FUNCTIONS, evaluate
@@ -23,6 +24,7 @@ from fastdigit.compiler.frontends.tflite.reader import Quantization, Tensor, rea
 from fastdigit.compiler.frontends.tflite.weights import dequantized
 from fastdigit.errors import (
     FastDigitError,
+    InputError,
     MissingExtraError,
     ModelFormatError,
     UnsupportedError,
@@ -414,6 +416,84 @@ def test_images_of_bytes(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
 
 
+# ---- inputs and outputs ------------------------------------------------------------------------
+
+
+def heads() -> TFLiteNet:
+    """Two inputs; of the outputs, the first depends on both and the second on one."""
+    net = TFLiteNet(1, 4, 4, 3)
+    other = net.input(1, 5)
+    net.conv(3, 2, 3, 3).add("RELU").dense(8, 5)
+    features = net.last
+    total = net.add("ADD", features, other).add("SOFTMAX", Beta=1.0).last
+    net.outputs = (total, net.add("TANH", other).last)
+    return net
+
+
+@pytest.mark.parametrize("litert", [True, False])
+def test_several_inputs_and_outputs(
+    litert: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not litert:
+        hide(monkeypatch, "ai_edge_litert")
+    path = heads().save(tmp_path)
+    model, read = compile_model(path, None, engine=engine), read_model("net", path.read_bytes())
+    loaded = fastdigit.Model(model.data)
+    first, second = (read.tensors[number].name for number in read.outputs)
+    assert loaded.inputs == {"input": (4, 4, 3), "other": (5,)}
+    assert list(loaded.outputs) == [first, second]
+    rng = np.random.default_rng(3)
+    image, other = (
+        rng.uniform(0, 1, (2, *shape)).astype(np.float32) for shape in ((4, 4, 3), (5,))
+    )
+    got = loaded.run({"other": other, "input": image})
+    for index in range(2):
+        inputs = {read.inputs[0]: image[index, None], read.inputs[1]: other[index, None]}
+        want = evaluate(read, inputs, read.outputs)
+        np.testing.assert_allclose(got[first][index], want[0][0], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(got[second][index], want[1][0], rtol=0, atol=1e-6)
+
+
+def test_an_output_and_what_it_needs(tmp_path: Path) -> None:
+    path = heads().save(tmp_path)
+    name = heads().model().tensors[heads().model().outputs[1]].name
+    loaded = fastdigit.Model(compile_model(path, None, engine=engine, outputs=[name]).data)
+    assert (loaded.inputs, loaded.outputs) == ({"other": (5,)}, {name: (5,)})
+    other = np.float32([[0, 0.25, 0.5, 0.75, 1]])
+    np.testing.assert_allclose(loaded.run(other), np.tanh(other), rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match=r"there is no output 'x'; the model has 'softmax\d', "):
+        compile_model(path, None, engine=engine, outputs=["x"])
+
+
+def free_size() -> TFLiteNet:
+    net = TFLiteNet(1, 1, 1, 3, free=(0, 1, 2)).conv(3, 2, 3, 3).add("RELU")
+    return net.add("MEAN", None, np.int32([1, 2])).dense(2, 3)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (8, 3, 3)])
+@pytest.mark.parametrize("litert", [True, False])
+def test_sizes_that_the_file_leaves_free(
+    shape: tuple[int, int, int], litert: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not litert:
+        hide(monkeypatch, "ai_edge_litert")
+    path = free_size().save(tmp_path)
+    result = compile_model(path, None, engine=engine, input_shape=shape)
+    model = fastdigit.Model(result.data)
+    assert model.input_shape == shape
+    image = np.random.default_rng(4).uniform(0, 1, (1, *shape)).astype(np.float32)
+    read = read_model("net", path.read_bytes())
+    (want,) = evaluate(read, {0: image}, read.outputs)
+    np.testing.assert_allclose(model.run(image), want, rtol=0, atol=1e-6)
+    verify_model(result.data, path, engine=engine)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 1), (5, 7)])
+def test_refuses_shapes_that_the_file_does_not_leave_free(shape: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'input' has shape \['\?', '\?', '\?', 3\]"):
+        compile_model(free_size().save(tmp_path), None, engine=engine, input_shape=shape)
+
+
 # ---- weights -----------------------------------------------------------------------------------
 
 
@@ -477,12 +557,6 @@ def quantized() -> TFLiteNet:
     return net.add("TANH").add("DEQUANTIZE")
 
 
-def two_outputs() -> TFLiteNet:
-    net = TFLiteNet(1, 4).add("TANH").add("NEG")
-    net.outputs = (1, 2)
-    return net
-
-
 def sparse() -> TFLiteNet:
     net = TFLiteNet(1, 4)
     weights = net.raw(Tensor("w", (3, 4), "FLOAT32", data=np.zeros(8, np.uint8), sparse=True))
@@ -497,12 +571,12 @@ def batch() -> TFLiteNet:
 
 REFUSED: dict[str, tuple[Callable[[], TFLiteNet], str]] = {
     "quantized": (quantized, "fully quantized.*convert without full-integer quantization"),
-    "two outputs": (two_outputs, r"outputs 'tanh0', 'neg1'; supported is one of each"),
     "sparse": (sparse, "'w' is stored without its zeros"),
     "batch": (batch, "takes 32 images at a time; supported is 1"),
     "free size": (
         lambda: TFLiteNet(1, 1, 1, 3, free=(0, 1, 2)).conv(3, 2, 1, 1),
-        r"'input' has shape \[1?'?\?'?, '\?', '\?', 3\]|has shape \['\?', '\?', '\?', 3\]",
+        r"has shape \['\?', '\?', '\?', 3\]; give the shape of an image: "
+        r"input_shape=\(height, width, channels\)",
     ),
     "bytes": (
         lambda: TFLiteNet(1, 4, type="UINT8").add("ADD", None, np.uint8(3)),

@@ -200,6 +200,48 @@ def test_networks(build: Callable[[], Any], mode: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(got, run_litert(path, batch), rtol=0, atol=from_litert * scale)
 
 
+def two_heads() -> Any:
+    image, numbers = keras.Input((8, 8, 1), name="image"), keras.Input((3,), name="numbers")
+    x = L.Flatten()(L.Conv2D(4, 3, activation="relu")(image))
+    both = L.Dense(5, activation="softmax", name="class")(L.Concatenate()([x, numbers]))
+    return keras.Model({"image": image, "numbers": numbers}, {"kind": both, "size": L.Dense(1)(x)})
+
+
+def test_names_of_the_signature(tmp_path: Path) -> None:
+    """Those of a .tflite file and of the SavedModel that it was made from are the same."""
+    model = two_heads()
+    path = convert(model, tmp_path, "float32")
+    rng = np.random.default_rng(0)
+    given = {"image": rng.random((3, 8, 8, 1)), "numbers": rng.random((3, 3))}
+    given = {name: array.astype(np.float32) for name, array in given.items()}
+    want = model.predict(given, verbose=0)
+    for source in (path, tmp_path / "model"):
+        compiled = fastdigit.Model(fastdigit.compile(source, None).data)
+        assert compiled.inputs == {"image": (8, 8, 1), "numbers": (3,)}
+        assert compiled.outputs == {"kind": (5,), "size": (1,)}
+        got = compiled.run(given)
+        for name, values in want.items():
+            np.testing.assert_allclose(got[name], values, rtol=0, atol=1e-5)
+        one = fastdigit.Model(fastdigit.compile(source, None, outputs=["size"]).data)
+        assert (one.inputs, one.outputs) == ({"image": (8, 8, 1)}, {"size": (1,)})
+        np.testing.assert_allclose(one.run(given["image"]), want["size"], rtol=0, atol=1e-5)
+
+
+def test_sizes_that_keras_leaves_free(tmp_path: Path) -> None:
+    """Of a .tflite file and of a SavedModel."""
+    layers = L.Conv2D(4, 3, activation="relu"), L.GlobalAveragePooling2D(), L.Dense(2)
+    model = sequential((None, None, 3), *layers)
+    path = convert(model, tmp_path, "float32")
+    images = np.random.default_rng(0).random((2, 9, 12, 3)).astype(np.float32)
+    want = model.predict(images, verbose=0)
+    for source in (path, tmp_path / "model"):
+        with pytest.raises(UnsupportedError, match=r"input_shape=\(height, width, channels\)"):
+            fastdigit.compile(source, None)
+        compiled = fastdigit.compile(source, None, input_shape=(9, 12, 3))
+        got = fastdigit.Model(compiled.data).run(images)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
 def test_fully_quantized(tmp_path: Path) -> None:
     path = convert(wide(), tmp_path, "integers")
     with pytest.raises(UnsupportedError, match=r"fully quantized: .* integer kernels"):

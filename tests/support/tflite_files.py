@@ -51,6 +51,7 @@ class TFLiteNet:
         self.tensors = [Tensor("input", shape, type, **more)]
         self.nodes: list[Node] = []
         self.last = 0
+        self.inputs: tuple[int, ...] = (0,)
         self.outputs: tuple[int, ...] | None = None
 
     def constant(self, values: Any, scale: Any = None, zero: Any = 0, axis: int = 0) -> int:
@@ -68,6 +69,12 @@ class TFLiteNet:
         kind = TYPES[str(array.dtype)]
         self.tensors.append(Tensor(name, array.shape, kind, data=data, quantization=known))
         return len(self.tensors) - 1
+
+    def input(self, *shape: int, name: str = "other", **more: Any) -> int:
+        """One more input."""
+        number = self.raw(Tensor(name, shape, "FLOAT32", **more))
+        self.inputs = (*self.inputs, number)
+        return number
 
     def raw(self, tensor: Tensor) -> int:
         self.tensors.append(tensor)
@@ -125,7 +132,7 @@ class TFLiteNet:
 
     def model(self, name: str = "net.tflite") -> TFLiteModel:
         outputs = (self.last,) if self.outputs is None else self.outputs
-        return TFLiteModel(name, tuple(self.tensors), tuple(self.nodes), (0,), outputs)
+        return TFLiteModel(name, tuple(self.tensors), tuple(self.nodes), self.inputs, outputs)
 
     def bytes(self) -> bytes:
         return write_model(self.model())

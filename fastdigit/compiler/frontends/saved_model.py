@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ SIGNATURES = ("serving_default", "serve")
 OPSET = 18
 
 
+#: Arrays by the names of inputs (N, ...), names of outputs -> these outputs.
+Run: TypeAlias = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
+
+
 @dataclass(frozen=True)
 class SavedModel:
     """A signature of a SavedModel.
@@ -37,16 +41,23 @@ class SavedModel:
         Of the directory.
     model
         The signature, as an ONNX ``ModelProto``.
-    batch
-        The batch size if the signature has a fixed one.
+    inputs, outputs
+        By the signature's names: what they are called in ``model``.
+    shapes
+        Of the inputs, by name, with the batch; None for what is free.
+    dtypes
+        Of the inputs, by name.
     run
         Runs the signature in TensorFlow.
     """
 
     name: str
     model: Any
-    batch: int | None
-    run: Runner
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    shapes: Mapping[str, tuple[int | None, ...]]
+    dtypes: Mapping[str, str]
+    run: Run
 
 
 def load_saved_model(path: Path) -> SavedModel:
@@ -61,8 +72,8 @@ def load_saved_model(path: Path) -> SavedModel:
     ModelFormatError
         If TensorFlow cannot load the directory.
     UnsupportedError
-        If it has no signature of one float32 input and one output, or operators that tf2onnx does
-        not convert.
+        If it has no signature that can be told from others, or operators that tf2onnx does not
+        convert.
     """
     try:
         import tensorflow as tf
@@ -82,72 +93,48 @@ def load_saved_model(path: Path) -> SavedModel:
         # Keras 2 saved the state of optimizers, too, with which TensorFlow's loader fails without
         # Keras 2. The older loader looks at the graph alone.
         try:
-            signature = _from_graph(path)
+            return _from_graph(path)
         except (UnsupportedError, ModelFormatError):
             raise
         except Exception:  # the first error says more
             reason = " ".join(str(error).split())[:300]
             raise ModelFormatError(f"{path.name}: TensorFlow cannot load it: {reason}") from error
-    else:
-        signature = _from_function(path, loaded)
-    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
-        raise UnsupportedError(
-            f"{path.name}: the signature has inputs {sorted(signature.inputs)} and outputs "
-            f"{sorted(signature.outputs)}; supported is one of each"
-        )
-    ((argument, (dtype, dims)),) = signature.inputs.items()
-    if dtype != "float32":
-        raise UnsupportedError(
-            f"{path.name}: the input {argument!r} has type {dtype}; supported is float32"
-        )
-    # Of unknown rank or size is what import_onnx refuses.
-    return SavedModel(path.name, signature.to_onnx(), dims[0] if dims else None, signature.run)
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """A signature, however it was loaded.
-
-    Parameters
-    ----------
-    inputs
-        By name: the type, and the shape with the batch, in which what is free is None.
-    outputs
-        Names.
-    to_onnx
-        Converts it.
-    run
-        Runs it, if it has one input and one output.
-    """
-
-    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]]
-    outputs: Sequence[str]
-    to_onnx: Callable[[], Any]
-    run: Runner
+    return _from_function(path, loaded)
 
 
 def _dims(shape: Any) -> tuple[int | None, ...]:
     return tuple(shape.as_list()) if shape.rank is not None else ()
 
 
-def _from_function(path: Path, loaded: Any) -> _Signature:
+def _from_function(path: Path, loaded: Any) -> SavedModel:
     import tensorflow as tf
 
     function = _chosen(path.name, loaded.signatures)
     specs = function.structured_input_signature[1]
-    outputs = list(function.structured_outputs)
+    own = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+    # Dicts are flattened by their sorted keys.
+    inputs = dict(zip(sorted(specs), (tensor.name for tensor in own), strict=True))
+    results = sorted(function.structured_outputs)
+    outputs = dict(zip(results, (tensor.name for tensor in function.outputs), strict=True))
 
-    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
+    def run(arrays: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> list[NDArray[Any]]:
         # From `loaded`, which owns the variables: a function alone does not keep them.
         function = _chosen(path.name, loaded.signatures)
-        return [np.asarray(function(**{argument: tf.constant(images[0])})[outputs[0]])]
+        found = function(**{name: tf.constant(array) for name, array in arrays.items()})
+        return [np.asarray(found[name]) for name in wanted]
 
-    argument = next(iter(specs), "")
-    inputs = {name: (spec.dtype.name, _dims(spec.shape)) for name, spec in specs.items()}
-    return _Signature(inputs, outputs, lambda: _function_to_onnx(path.name, function), run)
+    return SavedModel(
+        path.name,
+        _function_to_onnx(path.name, function, list(inputs.values()), list(outputs.values())),
+        inputs,
+        outputs,
+        {name: _dims(spec.shape) for name, spec in specs.items()},
+        {name: spec.dtype.name for name, spec in specs.items()},
+        run,
+    )
 
 
-def _from_graph(path: Path) -> _Signature:
+def _from_graph(path: Path) -> SavedModel:
     """Load a signature as TensorFlow 1 does: a graph, and a session with its variables."""
     import tensorflow as tf
 
@@ -156,12 +143,9 @@ def _from_graph(path: Path) -> _Signature:
     with session.graph.as_default():
         loaded = v1.saved_model.load(session, [v1.saved_model.tag_constants.SERVING], str(path))
     signature = _chosen(path.name, loaded.signature_def)
-    inputs = {
-        name: (tf.dtypes.as_dtype(info.dtype).name, _dims(tf.TensorShape(info.tensor_shape)))
-        for name, info in signature.inputs.items()
-    }
-    sources = [info.name for info in signature.inputs.values()]
-    results = [info.name for info in signature.outputs.values()]
+    inputs = {name: str(info.name) for name, info in signature.inputs.items()}
+    outputs = {name: str(info.name) for name, info in signature.outputs.items()}
+    sources, results = list(inputs.values()), list(outputs.values())
 
     def to_onnx() -> Any:
         import tf2onnx
@@ -178,15 +162,54 @@ def _from_graph(path: Path) -> _Signature:
             inlined = tf2onnx.tf_loader.tf_optimize(sources, results, graph)
         return _graph_to_onnx(path.name, inlined, sources, results)
 
-    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
-        return [np.asarray(session.run(results[0], {sources[0]: images[0]}))]
+    def run(arrays: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> list[NDArray[Any]]:
+        feed = {inputs[name]: array for name, array in arrays.items()}
+        return [np.asarray(found) for found in session.run([outputs[n] for n in wanted], feed)]
 
-    return _Signature(inputs, list(signature.outputs), to_onnx, run)
+    return SavedModel(
+        path.name,
+        to_onnx(),
+        inputs,
+        outputs,
+        {name: _dims(tf.TensorShape(info.tensor_shape)) for name, info in signature.inputs.items()},
+        {name: tf.dtypes.as_dtype(info.dtype).name for name, info in signature.inputs.items()},
+        run,
+    )
 
 
 def import_saved_model(source: SavedModel, options: ImportOptions = DEFAULTS) -> Imported:
-    """Return the network of a SavedModel; errors are those of :func:`.onnx.import_onnx`."""
-    return replace(import_onnx(source.model, options), kind="savedmodel", name=source.name)
+    """Return the network of a SavedModel, with the names of its signature.
+
+    Errors are those of :func:`.onnx.import_onnx`.
+    """
+    names = options.choose(list(source.outputs))
+    wanted = [source.outputs[name] for name in names]
+    if len(set(wanted)) < len(wanted):
+        raise UnsupportedError(
+            f"{source.name}: the outputs {', '.join(map(repr, names))} are not all different; "
+            "choose one of each: outputs=, --keep"
+        )
+    shape = options.input_shape
+    if isinstance(shape, Mapping):
+        shape = {source.inputs[name]: shape[name] for name in shape if name in source.inputs}
+    asked = None if options.outputs is None else tuple(wanted)
+    imported = import_onnx(source.model, ImportOptions(asked, shape))
+    sources = {value: name for name, value in source.inputs.items()}
+    results = dict(zip(wanted, names, strict=True))
+    inputs = tuple(replace(port, name=sources[port.name]) for port in imported.inputs)
+    for port in inputs:
+        if source.dtypes[port.name] not in ("float32", "uint8"):
+            raise UnsupportedError(
+                f"{source.name}: the input {port.name!r} has type {source.dtypes[port.name]}; "
+                "supported are float32 and uint8"
+            )
+    if any(port.name not in results for port in imported.outputs):
+        raise UnsupportedError(
+            f"{source.name}: the signature returns labels (an arg max) and not the scores that "
+            "they come from; supported is a signature that returns scores"
+        )
+    outputs = tuple(replace(port, name=results[port.name]) for port in imported.outputs)
+    return replace(imported, kind="savedmodel", name=source.name, inputs=inputs, outputs=outputs)
 
 
 def _chosen(name: str, signatures: Any) -> Any:
@@ -203,13 +226,9 @@ def _chosen(name: str, signatures: Any) -> Any:
     )
 
 
-def _function_to_onnx(name: str, function: Any) -> Any:
+def _function_to_onnx(name: str, function: Any, inputs: list[str], outputs: list[str]) -> Any:
     import tf2onnx
 
-    captured = len(function.captured_inputs)
-    own = function.inputs[: len(function.inputs) - captured]
-    inputs = [tensor.name for tensor in own]
-    outputs = [tensor.name for tensor in function.outputs]
     frozen = tf2onnx.tf_loader.from_function(function, inputs, outputs)
     return _graph_to_onnx(name, frozen, inputs, outputs)
 
@@ -267,7 +286,25 @@ def _prepared(graph_def: Any) -> Any:
 def _runner(model: SavedModel, imported: Imported) -> tuple[str, Runner]:
     import tensorflow as tf
 
-    return f"tensorflow {tf.__version__}", batched(model.run, model.batch)
+    names = [port.name for port in imported.inputs]
+    wanted = [port.name for port in imported.outputs]
+    axes = [port.batch_axis for port in imported.outputs]
+
+    def run(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
+        arrays = {}
+        for name, (batch, *sizes) in model.shapes.items():
+            if name in names:
+                array = images[names.index(name)]
+                whole = np.rint(array) if model.dtypes[name] == "uint8" else array
+                arrays[name] = whole.astype(model.dtypes[name])
+            else:  # no output that is wanted depends on it
+                dims = [batch or len(images[0]), *(size or 1 for size in sizes)]
+                arrays[name] = np.zeros(dims, model.dtypes[name])
+        found = model.run(arrays, wanted)
+        return [np.moveaxis(array, axis, 0) for array, axis in zip(found, axes, strict=True)]
+
+    fixed = {model.shapes[name][0] for name in names} - {None}
+    return f"tensorflow {tf.__version__}", batched(run, next(iter(fixed), None))
 
 
 FRONT_END = FrontEnd(

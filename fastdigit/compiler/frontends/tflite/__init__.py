@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,11 +22,17 @@ from fastdigit.compiler.frontends.common import DEFAULTS, Imported, ImportOption
 from fastdigit.compiler.frontends.front_end import FrontEnd
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.frontends.tflite.evaluator import evaluate
-from fastdigit.compiler.frontends.tflite.importer import Importer, image_shape
-from fastdigit.compiler.frontends.tflite.reader import IDENTIFIER, TFLiteModel, read_model, shown
+from fastdigit.compiler.frontends.tflite.importer import Importer, image_shape, needed_nodes
+from fastdigit.compiler.frontends.tflite.ports import (
+    input_names,
+    output_names,
+    with_shapes,
+    with_shapes_of,
+)
+from fastdigit.compiler.frontends.tflite.reader import IDENTIFIER, TFLiteModel, read_model
 from fastdigit.compiler.frontends.tflite.registry import supported_operators
 from fastdigit.compiler.frontends.tflite.writer import with_float_weights, write_model
-from fastdigit.errors import ModelFormatError, UnsupportedError
+from fastdigit.errors import ModelFormatError
 
 __all__ = ["FRONT_END", "SUPPORTED_OPERATORS", "TFLiteModel", "import_tflite", "load_tflite"]
 
@@ -64,33 +71,29 @@ def import_tflite(model: TFLiteModel, options: ImportOptions = DEFAULTS) -> Impo
     UnsupportedError
         Naming the operator and what is supported.
     InputError
-        If an output is asked for that there is not.
+        If an output is asked for that there is not, or a shape that an input cannot have.
     """
-    numbers = {model.tensors[number].name: number for number in model.outputs}
-    outputs = [numbers[name] for name in options.choose(list(numbers))]
+    model = with_shapes(model, options)
+    names = options.choose(list(output_names(model)))
+    outputs = [output_names(model)[name] for name in names]
     importer = Importer(model, outputs)
-    if len(importer.inputs) > 1 or len(outputs) != 1:
-        given, made = (
-            ", ".join(shown(model.tensors[number].name) for number in tensors)
-            for tensors in (model.inputs, model.outputs)
-        )
-        raise UnsupportedError(
-            f"the model has inputs {given} and outputs {made}; supported is one of each"
-        )
     graph = importer.run()
-    ports = tuple(_port(model, number) for number in importer.inputs.values())
+    sources = {number: name for name, number in input_names(model).items()}
+    ports = tuple(
+        _port(model, sources[importer.inputs[value]], importer.inputs[value])
+        for value in graph.inputs
+    )
     results = tuple(
-        Port(model.tensors[number].name, graph.shapes[value])
-        for number, value in zip(outputs, graph.outputs, strict=True)
+        Port(name, graph.shapes[value]) for name, value in zip(names, graph.outputs, strict=True)
     )
     fits = len(model.labels) > 1 and results[0].shape == (len(model.labels),)
     name = model.name.removesuffix(".tflite")
     return Imported(graph, "tflite", name, ports, results, model.labels if fits else ())
 
 
-def _port(model: TFLiteModel, number: int) -> Port:
+def _port(model: TFLiteModel, name: str, number: int) -> Port:
     tensor = model.tensors[number]
-    return Port(tensor.name, image_shape(tensor.shape), dtype=tensor.type.lower())
+    return Port(name, image_shape(tensor.shape), dtype=tensor.type.lower())
 
 
 #: Returns tensors for inputs of the shapes that the file has, both by their numbers.
@@ -98,7 +101,12 @@ Run: TypeAlias = Callable[[Mapping[int, NDArray[Any]], Sequence[int]], list[NDAr
 
 
 def _runner(model: TFLiteModel, imported: Imported) -> tuple[str, Runner]:
-    """LiteRT if it is installed, else the evaluator; both get what the weights stand for."""
+    """LiteRT if it is installed, else the evaluator; both get what the weights stand for, and the
+    nodes that were imported."""
+    model = with_shapes_of(model, {port.name: port.shape for port in imported.inputs})
+    outputs = [output_names(model)[port.name] for port in imported.outputs]
+    nodes = tuple(node for _, node in needed_nodes(model, outputs))
+    model = replace(model, nodes=nodes)
     try:
         from ai_edge_litert import __version__, interpreter
     except ImportError:
@@ -143,9 +151,8 @@ def _refused(model: TFLiteModel, error: Exception) -> ModelFormatError:
 
 def _each(model: TFLiteModel, imported: Imported, run: Run) -> Runner:
     """Give images one by one, with the types and axes that the file has."""
-    numbers = {model.tensors[number].name: number for number in (*model.inputs, *model.outputs)}
-    sources = [numbers[port.name] for port in imported.inputs]
-    outputs = [numbers[port.name] for port in imported.outputs]
+    sources = [input_names(model)[port.name] for port in imported.inputs]
+    outputs = [output_names(model)[port.name] for port in imported.outputs]
 
     def one(images: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
         given = {}

@@ -19,6 +19,7 @@ from fastdigit.compiler.frontends.moments import Moments, combined, placed
 from fastdigit.compiler.frontends.tflite.blocks import Blocks, between
 from fastdigit.compiler.frontends.tflite.constants import FOLDS, fold
 from fastdigit.compiler.frontends.tflite.exponentials import Exponential, Positive, joined
+from fastdigit.compiler.frontends.tflite.ports import free_shape
 from fastdigit.compiler.frontends.tflite.reader import Node, TFLiteModel, shown
 from fastdigit.compiler.frontends.tflite.registry import CONVERTERS, Operator, Value
 from fastdigit.compiler.frontends.tflite.weights import Constant, dequantized
@@ -26,7 +27,7 @@ from fastdigit.compiler.ir import Activation, Graph, Op, Shape
 from fastdigit.compiler.ops import Eltwise, Reshape
 from fastdigit.errors import ModelFormatError, UnsupportedError
 
-__all__ = ["Formula", "Importer", "image_shape"]
+__all__ = ["Formula", "Importer", "image_shape", "needed_nodes"]
 
 #: Numbers that constants may have together: a file can use the same bytes many times.
 MAX_NUMBERS = 1 << 27
@@ -107,7 +108,7 @@ class Importer:
         self.env: dict[int, Given] = {-1: None}
         self._numbers = 0
         self._places: dict[Moments, str] = {}
-        self.nodes = _needed(model, outputs)
+        self.nodes = needed_nodes(model, outputs)
         self.builder = GraphBuilder()
         _refuse_integers(model, [node for _, node in self.nodes], outputs)
         #: The inputs that are needed: the numbers of their tensors, by the names of their values.
@@ -177,10 +178,7 @@ class Importer:
                         "supported are those that become floats first (CAST, DEQUANTIZE)"
                     )
         if any(axis > 0 for axis in tensor.free):
-            sizes = ["?" if axis in tensor.free else n for axis, n in enumerate(tensor.shape)]
-            raise UnsupportedError(
-                f"{name} has shape {sizes}; supported are fixed dimensions behind the batch"
-            )
+            raise free_shape(self.model, tensor.name, number)
         if not tensor.shape or 0 in tensor.shape or len(image_shape(tensor.shape)) > 3:
             raise UnsupportedError(
                 f"{name} has shape {tensor.shape}; supported are a batch of 1 and 1 to 3 "
@@ -367,7 +365,7 @@ class Importer:
 _QUANTISED = ("INT8", "UINT8", "INT16", "INT4", "INT2")
 
 
-def _needed(model: TFLiteModel, outputs: Sequence[int]) -> list[tuple[int, Node]]:
+def needed_nodes(model: TFLiteModel, outputs: Sequence[int]) -> list[tuple[int, Node]]:
     """Return the nodes that outputs need, in their order, with their numbers."""
     wanted = set(outputs)
     nodes = []

@@ -162,6 +162,9 @@ class TFLiteModel:
         Numbers of tensors.
     labels
         Of the outputs, if the file comes with a list of them.
+    input_names, output_names
+        What the signature calls them: numbers of tensors by name. Empty if there is not exactly
+        one.
     """
 
     name: str
@@ -170,6 +173,8 @@ class TFLiteModel:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     labels: tuple[str, ...] = ()
+    input_names: Mapping[str, int] = field(default_factory=dict)
+    output_names: Mapping[str, int] = field(default_factory=dict)
 
 
 def import_schema() -> Any:
@@ -246,7 +251,23 @@ class _Reader:
         inputs, outputs = (
             self._numbers(graph, which, count, optional=False) for which in ("Inputs", "Outputs")
         )
-        return TFLiteModel(self.name, tensors, nodes, inputs, outputs, _labels_behind(self.data))
+        names = self._signature(root, "Inputs"), self._signature(root, "Outputs")
+        labels = _labels_behind(self.data)
+        return TFLiteModel(self.name, tensors, nodes, inputs, outputs, labels, *names)
+
+    def _signature(self, root: Any, which: str) -> dict[str, int]:
+        """Return what the only signature of the file calls its tensors."""
+        if self._length(root.SignatureDefsLength(), 4) != 1:
+            return {}
+        signature = root.SignatureDefs(0)
+        if signature.SubgraphIndex() != 0:
+            return {}
+        count = self._length(getattr(signature, f"{which}Length")(), 4, MAX_OPERANDS)
+        entries = (getattr(signature, which)(index) for index in range(count))
+        return {
+            (entry.Name() or b"").decode(errors="replace"): int(entry.TensorIndex())
+            for entry in entries
+        }
 
     def _length(self, count: int, size: int, most: int = MAX_RECORDS) -> int:
         """Check the length of a vector before it is walked."""

@@ -119,7 +119,8 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
     **options
         ``architecture`` (JSON of a Keras model whose weights alone are ``source``), ``name``,
         ``outputs`` (those to keep), ``input_shape`` (where the source leaves it free),
-        ``classes``, ``input_range`` (of the inputs; by default as the network says),
+        ``classes``, ``ctc_blank`` (of networks that read text), ``input_range`` (of the inputs; by
+        default as the network says),
         ``mean``, ``std``, ``scale`` (what inputs went through in training), ``samples``,
         ``labels``, ``precision`` ("fp32", or "fp16", "int8" or "int8-dynamic" in wide dense
         layers), ``compact`` (False keeps units that make no difference), ``temperature`` (of the

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastdigit.errors import InputError
 
-__all__ = ["decode_ctc"]
+__all__ = ["ctc_names", "decode_ctc"]
 
 
 @overload
@@ -66,7 +66,7 @@ def decode_ctc(
     if np.isnan(values).any():
         raise InputError("values holds a NaN, which is no best class")
     blank %= count
-    names = _names(classes, count, blank)
+    names = ctc_names(classes, count, blank)
     best = values.argmax(axis=2)
     kept = best != blank
     kept[:, 1:] &= best[:, 1:] != best[:, :-1]
@@ -74,7 +74,14 @@ def decode_ctc(
     return read if names is None else ["".join(names[label] for label in row) for row in read]
 
 
-def _names(classes: Sequence[str] | None, count: int, blank: int) -> list[str] | None:
+def ctc_names(classes: Sequence[str] | None, count: int, blank: int) -> list[str] | None:
+    """Return what each of ``count`` classes is written as, the blank as nothing if it has no name.
+
+    Raises
+    ------
+    InputError
+        If there are not as many.
+    """
     if classes is None:
         return None
     names = [str(name) for name in classes]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 import numpy as np
 
 from fastdigit._core import LABELS, LOGITS, VALUES, Core
+from fastdigit.ctc import decode_ctc
 from fastdigit.errors import InputError, UnsupportedError
 from fastdigit.threads import Threads, resolve_threads
 
@@ -167,11 +168,20 @@ class _Head:
         self.shape = _source_shape(port["shape"], described.get("shape"))
         #: One value, the probability of the second of two classes.
         self.binary = self.has_sigmoid and self.elements == 1
-        self.has_probabilities = self.has_softmax or self.has_sigmoid
         vector = self.elements == port["shape"][-1]
+        #: The values are logarithms of probabilities.
+        self.has_log_softmax = vector and described.get("log_softmax") is True
+        self.has_probabilities = self.has_softmax or self.has_sigmoid or self.has_log_softmax
+        #: Which class stands for nothing, of a network trained with CTC; None if that is not known.
+        self.ctc_blank = _ctc_blank(self.shape, described.get("ctc_blank"))
         self.has_labels: bool = vector and (self.elements > 1 or self.has_probabilities)
         labels = 2 if self.binary else self.elements
         classes = described.get("classes")
+        #: What each class of a step is written as, that of the blank included; None if not known.
+        self.characters: list[str] | None = None
+        names = classes if isinstance(classes, list) else []
+        if self.ctc_blank is not None and len(names) == self.shape[-1]:
+            self.characters = list(map(str, names))
         if not isinstance(classes, list) or len(classes) != labels:
             classes = list(range(labels))
         self.classes = tuple(map(str, classes))
@@ -181,7 +191,13 @@ class _Head:
             "shape": self.shape,
             "has_softmax": self.has_softmax,
             "has_sigmoid": self.has_sigmoid,
+            "has_log_softmax": self.has_log_softmax,
+            "ctc_blank": self.ctc_blank,
         }
+
+    def as_probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make probabilities of what the network gives, in its place."""
+        return np.exp(values, out=values) if self.has_log_softmax else values
 
     def result(self, n: int, out: Any) -> NDArray[np.float32]:
         """Where what the network computes goes."""
@@ -202,10 +218,28 @@ class _Head:
                 "this network returns one number that is no probability, which is no label: use "
                 "Model.run, or say from which number on it means 1, by threshold="
             )
+        steps = len(self.shape) == 2
         raise UnsupportedError(
             f"this network returns shape {self.shape} for an image, which is no label: use "
-            "Model.run"
+            f"Model.run{', or Model.predict_text if it reads text (CTC)' if steps else ''}"
         )
+
+    def blank_of(self, given: int | None) -> int:
+        """The class that stands for nothing: as given, or as the model says."""
+        if len(self.shape) != 2:
+            raise UnsupportedError(
+                f"this network returns shape {self.shape} for an image; text is read of "
+                "(steps, classes)"
+            )
+        if given is not None:
+            return given
+        if self.ctc_blank is None:
+            raise InputError(
+                "nothing says which class of this model stands for nothing: give blank= "
+                "(--ctc-blank), -1 for networks trained with Keras' ctc_batch_cost and 0 with "
+                "PyTorch's CTCLoss, or compile it with ctc_blank="
+            )
+        return self.ctc_blank
 
     def checked_threshold(self, threshold: Any) -> float | None:
         """What the only output is compared with; None if there are several."""
@@ -280,6 +314,8 @@ class Model:
             "outputs": self._head.elements,
             "has_softmax": self._head.has_softmax,
             "has_sigmoid": self._head.has_sigmoid,
+            "has_log_softmax": self._head.has_log_softmax,
+            "ctc_blank": self._head.ctc_blank,
         }
         if len(self._inputs) == 1:
             self._run_batch = self._core.batch_runner(self._inputs[0].batch_shapes)
@@ -340,7 +376,9 @@ class Model:
         dict
             ``isa`` (whose kernels run it), ``threads``, ``input_shape``, ``output_shape``,
             ``outputs``, ``has_softmax`` (probabilities that add up to 1), ``has_sigmoid`` (each
-            output is a probability of its own), ``range`` (least and greatest input value),
+            output is a probability of its own), ``has_log_softmax`` (outputs are logarithms of
+            probabilities), ``ctc_blank`` (index of the class that stands for nothing, of a network
+            that reads text; None if it is not known), ``range`` (least and greatest input value),
             ``accepts_u8``, ``inputs`` and ``heads`` (by name, the same of each input and output),
             ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``,
             ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
@@ -452,6 +490,7 @@ class Model:
             return labels
         values = np.empty((n, head.elements), _FLOAT32)
         self._run(head, inputs, n, values, None, labels)
+        values = head.as_probabilities(values)
         # In float64: a threshold that float32 does not have is not rounded to one.
         confidence = values.max(axis=1).astype(np.float64)
         if limit is not None:
@@ -469,8 +508,8 @@ class Model:
         output: str | None = None,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Probability of each class for each image, as the network gives it: of a softmax, of
-        several sigmoids, or of the second class alone if there is one sigmoid output.
+        """Probability of each class for each image: of a softmax, also where the network gives its
+        logarithm, of several sigmoids, or of the second class alone if there is one sigmoid output.
 
         Parameters
         ----------
@@ -485,24 +524,24 @@ class Model:
         -------
         ndarray
             float32 of shape (N, outputs); ``out`` if given. Rows add up to 1 if the network ends
-            in a softmax; those of sigmoids need not. With one sigmoid output p it is (N, 1), as in
-            Keras; ``numpy.hstack([1 - p, p])`` is what scikit-learn has.
+            in a softmax or in its logarithm; those of sigmoids need not. With one sigmoid output p
+            it is (N, 1), as in Keras; ``numpy.hstack([1 - p, p])`` is what scikit-learn has.
 
         Raises
         ------
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         UnsupportedError
-            The network ends neither in a softmax nor in sigmoids.
+            The network ends neither in a softmax, or its logarithm, nor in sigmoids.
         """
         head = self._head if output is None else self._head_named(output)
         head.require_probabilities()
         if output is None and (done := self._run_batch(batch, out, VALUES)) is not None:
-            return done
+            return head.as_probabilities(done)
         inputs, n = self._taken(batch)
         values = head.floats(n, out)
         self._run(head, inputs, n, values, None, None)
-        return values
+        return head.as_probabilities(values)
 
     def logits(
         self,
@@ -541,6 +580,52 @@ class Model:
         values = head.floats(n, out)
         self._run(head, inputs, n, None, values, None)
         return values
+
+    def predict_text(
+        self,
+        batch: Batch,
+        *,
+        blank: int | None = None,
+        classes: Sequence[str] | None = None,
+        output: str | None = None,
+    ) -> list[str]:
+        """Text in each image, of a network that was trained with CTC: captchas, number plates.
+
+        Parameters
+        ----------
+        batch
+            N images; see the class.
+        blank, classes
+            As of :func:`fastdigit.decode_ctc`. None: as the model was compiled with
+            (``ctc_blank=``, ``classes=``).
+        output
+            Name of an output; see :meth:`predict`.
+
+        Returns
+        -------
+        list of str
+            For each image.
+
+        Raises
+        ------
+        InputError
+            The batch is wrong; or the blank or the classes do not fit the network, or are neither
+            given nor known.
+        UnsupportedError
+            The network does not return (steps, classes).
+        """
+        head = self._head if output is None else self._head_named(output)
+        blank = head.blank_of(blank)
+        if classes is None:
+            classes = head.characters
+        if classes is None:
+            raise InputError(
+                "nothing says what the classes of this model are written as: give classes= "
+                "(--labels), or compile it with classes= (--classes)"
+            )
+        found = self.run(batch)
+        values = found[head.name] if isinstance(found, dict) else found
+        return decode_ctc(values, blank=blank, classes=classes)
 
     @overload
     def run(self, batch: Batch, *, out: NDArray[np.float32]) -> NDArray[np.float32]: ...
@@ -681,9 +766,8 @@ def _described_outputs(meta: Mapping[str, Any]) -> dict[str | None, dict[str, An
     """What META says of outputs by name; under None, of the only one of a file without names."""
     alone = meta.get("output")
     shape = alone.get("shape") if isinstance(alone, dict) else None
-    described: dict[str | None, dict[str, Any]] = {
-        None: {"shape": shape, "classes": meta.get("classes")}
-    }
+    known = {key: meta.get(key) for key in ("classes", "ctc_blank", "log_softmax")}
+    described: dict[str | None, dict[str, Any]] = {None: {"shape": shape, **known}}
     several = meta.get("outputs")
     for entry in several if isinstance(several, list) else ():
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
@@ -705,6 +789,12 @@ def _source_shape(shape: tuple[int, ...], given: Any) -> tuple[int, ...]:
     if not isinstance(given, list) or any(type(size) is not int or size < 1 for size in given):
         return shape
     return tuple(given) if math.prod(given) == math.prod(shape) else shape
+
+
+def _ctc_blank(shape: tuple[int, ...], given: Any) -> int | None:
+    """The index of the blank that META gives, where it is one of the classes of a step."""
+    fits = type(given) is int and len(shape) == 2 and 0 <= given < shape[-1]
+    return given if fits else None
 
 
 def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

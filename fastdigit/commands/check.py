@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastdigit.commands import common
 from fastdigit.compiler.check import check_source
-from fastdigit.compiler.frontends import source_files
+from fastdigit.compiler.frontends import ImportOptions, source_files
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,11 +18,13 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=source_files())
     common.add_architecture(parser)
+    common.add_choice(parser)
     parser.add_argument("--json", action="store_true", help="names of all layers too, as JSON")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    found = check_source(options.source, options.architecture)
+    choice = ImportOptions(**common.choice_of(options))
+    found = check_source(options.source, options.architecture, choice)
     if options.json:
         print(json.dumps({**asdict(found), "compilable": found.compilable}, indent=2))
         return int(not found.compilable)

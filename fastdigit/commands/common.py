@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from fastdigit.compiler.verify import Verification
 from fastdigit.errors import InputError
 
-__all__ = ["add_architecture", "add_samples", "load_array", "print_verification", "samples_of"]
+__all__ = [
+    "add_architecture",
+    "add_choice",
+    "add_samples",
+    "choice_of",
+    "load_array",
+    "print_verification",
+    "samples_of",
+]
 
 
 def add_architecture(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +31,31 @@ def add_architecture(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="of a source that has weights alone: what model.to_json() of Keras gives",
     )
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which outputs to keep, and the shape of images."""
+    parser.add_argument(
+        "--keep",
+        metavar="NAME",
+        action="append",
+        help="an output to keep, of several; may be given again (default: all)",
+    )
+    parser.add_argument(
+        "--input-shape",
+        metavar=("HEIGHT", "WIDTH", "CHANNELS"),
+        type=int,
+        nargs=3,
+        help="of images, for a network that takes any height and width",
+    )
+
+
+def choice_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments for the compiler that :func:`add_choice` stands for."""
+    return {
+        "outputs": options.keep and tuple(options.keep),
+        "input_shape": options.input_shape and tuple(options.input_shape),
+    }
 
 
 def add_samples(parser: argparse.ArgumentParser) -> None:

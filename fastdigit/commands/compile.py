@@ -8,12 +8,13 @@ from pathlib import Path
 
 import fastdigit
 from fastdigit.commands import common
+from fastdigit.commands.names import read_names
 from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.inputs import InputRange
 from fastdigit.compiler.ops import PRECISIONS
-from fastdigit.errors import InputError, pip_install
+from fastdigit.errors import pip_install
 
 __all__ = ["add_arguments", "run"]
 
@@ -30,21 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--classes",
         metavar="A,B,...",
-        help="a name for each output, or @FILE: the names in a file, one a line (default: 0,1,...)",
+        help="a name for each output, or @FILE: the names in a file, one a line "
+        "(default: 0,1,...); with --ctc-blank, letters will do: 0123456789ABC",
     )
     add(
-        "--keep",
-        metavar="NAME",
-        action="append",
-        help="an output to keep, of several; may be given again (default: all)",
-    )
-    add(
-        "--input-shape",
-        metavar=("HEIGHT", "WIDTH", "CHANNELS"),
+        "--ctc-blank",
+        metavar="INDEX",
         type=int,
-        nargs=3,
-        help="of images, for a network that takes any height and width",
+        help="of a network that reads text (CTC): which class stands for nothing, -1 for the last "
+        "(Keras' ctc_batch_cost), 0 for the first (PyTorch's CTCLoss)",
     )
+    common.add_choice(parser)
     add(
         "--input-range",
         metavar=("LOW", "HIGH"),
@@ -75,9 +72,9 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         output if options.emit == "fdm" else None,
         architecture=options.architecture,
         name=options.name,
-        outputs=options.keep,
-        input_shape=options.input_shape and tuple(options.input_shape),
-        classes=_classes(options.classes),
+        **common.choice_of(options),
+        classes=_classes(options),
+        ctc_blank=options.ctc_blank,
         input_range=input_range,
         mean=options.mean,
         std=options.std,
@@ -147,23 +144,14 @@ def _input_range(options: argparse.Namespace, parser: argparse.ArgumentParser) -
     return low, high
 
 
-def _classes(text: str | None) -> list[str] | None:
+def _classes(options: argparse.Namespace) -> list[str] | None:
+    text: str | None = options.classes
     if not text:
         return None
-    if text.startswith("@"):
-        return _names(Path(text[1:]))
-    return text.split(",")
-
-
-def _names(path: Path) -> list[str]:
-    """Read names, one a line; blank lines at the end don't count."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(f"{path} is not a text file in UTF-8; expected a name for each output")
-    return text.rstrip().splitlines()
+    if text.startswith("@") and len(text) > 1:
+        return read_names(Path(text[1:]))
+    # What the steps of a text are classified as is commonly a letter each.
+    return list(text) if options.ctc_blank is not None and "," not in text else text.split(",")
 
 
 def _default_output(source: Path, suffix: str) -> Path:

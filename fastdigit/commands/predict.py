@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdigit
+from fastdigit.commands.names import read_names
 from fastdigit.errors import InputError
 from fastdigit.images import FITTINGS, MODES, prepare
 from fastdigit.model import REJECTED, Model
@@ -51,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--invert", action="store_true", help="255 - x, for networks of white on black")
     add("--threshold", type=float, help="of a single output: greater is label 1 (default: 0.5)")
+    add(
+        "--ctc",
+        action="store_true",
+        help="read text: of a network trained with CTC, of captchas or number plates (default: if "
+        "the model was compiled with --ctc-blank)",
+    )
+    add(
+        "--ctc-blank",
+        metavar="INDEX",
+        type=int,
+        help="which class stands for nothing, -1 for the last (default: as the model says)",
+    )
     add("--reject-below", metavar="P", type=float, help="no label of a probability below P")
     add("--json", action="store_true", help="one JSON object a line")
 
@@ -59,6 +72,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print what each image shows; return 1 if one could not be read."""
     model = fastdigit.load(options.model)
     read = _reader(model, options)
+    if options.ctc or options.ctc_blank is not None or model.info()["ctc_blank"] is not None:
+        return _each(options.images, read, _text_of(model, options, parser))
     names = _names(model, options.labels)
     threshold = options.threshold
     # What is wrong with the options is said before an image is looked at.
@@ -68,24 +83,52 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         model.predict(blank)  # the error says what it returns, and what to use
     if not numbers:
         model.predict(blank, threshold=threshold, reject_below=options.reject_below)
+
+    def say(path: str, batch: Pixels) -> str:
+        values = model.run(batch).ravel()
+        if numbers:
+            record = json.dumps({"image": path, "output": _number(values[0])})
+            return record if options.json else f"{path}: {values[0]:.6g}"
+        label = int(model.predict(batch, threshold=threshold, reject_below=options.reject_below)[0])
+        found = _Found(model, names, values, label)
+        return found.as_json(path, options.top) if options.json else found.text(path, options.top)
+
+    return _each(options.images, read, say)
+
+
+def _each(
+    paths: Sequence[str], read: Callable[[str], Pixels], say: Callable[[str, Pixels], str]
+) -> int:
+    """Print what ``say`` says of each image; return 1 if one could not be read."""
     failed = 0
-    for path in options.images:
+    for path in paths:
         try:
             pixels = read(path)
         except (InputError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1
             continue
-        batch = pixels[np.newaxis]
-        values = model.run(batch).ravel()
-        if numbers:
-            record = json.dumps({"image": path, "output": _number(values[0])})
-            print(record if options.json else f"{path}: {values[0]:.6g}")
-            continue
-        label = int(model.predict(batch, threshold=threshold, reject_below=options.reject_below)[0])
-        found = _Found(model, names, values, label)
-        print(found.as_json(path, options.top) if options.json else found.text(path, options.top))
+        print(say(path, pixels[np.newaxis]))
     return failed
+
+
+def _text_of(
+    model: Model, options: argparse.Namespace, parser: argparse.ArgumentParser
+) -> Callable[[str, Pixels], str]:
+    """What says which text is in an image."""
+    for option in ("top", "threshold", "reject_below"):
+        if getattr(options, option) is not None:
+            parser.error(f"--{option.replace('_', '-')} is for labels, and this model reads text")
+    classes = None if options.labels is None else read_names(options.labels)
+    # What is wrong with the options is said before an image is looked at.
+    empty = np.empty((0, *model.input_shape), np.float32)
+    model.predict_text(empty, blank=options.ctc_blank, classes=classes)
+
+    def say(path: str, batch: Pixels) -> str:
+        (text,) = model.predict_text(batch, blank=options.ctc_blank, classes=classes)
+        return json.dumps({"image": path, "text": text}) if options.json else f"{path}: {text}"
+
+    return say
 
 
 class _Found:
@@ -96,7 +139,7 @@ class _Found:
     model, names
         What found it, and the names of its labels.
     values
-        What the network returned: probabilities or logits.
+        What the network returned: probabilities, their logarithms, or logits.
     label
         That these give, or REJECTED.
     """
@@ -105,8 +148,11 @@ class _Found:
         self, model: Model, names: tuple[str, ...], values: NDArray[np.float32], label: int
     ) -> None:
         facts = model.info()
+        if facts["has_log_softmax"]:
+            values = np.exp(values)
         self.names, self.values, self.label = names, values, label
-        self.probable = facts["has_softmax"] or facts["has_sigmoid"]
+        ends = ("has_softmax", "has_sigmoid", "has_log_softmax")
+        self.probable = any(facts[end] for end in ends)
         self.scores = values.astype(np.float64)
         self.order = np.argsort(-self.scores, kind="stable").tolist()
         if len(values) == 1 and len(names) == 2:
@@ -191,10 +237,9 @@ def _names(model: Model, path: Path | None) -> tuple[str, ...]:
     names = ("0", "1") if one else model.classes
     if path is None:
         return names
-    try:
-        given = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8: expected a name a line") from None
+    given = read_names(path)
+    while given and not given[-1].strip():
+        given.pop()
     if len(given) != len(names):
         raise InputError(f"{path} has {len(given)} lines, and the model {len(names)} labels")
     return tuple(name.strip() for name in given)

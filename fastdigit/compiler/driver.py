@@ -21,7 +21,12 @@ from fastdigit.compiler.backends.fdm.unpack import Program, unpack
 from fastdigit.compiler.describe import changes
 from fastdigit.compiler.frontends import Imported, ImportOptions, import_model, open_source
 from fastdigit.compiler.frontends.runners import Runner
-from fastdigit.compiler.heads import gives_probabilities, head_of, is_binary
+from fastdigit.compiler.heads import (
+    ends_in_log_softmax,
+    gives_probabilities,
+    head_of,
+    is_binary,
+)
 from fastdigit.compiler.inputs import (
     InputRange,
     Inputs,
@@ -49,6 +54,7 @@ from fastdigit.compiler.verify import (
     make_samples,
     source_runner,
 )
+from fastdigit.ctc import ctc_names
 from fastdigit.errors import InputError, UnsupportedError, VerificationError
 
 __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
@@ -125,6 +131,7 @@ def compile_model(
     outputs: Sequence[str] | None = None,
     input_shape: Shape | Mapping[str, Shape] | None = None,
     classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    ctc_blank: int | None = None,
     input_range: InputRange | Mapping[str, InputRange] = "auto",
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -162,6 +169,13 @@ def compile_model(
     classes
         A name for each value of the (first) output, or such names by the names of outputs; two, if
         an output is a single sigmoid: for its 0 and for its 1. By default "0", "1", ...
+        With ``ctc_blank``, what each class of a step is written as; that of the blank may be
+        missing.
+    ctc_blank
+        Of a network that was trained with CTC, whose (first) output is (steps, classes): index of
+        the class that stands for nothing, from the end if negative. -1 for Keras'
+        ``ctc_batch_cost``, 0 for PyTorch's ``CTCLoss``, by their defaults. It is kept in the file,
+        for :meth:`fastdigit.Model.predict_text`.
     input_range
         Least and greatest value of an input; None: any finite value. "auto": as the network says,
         if it begins with x / 255 or the like (:func:`fastdigit.compiler.inputs.find_inputs`), else
@@ -234,8 +248,9 @@ def compile_model(
         last = now
 
     graph = optimize(start, observe, compact=compact)
-    names = _classes(graph, imported, classes)
-    if labels is not None and not names[0]:
+    blank = None if ctc_blank is None else _check_blank(imported.outputs[0].shape, ctc_blank)
+    names = _classes(graph, imported, classes, blank)
+    if labels is not None and (not names[0] or blank is not None):
         raise InputError("labels given, but the network returns no vector of scores")
     inputs = _samples(samples, graph, takes, imported)
     right = None if labels is None else check_labels(labels, len(inputs[0]), len(names[0]))
@@ -250,6 +265,8 @@ def compile_model(
         tolerance = TOLERANCES[precision]
 
     meta = _meta(imported, calibrated, name, names, precision)
+    if blank is not None:
+        meta["ctc_blank"] = meta.get("outputs", [{}])[0]["ctc_blank"] = blank
     for entry, taken in zip(_described(meta, "input"), takes, strict=True):
         entry["because"] = taken.reason
     if preprocessing is not None:
@@ -508,15 +525,33 @@ def _classes(
     graph: Graph,
     imported: Imported,
     classes: Sequence[str] | Mapping[str, Sequence[str]] | None,
+    blank: int | None,
 ) -> list[list[str]]:
-    """Return the names of the labels of each output."""
+    """Return the names of the labels of each output; of the first, those of the classes of a step
+    if there is a ``blank``."""
     names = [port.name for port in imported.outputs]
     if not isinstance(classes, Mapping):
         first = classes if classes is not None else imported.classes or None
         classes = {} if first is None else {names[0]: first}
     if unknown := classes.keys() - set(names):
         raise InputError(f"classes given for {sorted(unknown)}, the model has outputs {names}")
-    return [_check_classes(graph, index, classes.get(name)) for index, name in enumerate(names)]
+    found = []
+    for index, name in enumerate(names):
+        if index == 0 and blank is not None:
+            count = imported.outputs[0].shape[-1]
+            found.append(ctc_names(classes.get(name), count, blank) or [])
+        else:
+            found.append(_check_classes(graph, index, classes.get(name)))
+    return found
+
+
+def _check_blank(shape: Shape, blank: int) -> int:
+    """Return the index of the blank, from the first."""
+    if len(shape) != 2:
+        raise InputError(f"ctc_blank given, but the network returns shape {shape}, not of steps")
+    if isinstance(blank, bool) or not isinstance(blank, int) or not -shape[1] <= blank < shape[1]:
+        raise InputError(f"ctc_blank is {blank!r}, expected the index of one of {shape[1]} classes")
+    return blank % shape[1]
 
 
 def _check_classes(graph: Graph, index: int, classes: Sequence[str] | None) -> list[str]:
@@ -532,7 +567,10 @@ def _check_classes(graph: Graph, index: int, classes: Sequence[str] | None) -> l
         return [str(label) for label in classes]
     if len(shape) != 1:
         if classes is not None:
-            raise InputError(f"classes given, the network returns shape {shape} for an image")
+            raise InputError(
+                f"classes given, the network returns shape {shape} for an image; if it reads text, "
+                "say which class stands for nothing, too: ctc_blank=, --ctc-blank"
+            )
         return []
     if classes is None:
         return [str(index) for index in range(shape[0])]
@@ -623,11 +661,18 @@ def _meta(
     if len(imported.inputs) > 1 or len(imported.outputs) > 1:
         several["inputs"] = inputs
         several["outputs"] = [
-            {"name": port.name, "shape": list(port.shape), "classes": labels}
-            for port, labels in zip(imported.outputs, classes, strict=True)
+            {
+                "name": port.name,
+                "shape": list(port.shape),
+                "classes": labels,
+                **({"log_softmax": True} if ends_in_log_softmax(graph, index) else {}),
+            }
+            for index, (port, labels) in enumerate(zip(imported.outputs, classes, strict=True))
         ]
     else:
         del inputs[0]["name"]
+    if ends_in_log_softmax(graph):
+        several["log_softmax"] = True
     return {
         **reshaped,
         **several,

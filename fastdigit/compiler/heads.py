@@ -6,9 +6,16 @@ import math
 from typing import Final
 
 from fastdigit.compiler.ir import Graph, Node, Op
-from fastdigit.compiler.ops import Reshape, Softmax, Transpose
+from fastdigit.compiler.ops import LogSoftmax, Reshape, Softmax, Transpose
 
-__all__ = ["ends_in_sigmoid", "ends_in_softmax", "gives_probabilities", "head_of", "is_binary"]
+__all__ = [
+    "ends_in_log_softmax",
+    "ends_in_sigmoid",
+    "ends_in_softmax",
+    "gives_probabilities",
+    "head_of",
+    "is_binary",
+]
 
 #: Activations between 0 and 1, as FD_ACT_* of the engine's ``ends_in_sigmoid``.
 SIGMOIDS: Final = ("sigmoid", "hard_sigmoid")
@@ -31,6 +38,12 @@ def ends_in_softmax(graph: Graph, index: int = 0) -> bool:
     """Whether an output is one of a softmax."""
     head = head_of(graph, index)
     return head is not None and isinstance(head.op, Softmax)
+
+
+def ends_in_log_softmax(graph: Graph, index: int = 0) -> bool:
+    """Whether an output is the logarithm of a softmax."""
+    head = head_of(graph, index)
+    return head is not None and isinstance(head.op, LogSoftmax)
 
 
 def ends_in_sigmoid(graph: Graph, index: int = 0) -> bool:

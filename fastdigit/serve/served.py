@@ -32,7 +32,8 @@ class Served:
             raise UnsupportedError(
                 f"model {name} has {len(model.inputs)} inputs; the server takes models of one"
             )
-        probable = facts["has_softmax"] or facts["has_sigmoid"]
+        ends = ("has_softmax", "has_sigmoid", "has_log_softmax")
+        probable = any(facts[end] for end in ends)
         heads = tuple(Head(*head) for head in model.outputs.items())
         run: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, np.dtype[np.float32]]]
         run = model.predict_proba if probable else model.logits

@@ -119,6 +119,25 @@ def test_one_sigmoid_has_two_classes(tmp_path):
         compile_model(net, None, engine=engine, classes=["yes"])
 
 
+def test_the_logarithm_of_a_softmax_has_probabilities(tmp_path):
+    """As networks of PyTorch end, of one output and of several."""
+    net = OnnxNet(("N", 3)).gemm(3, 4).add("LogSoftmax", axis=-1)
+    model = net.model()
+    one = fastdigit.Model(compile_model(model, None, engine=engine).data)
+    node = onnx.helper.make_node("Neg", [model.graph.output[0].name], ["negated"])
+    model.graph.node.append(node)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("negated", 1, ["N", 4]))
+    two = fastdigit.Model(compile_model(model, None, engine=engine).data)
+    x = np.random.default_rng(0).random((5, 3)).astype(np.float32)
+    for compiled, logs in ((one, one.run(x)), (two, next(iter(two.run(x).values())))):
+        want = np.exp(logs.astype(np.float64))
+        np.testing.assert_allclose(want.sum(axis=1), 1, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(compiled.predict_proba(x), want, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(compiled.predict(x), logs.argmax(axis=1))
+    with pytest.raises(UnsupportedError, match="no probabilities"):
+        two.predict_proba(x, output="negated")
+
+
 def test_name_and_classes(model):
     result = compile_model(model, None, engine=engine, name="letters", classes=list("abcd"))
     assert result.meta["name"] == "letters"

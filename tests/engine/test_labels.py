@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from fastdigit import Model
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.ir import Activation, Op
-from fastdigit.compiler.ops import Dense, Eltwise, Pad, Reshape, Softmax
+from fastdigit.compiler.ops import Dense, Eltwise, LogSoftmax, Pad, Reshape, Softmax
 from fastdigit.errors import InputError, UnsupportedError
 from tests.support import reference
 from tests.support.networks import chain, packed
@@ -19,9 +19,11 @@ from tests.support.networks import chain, packed
 SIGMOID = Activation("sigmoid")
 
 
-def model_of(*ops: Op, shape: tuple[int, ...] = (3,), classes: object = None) -> Model:
+def model_of(
+    *ops: Op, shape: tuple[int, ...] = (3,), classes: object = None, **known: object
+) -> Model:
     graph = chain(shape, ops)
-    meta = {"name": "test", "classes": classes}
+    meta = {"name": "test", "classes": classes, **known}
     return Model(pack(graph, meta, input_range=(-100.0, 100.0), u8_divisor=0))
 
 
@@ -113,6 +115,26 @@ def test_several_sigmoids() -> None:
     assert model.predict(x, reject_below=0.5).tolist() == [2, 0, -1]
     with pytest.raises(UnsupportedError, match="threshold is for networks of one output"):
         model.predict(x, threshold=0.5)
+
+
+def test_the_logarithm_of_a_softmax() -> None:
+    """As networks of PyTorch end: probabilities are asked for, and not their logarithms."""
+    model = model_of(first(3), LogSoftmax(), log_softmax=True)
+    x = np.array([[-2, 1, 3], [9, 1, 8], [0, 0, 0]], np.float32)
+    powers = np.exp(x.astype(np.float64))
+    want = powers / powers.sum(axis=1, keepdims=True)
+    for output in (None, "output"):
+        np.testing.assert_allclose(model.predict_proba(x, output=output), want, atol=1e-6)
+    out = np.empty((3, 3), np.float32)
+    assert model.predict_proba(x, out=out) is out
+    np.testing.assert_allclose(out, want, atol=1e-6)
+    np.testing.assert_allclose(model.run(x), np.log(want), atol=1e-5)
+    assert model.predict(x).tolist() == [2, 0, 0]
+    assert model.predict(x, reject_below=0.7).tolist() == [2, 0, -1]
+    assert model.info()["has_log_softmax"] and not model.info()["has_softmax"]
+    # What only says so returns numbers like any other network.
+    with pytest.raises(UnsupportedError, match="no probabilities"):
+        model_of(first(3), LogSoftmax(), log_softmax="yes").predict_proba(x)
 
 
 def test_a_softmax_of_one_is_no_sigmoid() -> None:

@@ -235,7 +235,7 @@ def test_label_files(
     assert "labels.txt has 2 lines, and the model 3 labels" in line
     names.write_bytes(b"\xff\xfe\xfd")
     (line,) = said(capsys, "--model", colours, "--labels", names, *pictures, status=2)
-    assert "no text in UTF-8" in line
+    assert "is not a text file in UTF-8" in line
 
 
 def test_one_sigmoid(

@@ -151,7 +151,13 @@ def test_what_is_said_of_it(model: Model) -> None:
     }
     facts = model.info()
     assert facts["inputs"]["meta"] == {"shape": (4,), "range": (-5.0, 5.0), "accepts_u8": False}
-    assert facts["heads"]["flag"] == {"shape": (1,), "has_softmax": False, "has_sigmoid": True}
+    assert facts["heads"]["flag"] == {
+        "shape": (1,),
+        "has_softmax": False,
+        "has_sigmoid": True,
+        "has_log_softmax": False,
+        "ctc_blank": None,
+    }
     assert facts["has_softmax"] and not facts["has_sigmoid"]
     assert "(8, 8, 1), (4,) -> 10, 1, 128, 512, 10" in repr(model)
     text = listing(unpack(DATA))

@@ -6,28 +6,10 @@ import numpy as np
 
 from fastdigit.compiler.frontends.common import uniform
 from fastdigit.compiler.frontends.onnx.importer import Importer
-from fastdigit.compiler.frontends.onnx.registry import Operator, converts
-from fastdigit.compiler.ir import Activation, Array, Op, Shape
+from fastdigit.compiler.frontends.onnx.registry import Operator, aligned, converts
+from fastdigit.compiler.ir import Activation, Array, Op
 from fastdigit.compiler.ops import Binary, Eltwise
 from fastdigit.errors import ModelFormatError
-
-
-def aligned(operator: Operator, constant: Array, shape: Shape) -> Array:
-    """Return a constant with the axes of a value of ``shape``, without the batch."""
-    rank = len(shape) + 1
-    dims = (1,) * (rank - constant.ndim) + constant.shape
-    if len(dims) != rank or dims[0] != 1:
-        raise operator.refuse(
-            f"a constant of shape {constant.shape} with an image of shape {shape}",
-            "one of at most its rank, the same for each image",
-        )
-    if any(b not in (1, a) for a, b in zip(shape, dims[1:], strict=True)):
-        raise operator.refuse(
-            f"a constant of shape {constant.shape} enlarges an image of shape {shape}",
-            "a constant that keeps the shape",
-        )
-    return constant.reshape(dims[1:])
-
 
 _KINDS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min"}
 

@@ -20,6 +20,7 @@ from fastdigit.compiler.frontends.common import (
 )
 from fastdigit.compiler.frontends.moments import Moments, combined, placed
 from fastdigit.compiler.frontends.onnx.batch import BatchAt, batch_first, placed_at
+from fastdigit.compiler.frontends.onnx.choices import CHOICES, Truth, chosen
 from fastdigit.compiler.frontends.onnx.constants import (
     DTYPES,
     EVALUATORS,
@@ -60,7 +61,7 @@ class _Integers:
     value: str | BatchAt
 
 
-_Known: TypeAlias = Constant | str | Moments | BatchAt | _Rows | _Integers | None
+_Known: TypeAlias = Constant | str | Moments | BatchAt | _Rows | _Integers | Truth | None
 
 #: Operators behind ArgMax that leave labels what they are.
 _KEEP_LABELS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -126,6 +127,10 @@ class Importer:
             )
         if isinstance(value, _Integers):
             raise UnsupportedError(f"the output {output!r} is integers; supported are floats")
+        if isinstance(value, Truth):
+            raise UnsupportedError(
+                f"the output {output!r} is the truth of a comparison; supported are floats"
+            )
         self.batch_axes[output] = 0
         if isinstance(value, BatchAt):
             self.batch_axes[output], value = value.axis, value.value
@@ -302,7 +307,7 @@ class Importer:
         domain = "" if node.domain == "ai.onnx" else node.domain
         known = CONVERTERS.get(node.op_type)
         if (known is None or known.domain != domain) and (
-            domain or node.op_type not in (*EVALUATORS, "Shape", "Constant")
+            domain or node.op_type not in (*EVALUATORS, *CHOICES, "Shape", "Constant")
         ):
             if domain:
                 raise UnsupportedError(f"{name}: domain {domain!r}; supported is ai.onnx")
@@ -325,6 +330,9 @@ class Importer:
                 f"{name}: works on integers, which the input is; supported is a Cast to FLOAT "
                 "before it"
             )
+        if result := self._chosen(node, name, raw, attributes):
+            self.env[node.output[0]] = result
+            return
         result = self._applied(node, name, raw, attributes, raw if rows else None)
         values = result if isinstance(result, list | tuple) else (result,)
         for output, value in zip(node.output, values, strict=False):
@@ -334,6 +342,34 @@ class Importer:
                 self.env[output] = value
         if missing := [output for output in results if output not in self.env]:
             raise UnsupportedError(f"{name}: output {missing[0]!r} is used, which is not supported")
+
+    def _chosen(
+        self, node: Any, name: str, raw: list[_Known], attributes: Mapping[str, Any]
+    ) -> Truth | str | None:
+        """Return what a comparison, or what depends on one, results in; None if it is neither."""
+        truths = [value for value in raw if isinstance(value, Truth)]
+        known = all(isinstance(value, np.ndarray | None) for value in raw)
+        if known or (not truths and node.op_type in ("Cast", "Identity")):
+            return None
+        if node.op_type not in CHOICES or node.domain not in ("", "ai.onnx"):
+            if not truths:
+                return None
+            raise UnsupportedError(
+                f"{name}: works on the truth of a comparison; supported are "
+                f"{', '.join(sorted(CHOICES))}"
+            )
+        placed = [self._place(value) if isinstance(value, Moments) else value for value in raw]
+        if any(isinstance(value, _Rows | BatchAt | _Integers) for value in placed):
+            raise UnsupportedError(f"{name}: of rows or integers; supported are float images")
+        given: Any = tuple(placed)
+        likeness = tuple(None if isinstance(value, Truth) else value for value in placed)
+        newest = upgraded(self, Operator(name, node.op_type, likeness, attributes), self.opset)  # type: ignore[arg-type]
+        if not isinstance(newest, str):
+            given = tuple(
+                old if isinstance(old, Truth) else new
+                for old, new in zip(given, newest.inputs, strict=False)
+            )
+        return chosen(self, Operator(name, node.op_type, given, attributes))
 
     def _applied(
         self,
@@ -351,7 +387,7 @@ class Importer:
                     f"{name}: axis={axis} of the rows of an image; supported is 1"
                 )
             attributes = {**attributes, "axis": -1}
-        plain = [value.value if isinstance(value, _Integers) else value for value in raw]
+        plain: list[Any] = [v.value if isinstance(v, _Integers) else v for v in raw]
         values = [value for value in plain if isinstance(value, str | BatchAt | _Rows)]
         at = sorted({0 if isinstance(value, str) else value.axis for value in values}) or [0]
         if len(at) > 1:
@@ -500,6 +536,8 @@ class Importer:
         elif isinstance(given, BatchAt):
             dims = list(self.shape(given.value))
             dims.insert(given.axis, Batch())
+        elif isinstance(given, Truth):
+            dims = [Batch(), *self.shape(given.value)]
         elif isinstance(given, str | Moments):
             dims = [Batch(), *self._dims(given)]
         else:

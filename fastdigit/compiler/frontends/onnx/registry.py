@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastdigit.compiler.frontends.onnx.constants import Constant
 from fastdigit.compiler.frontends.operator import OperatorBase
+from fastdigit.compiler.ir import Array, Shape
 
 if TYPE_CHECKING:
     from fastdigit.compiler.frontends.moments import Moments
     from fastdigit.compiler.frontends.onnx.batch import BatchAt
     from fastdigit.compiler.frontends.onnx.importer import Importer
 
-__all__ = ["CONVERTERS", "Convert", "Converter", "Operator", "converts", "supported_operators"]
+__all__ = [
+    "CONVERTERS",
+    "Convert",
+    "Converter",
+    "Operator",
+    "aligned",
+    "converts",
+    "supported_operators",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +48,23 @@ class Operator(OperatorBase[str]):
         for index, value in given.items():
             inputs[index] = value
         return replace(self, inputs=tuple(inputs))
+
+
+def aligned(operator: Operator, constant: Array, shape: Shape) -> Array:
+    """Return a constant with the axes of a value of ``shape``, without the batch."""
+    rank = len(shape) + 1
+    dims = (1,) * (rank - constant.ndim) + constant.shape
+    if len(dims) != rank or dims[0] != 1:
+        raise operator.refuse(
+            f"a constant of shape {constant.shape} with an image of shape {shape}",
+            "one of at most its rank, the same for each image",
+        )
+    if any(b not in (1, a) for a, b in zip(shape, dims[1:], strict=True)):
+        raise operator.refuse(
+            f"a constant of shape {constant.shape} enlarges an image of shape {shape}",
+            "a constant that keeps the shape",
+        )
+    return constant.reshape(dims[1:])
 
 
 #: What an operator results in; several, if it has several outputs that may be read.

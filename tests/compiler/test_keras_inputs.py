@@ -44,6 +44,9 @@ OF_BYTES: dict[str, Callable[[], Any]] = {
     "Rescaling(1/127.5, -1), padded": lambda: classifier(
         (20, 20, 3), L.Rescaling(1 / 127.5, offset=-1), padding="same"
     ),
+    "Rescaling by arrays": lambda: classifier(
+        (20, 20, 3), L.Rescaling(np.full(3, 1 / 127.5), offset=np.array([-1.0, -0.9, -1.1]))
+    ),
     "Normalization": lambda: classifier(
         (20, 20, 3), L.Normalization(mean=MEAN, variance=VARIANCE), padding="same"
     ),

@@ -47,6 +47,8 @@ _ALIASES = {
 _FUNCTIONS = {"swish": "silu", "hard_swish": "hard_silu", "softmax_v2": "softmax"}
 _OWN_MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 _WRAPPERS = ("Bidirectional", "TimeDistributed")
+#: What Keras 3 writes arrays and tensors as.
+_ARRAYS = ("__numpy__", "__tensor__")
 
 
 def major_version(written_by: str | None, config: Any) -> int:
@@ -296,7 +298,7 @@ class _Reader:
         for key, value in config.items():
             key = row.renamed.get(key, key)
             if key in options:
-                options[key] = value
+                options[key] = _plain(value)
             elif key in row.fixed:
                 if value != row.fixed[key] and value is not None:
                     raise layer.refuse(f"{key}={value!r:.80}", repr(row.fixed[key]))
@@ -363,6 +365,13 @@ def _is_own(entry: Mapping[str, Any]) -> bool:
     if module is None:
         return bool(entry.get("registered_name"))
     return str(module).split(".")[0] not in _OWN_MODULES
+
+
+def _plain(value: Any) -> Any:
+    """Return what Keras 3 has written for an array as nested lists, and all else as it is."""
+    if _get(value, "class_name") in _ARRAYS:
+        return _get(value["config"], "value")
+    return value
 
 
 def _get(options: Any, key: str) -> Any:
@@ -464,7 +473,7 @@ def _keras3_operands(given: Any, layer: Layer) -> Iterator[Operand]:
             if not _is_reference(history):
                 raise ModelFormatError(f"layer {describe(layer)}: keras_history is {history!r:.80}")
             yield history[0], history[1], history[2]
-        elif given.get("class_name") in ("__numpy__", "__tensor__"):
+        elif given.get("class_name") in _ARRAYS:
             yield _constant(_get(config, "value"), layer)
         elif "class_name" not in given:
             for each in given.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,23 +68,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     input_range = _input_range(options, parser)
     output = options.output or _default_output(options.source, f".{options.emit}")
-    result = fastdigit.compile(
-        options.source,
-        output if options.emit == "fdm" else None,
-        architecture=options.architecture,
-        name=options.name,
-        **common.choice_of(options),
-        classes=_classes(options),
-        ctc_blank=options.ctc_blank,
-        input_range=input_range,
-        mean=options.mean,
-        std=options.std,
-        scale=options.scale,
-        precision=options.precision,
-        temperature=options.temperature,
-        compact=not options.no_compact,
-        **common.samples_of(options),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is assumed of inputs is printed below
+        result = fastdigit.compile(
+            options.source,
+            output if options.emit == "fdm" else None,
+            architecture=options.architecture,
+            name=options.name,
+            **common.choice_of(options),
+            classes=_classes(options),
+            ctc_blank=options.ctc_blank,
+            input_range=input_range,
+            mean=options.mean,
+            std=options.std,
+            scale=options.scale,
+            precision=options.precision,
+            temperature=options.temperature,
+            compact=not options.no_compact,
+            **common.samples_of(options),
+        )
     if options.verbose:
         for step in result.steps:
             print(f"{step.name}: {step.operators} operators")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -215,6 +216,12 @@ def compile_model(
     provenance
         Where the weights come from, as JSON has it; stored as it is, for people and tools.
 
+    Warns
+    -----
+    UserWarning
+        If the input range was not given, and what the network takes is a guess, or 0 to 1 is
+        assumed though the network begins with something else: what was assumed, and why.
+
     Raises
     ------
     UnsupportedError
@@ -240,6 +247,9 @@ def compile_model(
     several = len(imported.inputs) > 1 or len(imported.outputs) > 1
     steps: list[Step] = []
     start, preprocessing, takes = _inputs(imported, input_range, mean, std, scale)
+    for taken in takes:
+        if taken.doubtful:
+            warnings.warn(f"{imported.name}: inputs are {taken}", UserWarning, stacklevel=3)
     last = start
 
     def observe(step: str, now: Graph) -> None:

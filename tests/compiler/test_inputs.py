@@ -3,6 +3,7 @@ images, as bytes or floats, is ONNX Runtime."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -190,16 +191,21 @@ def test_weights_that_a_converter_has_divided() -> None:
     last = Dense(np.ones((36, 2)))
     inputs = found(small(), relu, pool, last)
     assert inputs.range == BYTES and "weights of the first layer" in inputs.reason
+    assert inputs.assumed and inputs.doubtful and "--input-range" in str(inputs)
     assert found(Crop(((0, 0), (0, 0), (0, 0))), small()).range == BYTES
     assert found(Dense(np.full((192, 2), 1 / 255 / 14))).range == BYTES
     for size in (1.0, 0.1, 1e-6, 0.0):
-        assert found(small(size), relu, pool, last).assumed
+        plain = found(small(size), relu, pool, last)
+        assert plain.assumed and not plain.doubtful and plain.range == UNIT
     features = batchnorm(2, np.zeros(4), np.ones(4), None, None, 1e-3)
     normalized = Eltwise(affine=features)
     for behind in ((normalized, relu), (relu, normalized), (relu, pool, LayerNorm(1e-3))):
-        assert found(small(), *behind).assumed
-    assert found(learned(0.4), small()).assumed
-    assert found(Dense(np.full((9, 2), 1e-3)), shape=(9,)).assumed  # measurements
+        assert found(small(), *behind).range == UNIT
+    assert found(learned(0.4), small()).range == UNIT
+    assert found(Dense(np.full((9, 2), 1e-3)), shape=(9,)).range == UNIT  # measurements
+    features = batchnorm(0, np.full(2, 300.0), np.ones(2), None, None, 1e-3)
+    measured = Dense(np.ones((9, 2))), Eltwise(affine=features)
+    assert found(*measured, shape=(9,)).range == UNIT
 
 
 @pytest.mark.parametrize("white", [1, 255])
@@ -229,8 +235,19 @@ def test_a_network_of_bytes_whose_division_is_in_its_weights() -> None:
 
     divided = numpy_helper.to_array(weights) / np.float32(255)
     weights.CopyFrom(numpy_helper.from_array(divided, weights.name))
-    result = compile_model(source, None, engine=engine)
+    with pytest.warns(
+        UserWarning, match="0 to 255, bytes as they are .assumed: .*input_range="
+    ) as w:
+        result = compile_model(source, None, engine=engine)
+    assert len(w) == 1 and "\n" not in str(w[0].message)
     assert result.inputs.range == BYTES
+    # What the user says counts, and a guess says nothing of bytes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = compile_model(source, None, engine=engine, input_range=(0.0, 1.0))
+        any_values = compile_model(source, None, engine=engine, input_range=None)
+    assert (told.inputs.range, told.inputs.u8_divisor) == (UNIT, 255)
+    assert any_values.inputs.u8_divisor == 0
     images = pictures()
     answers = run_onnx(source, images.astype(np.float32).transpose(0, 3, 1, 2))
     got = fastdigit.Model(result.data).predict_proba(images)

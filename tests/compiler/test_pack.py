@@ -287,6 +287,7 @@ def test_damage_is_found():
     unpack(data)
     program = struct.unpack_from("<Q", data, 64 + 2 * 32 + 8)[0]
     tensors = struct.unpack_from("<Q", data, 64 + 32 + 8)[0]
+    meta = struct.unpack_from("<Q", data, 64 + 8)[0]
     cases = [
         (b"", "too short"),
         (data[:-64], "truncated"),
@@ -296,6 +297,7 @@ def test_damage_is_found():
         (damaged(data, 24, "<Q", 0), "checksum"),
         (damaged(data, 32, "<I", 3), "sections"),
         (damaged(data, 64, "<I", 2), "sections"),
+        (damaged(data, meta, "<2s", b"[]"), "expected a JSON object"),
         (damaged(data, 64 + 16, "<Q", 1 << 40), "a section ends at"),
         (damaged(data, 64 + 16, "<Q", 1 << 63), "a section ends at"),
         (damaged(data, program + 160, "<I", 99), "contradicts itself"),

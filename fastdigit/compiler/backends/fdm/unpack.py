@@ -275,6 +275,8 @@ class _Reader:
         meta, tensors, program, self.weights, *interface = map(self._section, sections)
         self.ports = np.frombuffer(b"".join(interface), _PORT)
         self.meta = json.loads(meta.decode())
+        if not isinstance(self.meta, dict):
+            raise ModelFormatError(f"META is {meta[:40]!r}, expected a JSON object")
         self.tensors = np.frombuffer(tensors, _TENSOR)
         self.ops = np.frombuffer(program, _RECORD)
 

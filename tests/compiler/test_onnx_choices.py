@@ -16,7 +16,7 @@ from fastdigit.errors import UnsupportedError
 from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
-onnx = need("onnx")
+need("onnx")
 need("onnxruntime")
 
 F = np.float32

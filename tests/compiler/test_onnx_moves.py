@@ -17,7 +17,7 @@ from fastdigit.errors import UnsupportedError
 from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
-onnx = need("onnx")
+need("onnx")
 need("onnxruntime")
 
 SHAPE = ("N", 4, 6, 5)

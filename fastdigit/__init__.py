@@ -32,12 +32,13 @@ except ImportError as error:
         else f"{_here} was built for another Python or platform: install fastdigit again"
     ) from None
 from fastdigit.ctc import decode_ctc
+from fastdigit.limits import Limits
 from fastdigit.model import DEFAULT_MODEL, Model, load
 from fastdigit.sdk import get_include, get_library
 from fastdigit.threads import available_cpus, resolve_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from fastdigit.compiler.verify import Verification
 
 __all__ = [
+    "Limits",
     "Model",
     "__version__",
     "compile",
@@ -105,7 +107,13 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
     return normalized(image)
 
 
-def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) -> Compiled:
+def compile(
+    source: Any,
+    output: str | os.PathLike[str] | None,
+    *,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Compiled:
     """Compile a Keras, ONNX or TensorFlow model to a ``.fdm`` file, verified against its source.
 
     Parameters
@@ -116,6 +124,8 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
     output
         Where to write the compiled model. It is written only if its results agree with the
         source's. None: nowhere.
+    limits
+        What the compiled model may ask for, as for :func:`load`.
     **options
         ``architecture`` (JSON of a Keras model whose weights alone are ``source``), ``name``,
         ``outputs`` (those to keep), ``input_shape`` (where the source leaves it free),
@@ -143,10 +153,16 @@ def compile(source: Any, output: str | os.PathLike[str] | None, **options: Any) 
     """
     from fastdigit.compiler.driver import compile_model
 
-    return compile_model(source, output, engine=_engine, **options)
+    return compile_model(source, output, engine=_engine(limits), **options)
 
 
-def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verification:
+def verify(
+    model: str | os.PathLike[str],
+    source: Any,
+    *,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Verification:
     """Hold a ``.fdm`` file against the model it was compiled from.
 
     Parameters
@@ -155,6 +171,8 @@ def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verifi
         Path of the compiled model.
     source
         A Keras model, or the path of a ``.keras``, ``.h5`` or ``.onnx`` file.
+    limits
+        What the compiled model may ask for, as for :func:`load`.
     **options
         ``samples``, ``labels``, ``tolerance``: see
         :func:`fastdigit.compiler.driver.verify_model`.
@@ -171,12 +189,19 @@ def verify(model: str | os.PathLike[str], source: Any, **options: Any) -> Verifi
     """
     from fastdigit.compiler.driver import verify_model
 
-    return verify_model(Path(model).read_bytes(), source, engine=_engine, **options)
+    data = Path(model).read_bytes()
+    Model(data, limits=limits)  # the one reader that trusts nothing
+    return verify_model(data, source, engine=_engine(limits), **options)
 
 
-def _engine(data: bytes, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    results = Model(data).run(inputs[0] if len(inputs) == 1 else inputs)
-    return list(results.values()) if isinstance(results, dict) else [results]
+def _engine(
+    limits: Limits | None,
+) -> Callable[[bytes, Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]:
+    def run(data: bytes, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        results = Model(data, limits=limits).run(inputs[0] if len(inputs) == 1 else inputs)
+        return list(results.values()) if isinstance(results, dict) else [results]
+
+    return run
 
 
 def config() -> dict[str, Any]:

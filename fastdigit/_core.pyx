@@ -4,6 +4,9 @@ No logic lives here, but for `run_batch`: of the time of a single digit, a tenth
 is written in the words of the stable ABI, because what Cython makes of Python's for that ABI took twice as long.
 """
 
+import os
+import threading
+
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_AsStringAndSize, PyBytes_FromStringAndSize, PyBytes_Size
 from libc cimport errno as c_errno
@@ -12,7 +15,15 @@ from libc.string cimport memset
 
 from numpy import dtype, empty, ndarray
 
-from fastdigit.errors import InputError, IsaError, ModelFormatError, UnsupportedError
+from fastdigit.errors import (
+    InputError,
+    IsaError,
+    LimitError,
+    ModelFormatError,
+    RunCancelledError,
+    RunTimeoutError,
+    UnsupportedError,
+)
 
 
 cdef extern from "fastdigit.h":
@@ -30,6 +41,9 @@ cdef extern from "fastdigit.h":
         FD_ERR_UNSUPPORTED
         FD_ERR_ISA
         FD_ERR_INPUT
+        FD_ERR_LIMIT
+        FD_ERR_CANCELLED
+        FD_ERR_TIMEOUT
 
     ctypedef struct fd_error:
         fd_status status
@@ -65,6 +79,16 @@ cdef extern from "fastdigit.h":
         size_t meta_bytes
         size_t output_rank
         size_t output_dims[3]
+
+    ctypedef struct fd_limits:
+        size_t size
+        uint64_t file_bytes
+        uint64_t meta_bytes
+        uint64_t tensors
+        uint64_t ops
+        uint64_t operations
+        uint64_t plan_bytes
+        uint64_t context_bytes
 
     ctypedef struct fd_port_info:
         size_t size
@@ -114,8 +138,11 @@ cdef extern from "fastdigit.h":
     fd_status fd_isa_selected(const char **name, fd_error *error)
     fd_status fd_probe(const char *isa, fd_probe_kind kind, const float *memory, size_t size, size_t rounds,
                        uint64_t *work, fd_error *error) nogil
-    fd_status fd_model_open(const char *path, fd_model **model, fd_error *error) nogil
-    fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error) nogil
+    fd_status fd_limits_default(fd_limits *limits, fd_error *error)
+    fd_status fd_model_open_limited(const char *path, const fd_limits *limits, fd_model **model, fd_error *error) nogil
+    fd_status fd_model_open_memory_limited(const void *data, size_t size, const fd_limits *limits, fd_model **model,
+                                           fd_error *error) nogil
+    fd_status fd_model_get_usage(const fd_model *model, fd_limits *usage, fd_error *error)
     void fd_model_close(fd_model *model)
     void fd_model_get_info(const fd_model *model, fd_model_info *info)
     size_t fd_model_input_count(const fd_model *model)
@@ -126,11 +153,9 @@ cdef extern from "fastdigit.h":
     fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error)
     void fd_context_free(fd_context *context)
     fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error) nogil
+    fd_status fd_context_set_timeout(fd_context *context, uint64_t nanoseconds, fd_error *error) nogil
     fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                      const fd_outputs *outputs, size_t *bad, fd_error *error) nogil
-    fd_status fd_run_all(const fd_model *model, fd_context *context, const fd_input_data *inputs, size_t input_count,
-                         size_t n, const fd_outputs *outputs, size_t output_count, size_t *bad_input, size_t *bad,
-                         fd_error *error) nogil
 
 
 cdef object EXCEPTIONS = {
@@ -142,6 +167,9 @@ cdef object EXCEPTIONS = {
     FD_ERR_UNSUPPORTED: UnsupportedError,
     FD_ERR_ISA: IsaError,
     FD_ERR_INPUT: InputError,
+    FD_ERR_LIMIT: LimitError,
+    FD_ERR_CANCELLED: RunCancelledError,
+    FD_ERR_TIMEOUT: RunTimeoutError,
 }
 
 
@@ -160,6 +188,7 @@ cdef extern from "Python.h":
     int get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     int PyErr_ExceptionMatches(PyObject *exception)
     void PyErr_Clear()
+    PyObject *PyErr_Occurred()
     PyObject *PyExc_BufferError
     PyObject *PyExc_ValueError
 
@@ -168,8 +197,8 @@ cdef extern from *:
     /* Contexts that no call is using, in slots, taken and put back without a lock. */
     enum { SPARES = 64 };
 
-    static fd_context *take_spare(fd_context **spares) {
-        for (int i = 0; i < SPARES; i++) {
+    static fd_context *take_spare(fd_context **spares, int slots) {
+        for (int i = 0; i < slots; i++) {
             if (!__atomic_load_n(&spares[i], __ATOMIC_RELAXED)) continue;
             fd_context *context = __atomic_exchange_n(&spares[i], NULL, __ATOMIC_ACQUIRE);
             if (context) return context;
@@ -177,19 +206,52 @@ cdef extern from *:
         return NULL;
     }
 
-    static void put_spare(fd_context **spares, fd_context *context) {
-        for (int i = 0; i < SPARES; i++) {
+    static void put_spare(fd_context **spares, int slots, fd_context *context) {
+        for (int i = 0; i < slots; i++) {
             fd_context *none = NULL;
             if (__atomic_load_n(&spares[i], __ATOMIC_RELAXED)) continue;
             if (__atomic_compare_exchange_n(&spares[i], &none, context, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) return;
         }
         fd_context_free(context);
     }
+
+    /* The thread in which Python handles signals. */
+    static unsigned long main_thread;
+
+    /* Asks Python, in the main thread, whether there was a signal whose handler raises, such as Ctrl-C. */
+    static int poll_signals(void *arg) {
+        PyThreadState **state = arg;
+        PyEval_RestoreThread(*state);
+        const int raised = PyErr_CheckSignals();
+        *state = PyEval_SaveThread();
+        return raised;
+    }
+
+    /* fd_run, or fd_run_all if there are several inputs or outputs, without the GIL. */
+    static fd_status run_released(const fd_model *model, fd_context *context, const fd_input_data *inputs,
+                                  size_t input_count, size_t n, const fd_outputs *outputs, size_t output_count,
+                                  uint64_t timeout, fd_error *error) {
+        PyThreadState *state = PyEval_SaveThread();
+        fd_status status = FD_OK;
+        const int polls = PyThread_get_thread_ident() == main_thread;
+        fd_context_set_poll(context, polls ? poll_signals : NULL, &state, NULL);
+        if (timeout) fd_context_set_timeout(context, timeout, NULL);
+        if (input_count == 1 && output_count == 1)
+            status = fd_run(model, context, inputs->values, inputs->type, n, outputs, NULL, error);
+        else
+            status = fd_run_all(model, context, inputs, input_count, n, outputs, output_count, NULL, NULL, error);
+        if (timeout) fd_context_set_timeout(context, 0, NULL);
+        PyEval_RestoreThread(state);
+        return status;
+    }
     """
     enum:
         SPARES
-    fd_context *take_spare(fd_context **spares)
-    void put_spare(fd_context **spares, fd_context *context)
+    unsigned long main_thread
+    fd_context *take_spare(fd_context **spares, int slots)
+    void put_spare(fd_context **spares, int slots, fd_context *context)
+    fd_status run_released(const fd_model *model, fd_context *context, const fd_input_data *inputs, size_t input_count,
+                           size_t n, const fd_outputs *outputs, size_t output_count, uint64_t timeout, fd_error *error)
 
 
 cdef object NDARRAY = ndarray
@@ -210,6 +272,9 @@ cdef enum:
     MAX_RANK = 3
     MAX_SHAPES = MAX_RANK + 2
 
+# Memory that contexts may take which no call is using, but for one of them.
+IDLE_BYTES = 64 << 20
+
 # Inputs that a file may have, and outputs.
 cdef enum:
     MAX_PORTS = 64
@@ -219,6 +284,44 @@ cdef int check(fd_status status, const fd_error *error) except -1:
     if status != FD_OK:
         raise EXCEPTIONS[status]((<bytes>error.message).decode("utf-8", "replace"))
     return 0
+
+
+cdef int check_run(fd_status status, const fd_error *error) except -1:
+    """The exception of a signal's handler comes first; a mistake in the arguments is one in what a batch came with."""
+    if status == FD_OK:
+        return 0
+    if PyErr_Occurred() != NULL:
+        return -1
+    if status == FD_ERR_ARGUMENT:
+        raise InputError((<bytes>error.message).decode("utf-8", "replace"))
+    return check(status, error)
+
+
+def remember_main_thread(unsigned long ident):
+    """Says in which thread Python handles signals."""
+    global main_thread
+    main_thread = ident
+
+
+def default_limits():
+    """fd_limits_default as a dict."""
+    cdef fd_error error
+    cdef fd_limits limits
+    limits.size = sizeof(limits)
+    check(fd_limits_default(&limits, &error), &error)
+    return limits_dict(&limits)
+
+
+cdef object limits_dict(const fd_limits *limits):
+    return {
+        "file_bytes": limits.file_bytes,
+        "meta_bytes": limits.meta_bytes,
+        "tensors": limits.tensors,
+        "ops": limits.ops,
+        "operations": limits.operations,
+        "plan_bytes": limits.plan_bytes,
+        "context_bytes": limits.context_bytes,
+    }
 
 
 def version():
@@ -235,6 +338,15 @@ cdef int check_version() except -1:
 
 
 check_version()
+
+
+def _remember_main_thread():
+    remember_main_thread(threading.main_thread().ident)
+
+
+_remember_main_thread()
+if hasattr(os, "register_at_fork"):  # the thread that forked is the only one of the child
+    os.register_at_fork(after_in_child=_remember_main_thread)
 
 
 def isas():
@@ -291,6 +403,7 @@ cdef class Core:
     cdef fd_model *model
     cdef unsigned threads
     cdef fd_context *spares[SPARES]
+    cdef int slots  # how many of them are used
     cdef fd_model_info info
     cdef size_t input_count
     cdef size_t output_count
@@ -300,25 +413,36 @@ cdef class Core:
     cdef int ranks[MAX_SHAPES]
     cdef Py_ssize_t dims[MAX_SHAPES][MAX_RANK]
 
-    def __cinit__(self, source, unsigned threads):
-        """Opens `source`: bytes of a model, or a str path."""
+    def __cinit__(self, source, unsigned threads, limits=None):
+        """Opens `source`: bytes of a model, or a str path; `limits` are those of `default_limits` that are not so."""
+        cdef fd_limits given
         cdef fd_error error
         cdef fd_status status
         cdef const char *data
         cdef char *path
         cdef size_t size
         self.threads = threads
+        memset(&given, 0, sizeof(given))
+        given.size = sizeof(given)
+        if limits is not None:
+            given.file_bytes = limits["file_bytes"]
+            given.meta_bytes = limits["meta_bytes"]
+            given.tensors = limits["tensors"]
+            given.ops = limits["ops"]
+            given.operations = limits["operations"]
+            given.plan_bytes = limits["plan_bytes"]
+            given.context_bytes = limits["context_bytes"]
         if isinstance(source, bytes):
             data = PyBytes_AsString(source)
             size = <size_t>PyBytes_Size(source)
             with nogil:
-                status = fd_model_open_memory(data, size, &self.model, &error)
+                status = fd_model_open_memory_limited(data, size, &given, &self.model, &error)
         else:
             encoded = source.encode("utf-8", "surrogateescape")
             PyBytes_AsStringAndSize(encoded, &path, NULL)  # refuses an embedded null
             with nogil:
                 c_errno.errno = 0
-                status = fd_model_open(path, &self.model, &error)
+                status = fd_model_open_limited(path, &given, &self.model, &error)
             if status == FD_ERR_IO and c_errno.errno:
                 raise OSError(c_errno.errno, (<bytes>error.message).decode("utf-8", "replace"))
         check(status, &error)
@@ -326,8 +450,11 @@ cdef class Core:
         self.input_count = fd_model_input_count(self.model)
         self.output_count = fd_model_output_count(self.model)
         self.output_elements = self.info.output_elements
+        # Few of many threads or of a large network: what calls at the same time needed once is not kept for ever.
+        each = max(1, self.info.context_bytes * threads)
+        self.slots = min(SPARES, max(1, IDLE_BYTES // each))
         # Finds out now, and not in the first call, that there is no memory for it.
-        put_spare(self.spares, self.new_context(self.threads))
+        put_spare(self.spares, self.slots, self.new_context(self.threads))
 
     def __dealloc__(self):
         cdef int i
@@ -357,6 +484,22 @@ cdef class Core:
             "context_bytes": self.info.context_bytes,
             "meta": PyBytes_FromStringAndSize(self.info.meta, <Py_ssize_t>self.info.meta_bytes).decode(),
         }
+
+    def usage(self):
+        """fd_model_get_usage as a dict."""
+        cdef fd_error error
+        cdef fd_limits usage
+        usage.size = sizeof(usage)
+        check(fd_model_get_usage(self.model, &usage, &error), &error)
+        return limits_dict(&usage)
+
+    def idle_contexts(self):
+        """How many contexts are kept for calls to come."""
+        cdef int i
+        count = 0
+        for i in range(self.slots):
+            count += self.spares[i] != NULL
+        return count
 
     def inputs(self):
         """fd_port_info of each input as a dict."""
@@ -431,11 +574,11 @@ cdef class Core:
         """The model file."""
         return PyBytes_FromStringAndSize(<const char *>self.info.file, <Py_ssize_t>self.info.file_bytes)
 
-    def run(self, input, bint u8, Py_ssize_t n, values, logits, labels):
+    def run(self, input, bint u8, Py_ssize_t n, values, logits, labels, uint64_t timeout=0):
         """Runs n images of a model of one input, for the chosen output.
 
         All arguments are C-contiguous buffers: `input` of n * input_elements bytes if `u8`, else floats; `values` and
-        `logits` of n times the elements of the output floats or None; `labels` of n int64 or None.
+        `logits` of n times the elements of the output floats or None; `labels` of n int64 or None. `timeout` is in nanoseconds, 0 for none.
         """
         cdef fd_outputs outputs
         cdef Py_buffer views[4]
@@ -447,12 +590,12 @@ cdef class Core:
             outputs.values = <float *>acquire_output(values, views, &taken, elements * sizeof(float))
             outputs.logits = <float *>acquire_output(logits, views, &taken, elements * sizeof(float))
             outputs.labels = <int64_t *>acquire_output(labels, views, &taken, <size_t>n * sizeof(int64_t))
-            self.run_at(views[0].buf, u8, <size_t>n, &outputs)
+            self.run_at(views[0].buf, u8, <size_t>n, &outputs, timeout)
         finally:
             for i in range(taken):
                 PyBuffer_Release(&views[i])
 
-    def run_all(self, inputs, Py_ssize_t n, outputs):
+    def run_all(self, inputs, Py_ssize_t n, outputs, uint64_t timeout=0):
         """Runs n images, for all outputs.
 
         `inputs` has (buffer, whether of bytes) for each input, `outputs` (values, logits, labels) for each output, each
@@ -481,7 +624,7 @@ cdef class Core:
                 results[i].logits = <float *>acquire_output(logits, views, &taken, size)
                 size = <size_t>n * sizeof(int64_t)
                 results[i].labels = <int64_t *>acquire_output(labels, views, &taken, size)
-            self.run_all_at(data, <size_t>n, results)
+            self.run_all_at(data, <size_t>n, results, timeout)
         finally:
             for j in range(taken):
                 PyBuffer_Release(&views[j])
@@ -527,38 +670,34 @@ cdef class Core:
         outputs.values = <float *>out if kind == KIND_VALUES else NULL
         outputs.logits = <float *>out if kind == KIND_LOGITS else NULL
         outputs.labels = <int64_t *>out if kind == KIND_LABELS else NULL
-        return self.run_at(batch.buf, u8, <size_t>batch.shape[0], &outputs)
+        return self.run_at(batch.buf, u8, <size_t>batch.shape[0], &outputs, 0)
 
-    cdef int run_at(self, const void *input, bint u8, size_t n, const fd_outputs *outputs) except -1:
-        cdef fd_error error
-        cdef fd_status status
+    cdef int run_at(self, const void *input, bint u8, size_t n, const fd_outputs *outputs,
+                    uint64_t timeout) except -1:
         cdef fd_input_data data
         cdef fd_outputs results[MAX_PORTS]
-        if self.output != 0:
-            data.values = input
-            data.type = FD_INPUT_U8 if u8 else FD_INPUT_F32
-            memset(results, 0, sizeof(results))
-            results[self.output] = outputs[0]
-            return self.run_all_at(&data, n, results)
-        cdef fd_context *context = take_spare(self.spares)
-        if context == NULL:
-            context = self.new_context(self.threads)
-        with nogil:
-            status = fd_run(self.model, context, input, FD_INPUT_U8 if u8 else FD_INPUT_F32, n, outputs, NULL, &error)
-        put_spare(self.spares, context)
-        return check(status, &error)
+        data.values = input
+        data.type = FD_INPUT_U8 if u8 else FD_INPUT_F32
+        if self.output == 0:
+            return self.run_released(&data, n, outputs, 1, timeout)
+        memset(results, 0, sizeof(results))
+        results[self.output] = outputs[0]
+        return self.run_all_at(&data, n, results, timeout)
 
-    cdef int run_all_at(self, const fd_input_data *inputs, size_t n, const fd_outputs *outputs) except -1:
+    cdef int run_all_at(self, const fd_input_data *inputs, size_t n, const fd_outputs *outputs,
+                        uint64_t timeout) except -1:
+        return self.run_released(inputs, n, outputs, self.output_count, timeout)
+
+    cdef int run_released(self, const fd_input_data *inputs, size_t n, const fd_outputs *outputs, size_t output_count,
+                          uint64_t timeout) except -1:
         cdef fd_error error
         cdef fd_status status
-        cdef fd_context *context = take_spare(self.spares)
+        cdef fd_context *context = take_spare(self.spares, self.slots)
         if context == NULL:
             context = self.new_context(self.threads)
-        with nogil:
-            status = fd_run_all(self.model, context, inputs, self.input_count, n, outputs, self.output_count, NULL,
-                                NULL, &error)
-        put_spare(self.spares, context)
-        return check(status, &error)
+        status = run_released(self.model, context, inputs, self.input_count, n, outputs, output_count, timeout, &error)
+        put_spare(self.spares, self.slots, context)
+        return check_run(status, &error)
 
     def profile(self, input, Py_ssize_t calls, Py_ssize_t n, nanoseconds):
         """Runs n images, `calls` times, on one thread, and adds up the time of each op.

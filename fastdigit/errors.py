@@ -12,8 +12,11 @@ __all__ = [
     "FastDigitError",
     "InputError",
     "IsaError",
+    "LimitError",
     "MissingExtraError",
     "ModelFormatError",
+    "RunCancelledError",
+    "RunTimeoutError",
     "UnsupportedError",
     "VerificationError",
     "pip_install",
@@ -47,6 +50,18 @@ class UnsupportedError(FastDigitError, NotImplementedError):
         if not others:
             return first
         return f"{first} (and {len(others)} more; `fastdigit check FILE` lists all of them)"
+
+
+class LimitError(UnsupportedError):
+    """A model asks for more than a limit allows; ``fastdigit.Limits`` sets others."""
+
+
+class RunCancelledError(FastDigitError):
+    """A run was cancelled before it was done."""
+
+
+class RunTimeoutError(FastDigitError, TimeoutError):
+    """A run took longer than its ``timeout``."""
 
 
 class InputError(FastDigitError, ValueError):

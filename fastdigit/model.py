@@ -6,13 +6,16 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 import numpy as np
 
 from fastdigit._core import LABELS, LOGITS, VALUES, Core
 from fastdigit.ctc import decode_ctc
-from fastdigit.errors import InputError, UnsupportedError
+from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
+from fastdigit.limits import Limits
+from fastdigit.meta import parse_meta
 from fastdigit.threads import Threads, resolve_threads
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ SHIPPED_MODELS: Final = ("digits", "seed")
 REJECTED: Final = -1
 """The label of an image that :meth:`Model.predict` was not to label."""
 
+#: Of a shape that META gives a result.
+_MAX_AXES: Final = 16
+
 _MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
 _FLOAT32: Final = np.dtype(np.float32)
 _UINT8: Final = np.dtype(np.uint8)
@@ -46,6 +52,7 @@ def load(
     *,
     threads: Threads | None = None,
     output: str | None = None,
+    limits: Limits | None = None,
 ) -> Model:
     """Open a compiled model.
 
@@ -61,6 +68,8 @@ def load(
     output
         Of a network of several outputs, the name of the one that :meth:`Model.predict` and the like
         are about where they are not told another. None: the first.
+    limits
+        What the file may ask for; None: ``Limits()``, which is safe for files from anywhere.
 
     Raises
     ------
@@ -68,6 +77,8 @@ def load(
         The file cannot be read.
     ModelFormatError
         It is not a model file, is damaged, or has another version of the format.
+    LimitError
+        It asks for more than ``limits`` allow, an :class:`UnsupportedError`.
     UnsupportedError
         The network is larger than this engine runs.
     IsaError
@@ -77,7 +88,7 @@ def load(
         path = DEFAULT_MODEL
     if path in SHIPPED_MODELS:
         path = shipped_file(path)
-    return Model(os.fspath(path), threads=threads, output=output)
+    return Model(os.fspath(path), threads=threads, output=output, limits=limits)
 
 
 def shipped_file(name: str) -> str:
@@ -271,7 +282,7 @@ class Model:
     ----------
     source
         Path of a ``.fdm`` file, or the bytes of one.
-    threads, output
+    threads, output, limits
         See :func:`load`.
 
     Notes
@@ -285,6 +296,10 @@ class Model:
     be 0. C-contiguous ``float32`` and ``uint8`` arrays are used where they lie, everything else is
     converted first. A model of several inputs takes a dict of such arrays by the names in
     :attr:`inputs`, or a tuple of them in order.
+
+    In the main thread, Ctrl-C ends a call that takes long; ``timeout=`` ends it in any thread. Both
+    are looked at between images and, of large networks, between operators. What was in ``out`` is
+    gone then, and the model is as good as before.
     """
 
     def __init__(
@@ -293,11 +308,15 @@ class Model:
         *,
         threads: Threads | None = None,
         output: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise InputError(f"limits is a {type(limits).__name__}, expected fastdigit.Limits")
         self._threads = resolve_threads(threads)
-        self._core = Core(source, self._threads)
+        self._limits = limits
+        self._core = Core(source, self._threads, None if limits is None else asdict(limits))
         facts = self._core.facts()
-        self._meta = _parse_meta(facts["meta"])
+        self._meta = _readable_meta(facts["meta"])
         self._inputs = tuple(map(_Input, self._core.inputs()))
         described = _described_outputs(self._meta)
         self._heads = tuple(
@@ -382,6 +401,7 @@ class Model:
             ``accepts_u8``, ``inputs`` and ``heads`` (by name, the same of each input and output),
             ``multiply_adds`` (per image, by the layers' definitions), ``weight_bytes``,
             ``file_bytes``, ``context_bytes`` (scratch of one call, per thread),
+            ``usage`` (what it asks for of each of :class:`fastdigit.Limits`),
             ``meta`` (a dict: what the compiler recorded, such as name, classes and verification).
         """
         return {
@@ -389,6 +409,7 @@ class Model:
             "inputs": {port.name: port.facts() for port in self._inputs},
             "heads": {head.name: head.facts() for head in self._heads},
             "threads": self._threads,
+            "usage": self._core.usage(),
             "meta": json.loads(json.dumps(self._meta)),
         }
 
@@ -425,6 +446,7 @@ class Model:
         reject_below: float | None = None,
         output: str | None = None,
         out: NDArray[np.int64] | None = None,
+        timeout: float | None = None,
     ) -> NDArray[np.int64]:
         """Label of each image: the index of its greatest logit, the first of equals; or, of a
         network with one sigmoid output, 1 where that is greater than ``threshold``, otherwise 0.
@@ -448,6 +470,8 @@ class Model:
             the model was loaded for, or the first.
         out
             Where to put the result: C-contiguous int64 of shape (N,).
+        timeout
+            Seconds that the call may take. None: any number.
 
         Returns
         -------
@@ -458,7 +482,9 @@ class Model:
         ------
         InputError
             The batch, ``threshold``, ``reject_below`` or ``out`` has the wrong type, shape or
-            values.
+            values, or ``out`` overlaps the batch.
+        RunTimeoutError
+            It took longer than ``timeout``, a :class:`TimeoutError`.
         UnsupportedError
             The network returns no labels: an image, or one number that is no probability; or
             ``threshold`` is given and it has several outputs, or ``reject_below`` and it ends
@@ -474,6 +500,7 @@ class Model:
         if (
             plain
             and output is None
+            and timeout is None
             and self._has_labels
             and (done := self._run_batch(batch, out, LABELS)) is not None
         ):
@@ -486,10 +513,10 @@ class Model:
         inputs, n = self._taken(batch)
         labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
         if plain:
-            self._run(head, inputs, n, None, None, labels)
+            self._run(head, inputs, n, None, None, labels, timeout)
             return labels
         values = np.empty((n, head.elements), _FLOAT32)
-        self._run(head, inputs, n, values, None, labels)
+        self._run(head, inputs, n, values, None, labels, timeout)
         values = head.as_probabilities(values)
         # In float64: a threshold that float32 does not have is not rounded to one.
         confidence = values.max(axis=1).astype(np.float64)
@@ -507,6 +534,7 @@ class Model:
         *,
         output: str | None = None,
         out: NDArray[np.float32] | None = None,
+        timeout: float | None = None,
     ) -> NDArray[np.float32]:
         """Probability of each class for each image: of a softmax, also where the network gives its
         logarithm, of several sigmoids, or of the second class alone if there is one sigmoid output.
@@ -519,6 +547,8 @@ class Model:
             Name of an output; see :meth:`predict`.
         out
             Where to put the result: C-contiguous float32 of shape (N, outputs).
+        timeout
+            See :meth:`predict`.
 
         Returns
         -------
@@ -531,16 +561,19 @@ class Model:
         ------
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
+        RunTimeoutError
+            See :meth:`predict`.
         UnsupportedError
             The network ends neither in a softmax, or its logarithm, nor in sigmoids.
         """
         head = self._head if output is None else self._head_named(output)
         head.require_probabilities()
-        if output is None and (done := self._run_batch(batch, out, VALUES)) is not None:
+        plain = output is None and timeout is None
+        if plain and (done := self._run_batch(batch, out, VALUES)) is not None:
             return head.as_probabilities(done)
         inputs, n = self._taken(batch)
         values = head.floats(n, out)
-        self._run(head, inputs, n, values, None, None)
+        self._run(head, inputs, n, values, None, None, timeout)
         return head.as_probabilities(values)
 
     def logits(
@@ -549,6 +582,7 @@ class Model:
         *,
         output: str | None = None,
         out: NDArray[np.float32] | None = None,
+        timeout: float | None = None,
     ) -> NDArray[np.float32]:
         """Outputs before the final softmax; the outputs themselves if there is none.
 
@@ -562,6 +596,8 @@ class Model:
             Name of an output; see :meth:`predict`.
         out
             Where to put the result: C-contiguous float32 of shape (N, classes).
+        timeout
+            See :meth:`predict`.
 
         Returns
         -------
@@ -573,12 +609,13 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        if output is None and (done := self._run_batch(batch, out, LOGITS)) is not None:
+        plain = output is None and timeout is None
+        if plain and (done := self._run_batch(batch, out, LOGITS)) is not None:
             return done
         head = self._head if output is None else self._head_named(output)
         inputs, n = self._taken(batch)
         values = head.floats(n, out)
-        self._run(head, inputs, n, None, values, None)
+        self._run(head, inputs, n, None, values, None, timeout)
         return values
 
     def predict_text(
@@ -628,12 +665,20 @@ class Model:
         return decode_ctc(values, blank=blank, classes=classes)
 
     @overload
-    def run(self, batch: Batch, *, out: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def run(
+        self, batch: Batch, *, out: NDArray[np.float32], timeout: float | None = None
+    ) -> NDArray[np.float32]: ...
 
     @overload
-    def run(self, batch: Batch, *, out: Mapping[str, NDArray[np.float32]] | None = None) -> Any: ...
+    def run(
+        self,
+        batch: Batch,
+        *,
+        out: Mapping[str, NDArray[np.float32]] | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
 
-    def run(self, batch: Batch, *, out: Any = None) -> Any:
+    def run(self, batch: Batch, *, out: Any = None, timeout: float | None = None) -> Any:
         """What the network computes, for any network: classifiers, regressions, images.
 
         Parameters
@@ -643,6 +688,8 @@ class Model:
         out
             Where to put the result: C-contiguous float32 of shape (N, *output_shape). Of a network
             of several outputs, such arrays by name.
+        timeout
+            See :meth:`predict`.
 
         Returns
         -------
@@ -659,7 +706,7 @@ class Model:
         inputs, n = self._taken(batch)
         if len(self._heads) == 1:
             values = self._head.result(n, out)
-            self._run(self._head, inputs, n, values, None, None)
+            self._run(self._head, inputs, n, values, None, None, timeout)
             return values
         given = {} if out is None else out
         if not isinstance(given, Mapping) or not given.keys() <= self.outputs.keys():
@@ -668,7 +715,8 @@ class Model:
                 f"{', '.join(map(repr, self.outputs))}"
             )
         results = {head.name: head.result(n, given.get(head.name)) for head in self._heads}
-        self._core.run_all(inputs, n, [(result, None, None) for result in results.values()])
+        everything = [(result, None, None) for result in results.values()]
+        self._core.run_all(inputs, n, everything, _nanoseconds(timeout))
         return results
 
     def labels_of(
@@ -707,13 +755,15 @@ class Model:
         values: NDArray[np.float32] | None,
         logits: NDArray[np.float32] | None,
         labels: NDArray[np.int64] | None,
+        timeout: float | None,
     ) -> None:
+        limit = _nanoseconds(timeout)
         if head is self._head and len(inputs) == 1:
-            self._core.run(*inputs[0], n, values, logits, labels)
+            self._core.run(*inputs[0], n, values, logits, labels, limit)
             return
         outputs: list[tuple[Any, Any, Any]] = [(None, None, None) for _ in self._heads]
         outputs[head.index] = (values, logits, labels)
-        self._core.run_all(inputs, n, outputs)
+        self._core.run_all(inputs, n, outputs, limit)
 
     def _taken(self, batch: Any) -> tuple[list[tuple[NDArray[Any], bool]], int]:
         """What each input gets, as its :meth:`_Input.take` returns it, and how many images."""
@@ -751,11 +801,13 @@ class Model:
         return [(images, u8) for images, u8, _ in taken], counts.pop()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._core.to_bytes(), self._threads, self._head.name)
+        return _unpickle, (self._core.to_bytes(), self._threads, self._head.name, self._limits)
 
 
-def _unpickle(data: bytes, threads: int, output: str | None = None) -> Model:
-    return Model(data, threads=threads, output=output)
+def _unpickle(
+    data: bytes, threads: int, output: str | None = None, limits: Limits | None = None
+) -> Model:
+    return Model(data, threads=threads, output=output, limits=limits)
 
 
 def _not_here(batch: Any, out: Any, kind: int) -> None:
@@ -786,7 +838,9 @@ def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 def _source_shape(shape: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape that META gives the result, where it is one for as many elements."""
-    if not isinstance(given, list) or any(type(size) is not int or size < 1 for size in given):
+    if not isinstance(given, list) or len(given) > _MAX_AXES:
+        return shape
+    if any(type(size) is not int or not 1 <= size <= math.prod(shape) for size in given):
         return shape
     return tuple(given) if math.prod(given) == math.prod(shape) else shape
 
@@ -811,6 +865,18 @@ def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     return out
 
 
+def _nanoseconds(timeout: Any) -> int:
+    """As the engine takes it; 0: none."""
+    if timeout is None:
+        return 0
+    number = not isinstance(timeout, bool | np.bool_) and isinstance(
+        timeout, int | float | np.integer | np.floating
+    )
+    if not number or not timeout > 0:
+        raise InputError(f"timeout is {timeout!r}, expected a number of seconds > 0, or None")
+    return min(int(min(timeout, 1e9) * 1e9), 10**18) or 1
+
+
 def _checked_number(name: str, value: Any, low: float, high: float) -> float:
     # A bool is a number in Python, and a mistake here.
     number = not isinstance(value, bool | np.bool_) and isinstance(
@@ -822,10 +888,9 @@ def _checked_number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def _parse_meta(text: str) -> dict[str, Any]:
-    """META is for people: what is not a JSON object is no reason to refuse a model that runs."""
+def _readable_meta(text: str) -> dict[str, Any]:
+    """META is for people: what is not as it should be is no reason to refuse a model that runs."""
     try:
-        meta = json.loads(text)
-    except ValueError:
+        return parse_meta(text)
+    except ModelFormatError:
         return {}
-    return meta if isinstance(meta, dict) else {}

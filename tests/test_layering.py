@@ -164,19 +164,40 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "threads": {"errors"},
     "_core": {"errors"},
     "datasets": {"errors"},
-    "model": {"errors", "threads", "_core", "ctc"},
+    "limits": {"errors", "_core"},
+    "meta": {"errors"},
+    "model": {"errors", "threads", "_core", "ctc", "limits", "meta"},
     "sdk": {"_core"},
     "ctc": {"errors"},
     "ray": {"errors", "model"},
     "images": {"errors"},
-    "compiler": {"errors", "ctc"},
-    "fastdigit": {"errors", "threads", "_core", "model", "images", "sdk", "ctc", "compiler"},
+    "compiler": {"errors", "ctc", "meta"},
+    "fastdigit": {
+        "errors",
+        "threads",
+        "_core",
+        "model",
+        "images",
+        "sdk",
+        "ctc",
+        "limits",
+        "compiler",
+    },
     "bench": {
         *("errors", "threads", "_core"),
         *("model", "datasets", "compiler", "fastdigit"),
     },
-    "serve": {"errors", "threads", "model", "images", "fastdigit"},
-    "commands": {"errors", "threads", "model", "images", "datasets", "compiler", "fastdigit"},
+    "serve": {"errors", "threads", "limits", "model", "images", "fastdigit"},
+    "commands": {
+        "errors",
+        "threads",
+        "limits",
+        "model",
+        "images",
+        "datasets",
+        "compiler",
+        "fastdigit",
+    },
     "cli": {"errors", "fastdigit", "commands", "bench", "serve"},
 }
 
@@ -361,7 +382,10 @@ def test_import_needs_numpy_alone() -> None:
     ours = {name for name in loaded if name.split(".")[0] == "fastdigit"}
     assert ours == {
         "fastdigit",
-        *(f"fastdigit.{name}" for name in ("_core", "ctc", "errors", "model", "sdk", "threads")),
+        *(
+            f"fastdigit.{name}"
+            for name in ("_core", "ctc", "errors", "limits", "meta", "model", "sdk", "threads")
+        ),
     }
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     # Cython keeps what its modules share in modules of these names.

@@ -19,6 +19,9 @@ const char *fd_status_name(fd_status status) {
     case FD_ERR_UNSUPPORTED: return "FD_ERR_UNSUPPORTED";
     case FD_ERR_ISA: return "FD_ERR_ISA";
     case FD_ERR_INPUT: return "FD_ERR_INPUT";
+    case FD_ERR_LIMIT: return "FD_ERR_LIMIT";
+    case FD_ERR_CANCELLED: return "FD_ERR_CANCELLED";
+    case FD_ERR_TIMEOUT: return "FD_ERR_TIMEOUT";
     }
     return "FD_ERR_?";
 }

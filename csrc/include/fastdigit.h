@@ -47,7 +47,10 @@ typedef enum fd_status {
     FD_ERR_VERSION = 5,     /* a .fdm file of another version of the format */
     FD_ERR_UNSUPPORTED = 6, /* well formed, but beyond a limit of this engine */
     FD_ERR_ISA = 7,         /* an ISA was asked for, mostly by FASTDIGIT_ISA, that is unknown or that this CPU lacks */
-    FD_ERR_INPUT = 8        /* an input value is NaN, infinite or out of the model's range */
+    FD_ERR_INPUT = 8,       /* an input value is NaN, infinite or out of the model's range */
+    FD_ERR_LIMIT = 9,       /* a model asks for more than a limit of fd_limits allows */
+    FD_ERR_CANCELLED = 10,  /* fd_context_cancel, or the function of fd_context_set_poll, has ended a run */
+    FD_ERR_TIMEOUT = 11     /* a run took longer than fd_context_set_timeout allows */
 } fd_status;
 
 /* What went wrong, for people. */
@@ -87,6 +90,22 @@ typedef struct fd_model_info {
     size_t output_rank;    /* 1 or 3 */
     size_t output_dims[3]; /* of one image: (classes), or (height, width, channels) */
 } fd_model_info;
+
+/* What a file may ask for, or else is refused with FD_ERR_LIMIT; and what a model does ask for.
+ *
+ * Checked before anything of that size is allocated, in time that grows with the file and not with what it asks for. A
+ * member that is 0 stands for its default (fd_limits_default), UINT64_MAX for no limit. Later versions may add members
+ * at the end; `size` is set by the caller to sizeof(fd_limits), and members behind it have their defaults. */
+typedef struct fd_limits {
+    size_t size;
+    uint64_t file_bytes;    /* of the file */
+    uint64_t meta_bytes;    /* of its META; the format has at most 1 MiB */
+    uint64_t tensors;       /* of the file; the format has at most 4096 */
+    uint64_t ops;           /* of its program; the format has at most 4096 */
+    uint64_t operations;    /* an image: multiply-adds, and whatever else takes time, in units of what one takes */
+    uint64_t plan_bytes;    /* memory beside the file, for what is derived from weights */
+    uint64_t context_bytes; /* scratch memory of a context, for each of its threads */
+} fd_limits;
 
 /* An input or an output of a model. The name lives as long as the model, and is never NULL.
  *
@@ -182,6 +201,18 @@ FD_API fd_status fd_model_open(const char *path, fd_model **model, fd_error *err
 /* The same from memory of any alignment, which is copied and may be freed afterwards. */
 FD_API fd_status fd_model_open_memory(const void *data, size_t size, fd_model **model, fd_error *error);
 
+/* The limits of fd_model_open and fd_model_open_memory, safe for files from anywhere: a few times what the largest
+ * networks take that the library is for. FD_ERR_ARGUMENT if limits->size is less than the first version's. */
+FD_API fd_status fd_limits_default(fd_limits *limits, fd_error *error);
+
+/* fd_model_open and fd_model_open_memory with limits of the caller; NULL: the defaults. */
+FD_API fd_status fd_model_open_limited(const char *path, const fd_limits *limits, fd_model **model, fd_error *error);
+FD_API fd_status fd_model_open_memory_limited(const void *data, size_t size, const fd_limits *limits, fd_model **model,
+                                              fd_error *error);
+
+/* What a model asks for of each limit. FD_ERR_ARGUMENT as for fd_limits_default. */
+FD_API fd_status fd_model_get_usage(const fd_model *model, fd_limits *usage, fd_error *error);
+
 /* Frees a model; all its contexts must have been freed before. NULL is allowed. */
 FD_API void fd_model_close(fd_model *model);
 
@@ -227,13 +258,35 @@ FD_API void fd_context_free(fd_context *context);
  * and image. Only for contexts of one thread: FD_ERR_ARGUMENT otherwise. */
 FD_API fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_error *error);
 
+/* ---- Ending a run before it is done ----
+ *
+ * A run that is to end looks at that now and then: between images and, of large networks, between ops, some hundred
+ * times a second; never within an op. A run that is over sooner than that may not notice, and succeed. What was to be
+ * written is unspecified after FD_ERR_CANCELLED and FD_ERR_TIMEOUT, and the context is as good as before. */
+
+/* Makes runs with this context end with FD_ERR_CANCELLED, the one in progress and later ones, until fd_context_resume.
+ * Both may be called from any thread at any time in the life of the context, and from a signal handler. NULL is
+ * allowed. */
+FD_API void fd_context_cancel(fd_context *context);
+FD_API void fd_context_resume(fd_context *context);
+
+/* From the next run on, runs with this context that take longer end with FD_ERR_TIMEOUT; 0: never. Not during a run.
+ * FD_ERR_ARGUMENT. */
+FD_API fd_status fd_context_set_timeout(fd_context *context, uint64_t nanoseconds, fd_error *error);
+
+/* From the next run on, runs with this context call poll(arg) in the thread that called them, some 20 to 100 times a
+ * second, and end with FD_ERR_CANCELLED if it returns other than 0; NULL: none. A run of a few milliseconds does not
+ * call it. Not during a run. FD_ERR_ARGUMENT. */
+FD_API fd_status fd_context_set_poll(fd_context *context, int (*poll)(void *arg), void *arg, fd_error *error);
+
 /* ---- Running ---- */
 
 /* Runs n images (n may be 0) of a model of one input, for its first output. `input` holds n * input_elements values,
  * row-major without gaps, of any alignment that suits its type. A row's result is bit for bit the same whatever n, its
  * position, the number of threads and the run (on one ISA). Allocates nothing; with more than one thread, a call may
  * start those that the pool lacks. FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of the first
- * offending value in the batch and outputs are unspecified. Never FD_ERR_MEMORY: a call that gets fewer threads than it
+ * offending value in the batch and outputs are unspecified; FD_ERR_CANCELLED and FD_ERR_TIMEOUT, if that was asked for.
+ * An output must not overlap an input: FD_ERR_ARGUMENT. Never FD_ERR_MEMORY: a call that gets fewer threads than it
  * asked for makes do. */
 FD_API fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                         const fd_outputs *outputs, size_t *bad, fd_error *error);

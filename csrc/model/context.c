@@ -35,6 +35,7 @@ static fd_context *place(void *memory, const fd_layout *layout, unsigned threads
         .arena = (float *)(void *)((char *)memory + layout->arena),
         .units = (size_t *)(void *)((char *)memory + layout->units),
     };
+    atomic_init(&c->cancelled, 0);
     return c;
 }
 
@@ -90,5 +91,26 @@ fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, fd_erro
         return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_profile: the context has %u threads, expected 1",
                        context->threads);
     context->nanoseconds = nanoseconds;
+    return FD_OK;
+}
+
+void fd_context_cancel(fd_context *context) {
+    if (context) atomic_store(&context->cancelled, 1);
+}
+
+void fd_context_resume(fd_context *context) {
+    if (context) atomic_store(&context->cancelled, 0);
+}
+
+fd_status fd_context_set_timeout(fd_context *context, uint64_t nanoseconds, fd_error *error) {
+    if (!context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_set_timeout: the context is NULL");
+    context->timeout = nanoseconds;
+    return FD_OK;
+}
+
+fd_status fd_context_set_poll(fd_context *context, int (*poll)(void *arg), void *arg, fd_error *error) {
+    if (!context) return fd_fail(error, FD_ERR_ARGUMENT, "fd_context_set_poll: the context is NULL");
+    context->poll = poll;
+    context->poll_arg = arg;
     return FD_OK;
 }

@@ -2,7 +2,9 @@
 #ifndef FD_MODEL_CONTEXT_H
 #define FD_MODEL_CONTEXT_H
 
-#include "fastdigit.h"
+#include <stdatomic.h>
+
+#include "base/status.h"
 
 /* It is followed, in the same block of memory, by `units` and `arena`. */
 struct fd_context {
@@ -11,6 +13,10 @@ struct fd_context {
     float *arena;          /* threads times model->arena floats */
     uint64_t *nanoseconds; /* an entry an op, or NULL */
     size_t *units;         /* of each phase of a chunk: op_count entries */
+    uint64_t timeout;      /* nanoseconds, or 0 */
+    int (*poll)(void *arg);
+    void *poll_arg;
+    atomic_int cancelled;
 };
 
 #endif

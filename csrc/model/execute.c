@@ -31,7 +31,8 @@ void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share) {
     for (const fd_step *step = op->steps; step; step = step->next) step->run(step, work, &share);
 }
 
-size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
+size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock,
+                        fd_pace *pace) {
     const fd_model *const m = call->model;
     const fd_planned *const ops = m->planned;
     size_t taken = 0;
@@ -43,16 +44,19 @@ size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, 
         if (outside < in->elements) return taken;
         account(call, k, clock);
     }
+    if (!fd_watch_goes_on(call->watch, pace, m->watches_ops ? 0 : m->operations)) return taken;
     for (size_t k = m->file.input_count; k < m->batched; k++) {
+        if (m->watches_ops && !fd_watch_goes_on(call->watch, pace, ops[k].work)) return taken;
         fd_execute_op(&ops[k], work, (fd_share){i, i + 1, 0, ops[k].parts});
         account(call, k, clock);
     }
     return taken;
 }
 
-void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock) {
+void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock, fd_pace *pace) {
     const fd_model *const m = call->model;
     for (size_t k = m->batched; k < m->file.op_count; k++) {
+        if (m->watches_ops && !fd_watch_goes_on(call->watch, pace, fd_mul_capped(rows, m->planned[k].work))) return;
         fd_execute_op(&m->planned[k], work, (fd_share){0, rows, 0, m->planned[k].parts});
         account(call, k, clock);
     }

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "model/model.h"
+#include "model/watch.h"
 
 /* One call of fd_run, as its workers see it. */
 typedef struct fd_call {
@@ -14,6 +15,7 @@ typedef struct fd_call {
     const fd_outputs *outputs;
     size_t output_count;   /* of those, the first ones of the model */
     uint64_t *nanoseconds; /* an entry an op, or NULL */
+    fd_watch *watch;
 } fd_call;
 
 /* What `worker` works on, of the chunk whose first image is `first` of the call: values of one image are its own, those
@@ -28,14 +30,16 @@ typedef struct fd_clock {
 void fd_clock_start(const fd_call *call, fd_clock *clock);
 
 /* Everything that happens to image i of the chunk alone. Returns the model's input_elements, or the index of its
- * first value that is out of range, counted through all inputs. `clock` may be NULL. */
-size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock);
+ * first value that is out of range, counted through all inputs. `clock` may be NULL. It is not done if the call is over
+ * then. */
+size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock,
+                        fd_pace *pace);
 
 /* A share of an op that takes the whole chunk. */
 void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share);
 
-/* All ops that take the whole chunk, on `rows` images. */
-void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock);
+/* All ops that take the whole chunk, on `rows` images; or some of them, if the call is over then. */
+void fd_execute_chunk(const fd_call *call, const fd_work *work, size_t rows, fd_clock *clock, fd_pace *pace);
 
 /* Gives the caller what came out. */
 void fd_execute_outputs(const fd_call *call, const fd_work *work, size_t first, size_t rows);

@@ -31,6 +31,24 @@ void fd_model_get_info(const fd_model *model, fd_model_info *info) {
     };
 }
 
+fd_status fd_model_get_usage(const fd_model *model, fd_limits *usage, fd_error *error) {
+    if (!model) return fd_fail(error, FD_ERR_ARGUMENT, "fd_model_get_usage: the model is NULL");
+    fd_status status = fd_limits_default(usage, error); /* as large as there is room for */
+    if (status != FD_OK) return status;
+    const fd_limits all = {
+        .size = usage->size,
+        .file_bytes = model->byte_count,
+        .meta_bytes = model->meta_bytes,
+        .tensors = model->file.tensor_count,
+        .ops = model->file.op_count,
+        .operations = model->operations,
+        .plan_bytes = model->plan_bytes,
+        .context_bytes = model->arena * sizeof(float),
+    };
+    memcpy(usage, &all, usage->size);
+    return FD_OK;
+}
+
 size_t fd_model_input_count(const fd_model *model) { return model->file.input_count; }
 
 size_t fd_model_output_count(const fd_model *model) { return model->file.output_count; }

@@ -99,7 +99,7 @@ static fd_status load_interface(fd_model *m, const fd_file_port *ports, size_t c
     return FD_OK;
 }
 
-static fd_status load_sections(fd_model *m, fd_error *error) {
+static fd_status load_sections(fd_model *m, const fd_limits *limits, fd_error *error) {
     static const uint32_t record_sizes[FD_FILE_MAX_SECTIONS] = {1, sizeof(fd_file_tensor), sizeof(fd_file_op), 1,
                                                                 sizeof(fd_file_port)};
     fd_file_header h;
@@ -129,18 +129,21 @@ static fd_status load_sections(fd_model *m, fd_error *error) {
         switch (s.kind) {
         case FD_SECTION_META:
             FD_REQUIRE(size <= FD_FILE_MAX_META && is_utf8(data, size), "META is not UTF-8 of at most 1 MiB");
+            FD_TRY(fd_limits_hold(size, limits->meta_bytes, "meta_bytes", "bytes of META", error));
             m->meta = (const char *)data;
             m->meta_bytes = size;
             break;
         case FD_SECTION_TENSORS:
             FD_REQUIRE(count >= 1 && count <= FD_FILE_MAX_RECORDS, "TENSORS has %zu records, expected 1 to %u", count,
                        FD_FILE_MAX_RECORDS);
+            FD_TRY(fd_limits_hold(count, limits->tensors, "tensors", "tensors", error));
             m->file.tensors = (const fd_file_tensor *)(const void *)data;
             m->file.tensor_count = count;
             break;
         case FD_SECTION_PROGRAM:
             FD_REQUIRE(count >= 2 && count <= FD_FILE_MAX_RECORDS, "PROGRAM has %zu records, expected 2 to %u", count,
                        FD_FILE_MAX_RECORDS);
+            FD_TRY(fd_limits_hold(count, limits->ops, "ops", "ops", error));
             m->file.ops = (const fd_file_op *)(const void *)data;
             m->file.op_count = count;
             break;
@@ -210,10 +213,22 @@ static int is_input(const fd_file *f, uint32_t tensor) {
     return 0;
 }
 
-static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *written, fd_error *error) {
+/* What an op takes at the least, by its tensors alone: each weight is read, each output written. Checks of ops look at
+ * weights, which ops may share: so much and no more of them, whatever the file says. */
+static uint64_t least_operations(const fd_file *f, const fd_file_op *op) {
+    const uint32_t weights[] = {op->weights, op->bias, op->scale, op->shift};
+    uint64_t operations = FD_PLAN_VALUE_WORK * (uint64_t)fd_dims_of(&f->tensors[op->output]).elements;
+    for (size_t k = 0; k < sizeof weights / sizeof *weights; k++)
+        if (weights[k] < f->tensor_count) operations += f->tensors[weights[k]].size / sizeof(float);
+    return operations;
+}
+
+static fd_status load_program(fd_model *m, const fd_limits *limits, unsigned char *reads, unsigned char *written,
+                              fd_error *error) {
     const fd_file *const f = &m->file;
     FD_REQUIRE(f->op_count > f->input_count, "PROGRAM has %zu records, %zu of which are inputs", f->op_count,
                f->input_count);
+    uint64_t operations = 0;
     for (size_t i = 0; i < f->op_count; i++) {
         const fd_file_op *const op = &f->ops[i];
         const fd_operator *const operator = fd_operator_of(op->opcode);
@@ -226,6 +241,8 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
         FD_REQUIRE(op->output < f->tensor_count && f->tensors[op->output].kind == FD_TENSOR_ACTIVATION &&
                        !written[op->output],
                    "the output of op %zu is not an activation of its own", i);
+        operations += least_operations(f, op); /* of 4096 ops at most: cannot wrap */
+        FD_TRY(fd_limits_hold(operations, limits->operations, "operations", FD_LIMITS_OPERATIONS, error));
         const fd_dims said = fd_dims_of(&f->tensors[op->output]);
         fd_dims in = said;
         if (i < f->input_count) {
@@ -263,16 +280,16 @@ static fd_status load_program(fd_model *m, unsigned char *reads, unsigned char *
     return FD_OK;
 }
 
-fd_status fd_load(fd_model *model, fd_error *error) {
+fd_status fd_load(fd_model *model, const fd_limits *limits, fd_error *error) {
     fd_status status;
     if ((status = load_header(model, error))) return status;
-    if ((status = load_sections(model, error))) return status;
+    if ((status = load_sections(model, limits, error))) return status;
     size_t weights_end = 0;
     for (size_t i = 0; i < model->file.tensor_count; i++)
         if ((status = load_tensor(model, i, &weights_end, error))) return status;
     unsigned char *const flags = fd_alloc(2 * model->file.tensor_count);
     if (!flags) return fd_fail(error, FD_ERR_MEMORY, "no memory to load a model");
-    status = load_program(model, flags, flags + model->file.tensor_count, error);
+    status = load_program(model, limits, flags, flags + model->file.tensor_count, error);
     fd_free(flags);
     return status;
 }

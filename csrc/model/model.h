@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "cpu/cpu.h"
 #include "format/file.h"
+#include "model/limits.h"
 #include "ops/input.h"
 #include "ops/planner.h"
 
@@ -35,12 +36,15 @@ struct fd_model {
     fd_output *outputs;
     size_t arena;           /* floats a worker needs */
     uint64_t multiply_adds; /* per image */
+    uint64_t operations;    /* per image: those of the ops together, as the limit counts them */
+    int watches_ops;        /* they are so many that a call may have to end between two ops */
+    size_t plan_bytes;      /* of `memory` */
 };
 
 /* load.c: fills the file part from model->bytes, or says what is wrong with it. */
-fd_status fd_load(fd_model *model, fd_error *error);
+fd_status fd_load(fd_model *model, const fd_limits *limits, fd_error *error);
 
 /* plan.c: fills the plan of a loaded model. */
-fd_status fd_plan_model(fd_model *model, fd_error *error);
+fd_status fd_plan_model(fd_model *model, const fd_limits *limits, fd_error *error);
 
 #endif

@@ -2,14 +2,13 @@
 #include "base/memory.h"
 #include "model/model.h"
 #include "model/place.h"
+#include "model/watch.h"
 #include "ops/ops.h"
 #include "ops/steps.h"
 
-/* Scratch memory and work beyond which a model is not a small network: an answer must come in bounded time. */
-#define MAX_ARENA_FLOATS (2 * FD_PLAN_MAX_IMAGE)
-#define MAX_WORK ((uint64_t)1 << 36)
-/* Of steps, and of what is derived from weights: ops may share a tensor, so that a small file could ask for much. */
-#define MAX_MEMORY ((size_t)1 << 28)
+/* What every op takes beside what its planner says, in operations: a row of an image. Its values, FD_PLAN_VALUE_WORK.
+ */
+enum { ROW_WORK = 256 };
 
 static fd_status check_images(const fd_plan *p, fd_error *error) {
     if (!p->too_large) return FD_OK;
@@ -46,15 +45,31 @@ static fd_status shape_values(fd_plan *p, fd_value *values, fd_error *error) {
     return check_images(p, error);
 }
 
+/* What reading or writing a value takes. */
+static uint64_t value_work(const fd_value *v) {
+    return fd_add_capped(fd_mul_capped(FD_PLAN_VALUE_WORK, v->elements), fd_mul_capped(ROW_WORK, v->rows));
+}
+
+/* What an op takes that is planned, together. */
+static uint64_t work_of(const fd_plan *p, const fd_file_op *op) {
+    const fd_value *const out = fd_plan_value(p, op->output);
+    uint64_t work = fd_add_capped(p->planned->work, p->planned->facts.multiply_adds);
+    work = fd_add_capped(work, value_work(out));
+    work = fd_add_capped(work, fd_plan_activation_work(op, out->elements));
+    if (op->input != FD_FILE_NONE) work = fd_add_capped(work, value_work(fd_plan_value(p, op->input)));
+    if (op->input2 != FD_FILE_NONE) work = fd_add_capped(work, value_work(fd_plan_value(p, op->input2)));
+    return work;
+}
+
 /* Plans all operators: into memory for so many zeros, and what else was counted, or to count it. */
-static void walk(fd_plan *p, fd_planned *planned, size_t zeros) {
+static void walk(fd_plan *p, fd_planned *planned, size_t zeros, const fd_limits *limits) {
     const fd_file *const f = p->file;
     p->taken = p->scratch = p->zeros_needed = 0;
     p->work = 0;
     p->zeros = fd_plan_take(p, zeros, sizeof *p->zeros);
     p->zeros_room = zeros;
     /* A model that is too large is refused, and need not be counted to its end. */
-    for (size_t i = 0; i < f->op_count && p->taken <= MAX_MEMORY; i++) {
+    for (size_t i = 0; i < f->op_count && p->taken <= limits->plan_bytes && p->work <= limits->operations; i++) {
         const fd_file_op *const op = &f->ops[i];
         p->planned = &planned[i];
         p->tail = &p->planned->steps;
@@ -64,34 +79,33 @@ static void walk(fd_plan *p, fd_planned *planned, size_t zeros) {
         };
         fd_steps_zero_margins(p, fd_plan_value(p, op->output));
         fd_operator_of(op->opcode)->plan(p, op);
-        p->work = fd_add_capped(p->work,
-                                fd_add_capped(p->planned->facts.multiply_adds, fd_plan_value(p, op->output)->elements));
+        p->planned->work = work_of(p, op);
+        p->work = fd_add_capped(p->work, p->planned->work);
     }
 }
 
 /* Counts, allocates within limits, fills, and compares. */
-static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement, fd_error *error) {
+static fd_status plan_ops(fd_plan *p, fd_model *m, const fd_placement *placement, const fd_limits *limits,
+                          fd_error *error) {
     fd_status status;
-    walk(p, m->planned, 0);
+    walk(p, m->planned, 0, limits);
     const size_t zeros = p->zeros_needed, scratch = p->scratch;
     fd_plan_take(p, zeros, sizeof *p->zeros);
     if ((status = check_images(p, error))) return status;
-    if (p->taken > MAX_MEMORY)
-        return fd_fail(error, FD_ERR_UNSUPPORTED, "the layers need more than %zu MiB beside their weights",
-                       MAX_MEMORY >> 20);
     m->arena = placement->arena + scratch;
-    if (m->arena > MAX_ARENA_FLOATS)
-        return fd_fail(error, FD_ERR_UNSUPPORTED, "a call would need %zu MiB of scratch memory",
-                       m->arena * sizeof(float) >> 20);
-    if (p->work > MAX_WORK)
-        return fd_fail(error, FD_ERR_UNSUPPORTED,
-                       "the network takes %llu operations an image, at most %llu are allowed",
-                       (unsigned long long)p->work, (unsigned long long)MAX_WORK);
+    m->operations = p->work;
+    m->watches_ops = p->work >= FD_WATCH_OPERATIONS;
+    if ((status = fd_limits_hold(p->work, limits->operations, "operations", FD_LIMITS_OPERATIONS, error)) ||
+        (status = fd_limits_hold(p->taken, limits->plan_bytes, "plan_bytes", "bytes beside the file", error)) ||
+        (status = fd_limits_hold(m->arena * sizeof(float), limits->context_bytes, "context_bytes",
+                                 "bytes of scratch memory a thread", error)))
+        return status;
 
     const size_t bytes = p->room = p->taken;
+    m->plan_bytes = bytes;
     p->memory = m->memory = fd_alloc(bytes);
     if (!p->memory) return fd_fail(error, FD_ERR_MEMORY, "no memory to plan a model");
-    walk(p, m->planned, zeros);
+    walk(p, m->planned, zeros, limits);
     if (p->taken != bytes || p->zeros_needed != zeros || p->scratch != scratch)
         return fd_fail(error, FD_ERR_MEMORY,
                        "planning took %zu bytes, %zu zeros and %zu floats of scratch, and had counted %zu, %zu and "
@@ -133,7 +147,7 @@ static void finish(fd_model *m, const fd_value *values) {
     for (size_t i = 0; i < f->op_count; i++) m->multiply_adds += m->planned[i].facts.multiply_adds;
 }
 
-fd_status fd_plan_model(fd_model *m, fd_error *error) {
+fd_status fd_plan_model(fd_model *m, const fd_limits *limits, fd_error *error) {
     const fd_file *const f = &m->file;
     fd_status status = fd_isa_select(&m->isa, error);
     if (status) return status;
@@ -151,7 +165,7 @@ fd_status fd_plan_model(fd_model *m, fd_error *error) {
         m->batched = placement.batched;
         m->chunk = plan.chunk = placement.chunk;
         plan.scratch_at = placement.arena;
-        status = plan_ops(&plan, m, &placement, error);
+        status = plan_ops(&plan, m, &placement, limits, error);
     }
     if (!status) finish(m, values);
     fd_free(values);

@@ -4,10 +4,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
+
+/* How often a caller that waits for its helpers does what it does meanwhile. */
+#define IDLE_NANOSECONDS 10000000
 
 typedef struct fd_job {
-    void (*run)(void *arg, unsigned worker);
-    void *arg;
+    const fd_task *task;
     unsigned started; /* calls begun, the caller's included */
     unsigned wanted;  /* calls that may still begin */
     unsigned active;  /* helpers inside run */
@@ -58,7 +61,7 @@ static void *worker(void *unused) {
         pool.wanted--;
         if (--job->wanted == 0) unqueue(job);
         pthread_mutex_unlock(&pool.lock);
-        job->run(job->arg, index);
+        job->task->run(job->task->arg, index);
         pthread_mutex_lock(&pool.lock);
         pool.active--;
         if (--job->active == 0) pthread_cond_broadcast(&pool.done);
@@ -81,14 +84,34 @@ static int start_thread(void) {
     return !failed;
 }
 
-void fd_pool_run(void (*run)(void *arg, unsigned worker), void *arg, unsigned threads) {
+/* Until the helpers have left. */
+static void wait_for(fd_job *job) {
+    const fd_task *const task = job->task;
+    while (job->active) {
+        if (!task->idle) {
+            pthread_cond_wait(&pool.done, &pool.lock);
+            continue;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += IDLE_NANOSECONDS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_cond_timedwait(&pool.done, &pool.lock, &until) == 0) continue;
+        pthread_mutex_unlock(&pool.lock);
+        task->idle(task->arg);
+        pthread_mutex_lock(&pool.lock);
+    }
+}
+
+void fd_pool_run(const fd_task *task, unsigned threads) {
     if (threads <= 1) {
-        run(arg, 0);
+        task->run(task->arg, 0);
         return;
     }
     pthread_once(&once, install_fork_handlers);
 
-    fd_job job = {.run = run, .arg = arg, .started = 1, .wanted = threads - 1};
+    fd_job job = {.task = task, .started = 1, .wanted = threads - 1};
     pthread_mutex_lock(&pool.lock);
     pool.wanted += job.wanted;
     /* By what there is to do, not by who waits: a thread that has yet to run for the first time, or to wait again, is
@@ -100,13 +123,13 @@ void fd_pool_run(void (*run)(void *arg, unsigned worker), void *arg, unsigned th
     for (unsigned i = 0; i < job.wanted; i++) pthread_cond_signal(&pool.work);
     pthread_mutex_unlock(&pool.lock);
 
-    run(arg, 0);
+    task->run(task->arg, 0);
 
     pthread_mutex_lock(&pool.lock);
     if (job.wanted) {
         unqueue(&job);
         pool.wanted -= job.wanted;
     }
-    while (job.active) pthread_cond_wait(&pool.done, &pool.lock);
+    wait_for(&job);
     pthread_mutex_unlock(&pool.lock);
 }

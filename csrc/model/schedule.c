@@ -22,6 +22,7 @@ enum { ROWS_PER_UNIT = 8 };
 /* A call, and what its workers take of it. */
 typedef struct fd_batch {
     fd_call call;
+    fd_watch watch;
     unsigned threads;
     size_t n, chunk;
     size_t first, rows; /* of the chunk that all workers share */
@@ -29,11 +30,11 @@ typedef struct fd_batch {
     atomic_size_t bad;  /* least index of an offending value, n * input_elements if none so far */
 } fd_batch;
 
-/* Runs image i of the chunk alone. False if it holds an offending value. */
-static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
+/* Runs image i of the chunk alone. False if it holds an offending value, or the call is over. */
+static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock, fd_pace *pace) {
     const size_t elements = batch->call.model->input_elements;
-    const size_t outside = fd_execute_image(&batch->call, work, first, i, clock);
-    if (outside == elements) return 1;
+    const size_t outside = fd_execute_image(&batch->call, work, first, i, clock, pace);
+    if (outside == elements) return !fd_watch_over(&batch->watch);
     const size_t index = (first + i) * elements + outside;
     size_t least = atomic_load(&batch->bad);
     while (index < least && !atomic_compare_exchange_weak(&batch->bad, &least, index)) {
@@ -46,6 +47,7 @@ static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t 
 static void run_chunks(void *arg, unsigned worker) {
     fd_batch *const batch = arg;
     fd_clock clock = {0};
+    fd_pace pace = {.worker = worker};
     fd_clock_start(&batch->call, &clock);
     for (;;) {
         const size_t first = atomic_fetch_add(&batch->next, batch->chunk);
@@ -53,11 +55,12 @@ static void run_chunks(void *arg, unsigned worker) {
         const size_t rows = fd_min(batch->chunk, batch->n - first);
         const fd_work work = fd_work_of(&batch->call, worker, worker, first);
         for (size_t i = 0; i < rows; i++) {
-            if (run_image(batch, &work, first, i, &clock)) continue;
+            if (run_image(batch, &work, first, i, &clock, &pace)) continue;
             atomic_store(&batch->next, batch->n);
             return;
         }
-        fd_execute_chunk(&batch->call, &work, rows, &clock);
+        fd_execute_chunk(&batch->call, &work, rows, &clock, &pace);
+        if (fd_watch_over(&batch->watch)) return;
         fd_execute_outputs(&batch->call, &work, first, rows);
     }
 }
@@ -80,13 +83,15 @@ static size_t units_of(const fd_batch *batch, size_t phase) {
 static void run_unit(void *arg, unsigned worker, size_t phase, size_t unit) {
     fd_batch *const batch = arg;
     const fd_work work = fd_work_of(&batch->call, worker, 0, batch->first);
+    fd_pace pace = {.worker = worker};
     if (phase == 0) {
         /* After an offending value the outputs do not matter, but the least index of one does. */
-        run_image(batch, &work, batch->first, unit, NULL);
+        run_image(batch, &work, batch->first, unit, NULL, &pace);
         return;
     }
     const fd_planned *const op = op_of(batch, phase);
     const size_t parts = op->parts, units = units_of(batch, phase);
+    if (!fd_watch_goes_on(&batch->watch, &pace, fd_mul_capped(batch->rows, op->work) / units)) return;
     fd_share share = {0, batch->rows, parts * unit / units, parts * (unit + 1) / units};
     if (parts == 1) {
         const size_t row = unit * ROWS_PER_UNIT;
@@ -95,23 +100,35 @@ static void run_unit(void *arg, unsigned worker, size_t phase, size_t unit) {
     fd_execute_op(op, &work, share);
 }
 
+/* What the caller does while it waits for other workers. */
+static void keep_watch(void *arg) {
+    fd_batch *const batch = arg;
+    fd_watch_look(&batch->watch, 0);
+}
+
 static void run_shared(fd_batch *batch, size_t *units) {
     const fd_model *const m = batch->call.model;
     const size_t phases = 1 + m->file.op_count - m->batched;
     for (batch->first = 0; batch->first < batch->n; batch->first += batch->rows) {
         batch->rows = fd_min(batch->chunk, batch->n - batch->first);
         for (size_t p = 0; p < phases; p++) units[p] = units_of(batch, p);
-        fd_team_run(run_unit, batch, units, phases, batch->threads);
-        if (atomic_load(&batch->bad) < batch->n * m->input_elements) return;
+        fd_team_run(run_unit, batch->call.watch->context->poll ? keep_watch : NULL, batch, units, phases,
+                    batch->threads);
+        if (atomic_load(&batch->bad) < batch->n * m->input_elements || fd_watch_over(&batch->watch)) return;
         const fd_work work = fd_work_of(&batch->call, 0, 0, batch->first);
         fd_execute_outputs(&batch->call, &work, batch->first, batch->rows);
+        if (batch->first + batch->rows < batch->n && !fd_watch_look(&batch->watch, 0)) return;
     }
 }
 
-/* Runs inputs that were looked at, `total` values in all. Returns `total`, or the least index of one out of range. */
-static size_t run(const fd_call *call, const fd_context *context, size_t n, size_t total) {
+/* Runs inputs that were looked at, `total` values in all. *offending is `total` then, or the least index of one that is
+ * out of range. */
+static fd_status run(const fd_call *call, fd_context *context, size_t n, size_t total, size_t *offending,
+                     fd_error *error) {
     const unsigned threads = context->threads;
     fd_batch batch = {.call = *call, .threads = threads, .n = n};
+    fd_watch_start(&batch.watch, context);
+    batch.call.watch = &batch.watch;
     atomic_init(&batch.next, 0);
     atomic_init(&batch.bad, total);
     const size_t chunk = call->model->chunk;
@@ -119,11 +136,14 @@ static size_t run(const fd_call *call, const fd_context *context, size_t n, size
     const int own_chunks = threads == 1 || chunks >= threads;
     if (own_chunks) chunks = fd_round_up(chunks, threads); /* as many for each */
     batch.chunk = (n + chunks - 1) / chunks;
-    if (own_chunks)
-        fd_pool_run(run_chunks, &batch, threads);
-    else
+    if (own_chunks) {
+        const fd_task task = {run_chunks, context->poll ? keep_watch : NULL, &batch};
+        fd_pool_run(&task, threads);
+    } else {
         run_shared(&batch, context->units);
-    return atomic_load(&batch.bad);
+    }
+    *offending = atomic_load(&batch.bad);
+    return fd_watch_status(&batch.watch, error);
 }
 
 static fd_status check_type(const fd_model *model, size_t input, fd_input_type type, fd_error *error) {
@@ -158,7 +178,30 @@ static fd_status refuse(const fd_call *call, size_t offending, size_t *bad_input
                    value, at, image, where, (double)in->lo, (double)in->hi);
 }
 
-static fd_status run_checked(const fd_call *call, const fd_context *context, size_t n, size_t *bad_input, size_t *bad,
+static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    const uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
+    return b && first < second + b_bytes && second < first + a_bytes;
+}
+
+/* Images are read after results of others are written: in the same memory, those would be read instead. */
+static fd_status check_overlap(const fd_call *call, size_t n, fd_error *error) {
+    const fd_model *const m = call->model;
+    for (size_t i = 0; i < m->file.input_count; i++) {
+        const fd_input_data *const in = &call->inputs[i];
+        const size_t bytes = n * m->inputs[i].elements * (in->type == FD_INPUT_U8 ? 1 : sizeof(float));
+        for (size_t k = 0; k < call->output_count; k++) {
+            const fd_outputs *const out = &call->outputs[k];
+            const size_t floats = n * m->outputs[k].elements * sizeof(float);
+            if (overlap(in->values, bytes, out->values, floats) || overlap(in->values, bytes, out->logits, floats) ||
+                overlap(in->values, bytes, out->labels, n * sizeof *out->labels))
+                return fd_fail(error, FD_ERR_ARGUMENT,
+                               "output %zu overlaps input %zu in memory: give it memory of its own", k, i);
+        }
+    }
+    return FD_OK;
+}
+
+static fd_status run_checked(const fd_call *call, fd_context *context, size_t n, size_t *bad_input, size_t *bad,
                              fd_error *error) {
     size_t total, limit;
     /* Leaves room for `next` to run past n by a chunk a worker. */
@@ -166,7 +209,10 @@ static fd_status run_checked(const fd_call *call, const fd_context *context, siz
         !fd_add(n, (size_t)(FD_MAX_THREADS + 1) * FD_CHUNK_ROWS, &limit))
         return fd_fail(error, FD_ERR_ARGUMENT, "a batch of %zu images is too large", n);
     if (n == 0) return FD_OK;
-    const size_t offending = run(call, context, n, total);
+    size_t offending;
+    fd_status status = check_overlap(call, n, error);
+    if (status == FD_OK) status = run(call, context, n, total, &offending, error);
+    if (status != FD_OK) return status;
     return offending == total ? FD_OK : refuse(call, offending, bad_input, bad, error);
 }
 

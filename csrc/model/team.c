@@ -13,6 +13,7 @@ enum { PHASE_SHIFT = 32 };
 
 typedef struct fd_team {
     fd_team_unit run;
+    void (*idle)(void *arg);
     void *arg;
     const size_t *units;
     size_t phases;
@@ -23,16 +24,18 @@ typedef struct fd_team {
 /* A phase takes microseconds: waiting for the next one is busy at first, then gives the CPU to others. */
 enum { SPINS = 4000 };
 
-static void wait_a_little(unsigned *spins) {
+/* Whether that has taken long. */
+static int wait_a_little(unsigned *spins) {
     if (++*spins > SPINS) {
         sched_yield();
-        return;
+        return 1;
     }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+    return 0;
 }
 
 /* Takes units until the open phase has none left. Returns which phase that is. */
@@ -56,7 +59,8 @@ static void lead(fd_team *team) {
         atomic_store_explicit(&team->done, 0, memory_order_relaxed);
         atomic_store_explicit(&team->ticket, (uint64_t)phase << PHASE_SHIFT, memory_order_release);
         take_units(team, 0);
-        while (atomic_load_explicit(&team->done, memory_order_acquire) < team->units[phase]) wait_a_little(&spins);
+        while (atomic_load_explicit(&team->done, memory_order_acquire) < team->units[phase])
+            if (wait_a_little(&spins) && team->idle) team->idle(team->arg);
     }
     atomic_store_explicit(&team->ticket, (uint64_t)team->phases << PHASE_SHIFT, memory_order_release);
 }
@@ -66,6 +70,11 @@ static void help(fd_team *team, unsigned worker) {
     while (take_units(team, worker) < team->phases) wait_a_little(&spins);
 }
 
+static void idle(void *arg) {
+    const fd_team *const team = arg;
+    if (team->idle) team->idle(team->arg);
+}
+
 static void work(void *arg, unsigned worker) {
     if (worker == 0)
         lead(arg);
@@ -73,10 +82,12 @@ static void work(void *arg, unsigned worker) {
         help(arg, worker);
 }
 
-void fd_team_run(fd_team_unit run, void *arg, const size_t *units, size_t phases, unsigned threads) {
-    fd_team team = {.run = run, .arg = arg, .units = units, .phases = phases};
+void fd_team_run(fd_team_unit run, void (*idle_of_caller)(void *arg), void *arg, const size_t *units, size_t phases,
+                 unsigned threads) {
+    fd_team team = {.run = run, .idle = idle_of_caller, .arg = arg, .units = units, .phases = phases};
     /* Nothing is open until the leader says so: a helper may be here first. */
     atomic_init(&team.ticket, UNIT_MASK);
     atomic_init(&team.done, 0);
-    fd_pool_run(work, &team, threads);
+    const fd_task task = {work, idle_of_caller ? idle : NULL, &team};
+    fd_pool_run(&task, threads);
 }

@@ -10,7 +10,9 @@ typedef void (*fd_team_unit)(void *arg, unsigned worker, size_t phase, size_t un
 
 /* Calls run for every unit of phase 0, then of phase 1, and so on; a phase begins when the one before is complete.
  * Units of a phase run in any order on up to `threads` threads. Helpers that come late, or never, leave their share to
- * the others: nobody waits for a thread, only for a unit that one has begun. */
-void fd_team_run(fd_team_unit run, void *arg, const size_t *units, size_t phases, unsigned threads);
+ * the others: nobody waits for a thread, only for a unit that one has begun. While the caller waits for that, it calls
+ * `idle` again and again, if that is not NULL. */
+void fd_team_run(fd_team_unit run, void (*idle)(void *arg), void *arg, const size_t *units, size_t phases,
+                 unsigned threads);
 
 #endif

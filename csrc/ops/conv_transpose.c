@@ -211,6 +211,7 @@ static void plan_phase(fd_plan *p, const fd_file_op *op, const fd_image *in, con
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->executed = facts->multiply_adds = fd_add_capped(
         facts->executed, fd_mul_capped(fd_mul_capped(a->rows * a->cols, a->depth), s.groups * a->channels));
+    fd_plan_lanes_work(p, fd_mul_capped(a->rows * a->cols, a->depth), s.groups * a->channels, s.groups);
     if (s.groups > 1) facts->weight_bytes += s.groups * s.weights_step * sizeof(float);
 }
 

@@ -423,6 +423,11 @@ static void plan(fd_plan *p, const fd_file_op *op) {
                                          fd_mul_capped(weights->dims[0], weights->dims[1]));
     facts->executed = facts->multiply_adds;
     facts->weight_bytes = fd_plan_weight_bytes(p, op);
+    const uint64_t pixels = fd_mul_capped(plan.shape.rows, plan.shape.cols);
+    fd_plan_lanes_work(p, fd_mul_capped(pixels, weights->dims[0]), weights->dims[1],
+                       is_depthwise(p, op) ? 1 : op->groups);
+    if (op->pool_mode != FD_POOL_NONE) /* of what is pooled, and is no value */
+        fd_plan_work(p, fd_plan_activation_work(op, fd_mul_capped(pixels, weights->dims[1])));
     fd_plan_pooling_work(p, op);
 
     const fd_image in = plan_input(p, op, &plan);

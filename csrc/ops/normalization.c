@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/memory.h"
 #include "ops/check.h"
 #include "ops/ops.h"
 
@@ -65,6 +66,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
             },
     };
     fd_plan_step(p, &s.step, sizeof s);
+    fd_plan_work(p, fd_mul_capped(FD_PLAN_CALL_WORK, fd_mul_capped(in->rows, in->cols)));
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "layernorm");
     facts->kernel = "layernorm";

@@ -59,13 +59,35 @@ fd_epilogue fd_plan_epilogue(const fd_plan *plan, const fd_file_op *op) {
     };
 }
 
+void fd_plan_work(fd_plan *plan, uint64_t operations) {
+    plan->planned->work = fd_add_capped(plan->planned->work, operations);
+}
+
+uint64_t fd_plan_activation_work(const fd_file_op *op, uint64_t values) {
+    switch (op->activation) {
+    case FD_ACT_LINEAR:
+    case FD_ACT_RELU:
+    case FD_ACT_LEAKY_RELU:
+    case FD_ACT_CLIPPED_RELU:
+    case FD_ACT_HARD_SIGMOID:
+    case FD_ACT_HARD_SWISH:
+    case FD_ACT_ABS: return 0; /* beside what its value takes, nothing */
+    default: return fd_mul_capped(FD_PLAN_ACTIVATION_WORK, values);
+    }
+}
+
+void fd_plan_lanes_work(fd_plan *plan, uint64_t count, size_t channels, size_t groups) {
+    fd_plan_work(plan, fd_mul_capped(count, groups * fd_panel_columns(channels / groups) - channels));
+}
+
 void fd_plan_pooling_work(fd_plan *plan, const fd_file_op *op) {
     if (op->pool_mode == FD_POOL_NONE) return;
     const fd_value *const in = fd_plan_value(plan, op->input), *const out = fd_plan_value(plan, op->output);
-    /* A window has no more than there is of the image. Every output is counted once already. */
+    /* A window has no more than there is of the image. */
     const uint64_t window = fd_mul_capped(fd_min(op->pool[0], in->rows + op->pad[0] + op->pad[2]),
                                           fd_min(op->pool[1], in->cols + op->pad[1] + op->pad[3]));
-    plan->work = fd_add_capped(plan->work, fd_mul_capped(window - 1, out->elements));
+    const uint64_t pixels = fd_mul_capped(out->rows, out->cols);
+    fd_plan_work(plan, fd_mul_capped(fd_mul_capped(window, pixels), 2 * fd_panel_columns(out->channels)));
 }
 
 fd_place fd_place_of(const fd_value *value) {

@@ -42,7 +42,8 @@ typedef struct fd_op_facts {
 /* An operator of the program, ready to run. */
 typedef struct fd_planned {
     const fd_step *steps;
-    size_t parts; /* into which even one image's work may be cut */
+    size_t parts;  /* into which even one image's work may be cut */
+    uint64_t work; /* operations an image, all of them; while it is planned, those that fd_plan_work added */
     fd_op_facts facts;
 } fd_planned;
 
@@ -62,7 +63,7 @@ typedef struct fd_plan {
     size_t zeros_room;   /* how many zeros there are for them, */
     const float *zeros;  /* and where */
     size_t scratch;      /* floats, of the step that needs most */
-    uint64_t work;       /* operations an image beside multiply-adds */
+    uint64_t work;       /* operations an image, of the ops planned so far */
     int too_large;       /* a step would need an image beyond FD_PLAN_MAX_IMAGE */
 
     /* Of the operator that is being planned. */
@@ -91,7 +92,23 @@ const float *fd_plan_bias(fd_plan *plan, const fd_file_op *op, size_t columns);
 /* Activation, scale and shift of op. */
 fd_epilogue fd_plan_epilogue(const fd_plan *plan, const fd_file_op *op);
 
-/* Adds what the pooling of op takes, if it has one, to the plan's work. */
+/* What an op takes is counted in operations: as many multiply-adds of a convolution as take the same time, roughly, so
+ * that a limit of them is one of time. Of each op its multiply-adds, the values that it reads and writes and its
+ * activation are counted by plan.c; fd_plan_work adds what else it does. */
+enum {
+    FD_PLAN_VALUE_WORK = 16,      /* a float that passes through memory */
+    FD_PLAN_ACTIVATION_WORK = 32, /* an exponential or the like */
+    FD_PLAN_CALL_WORK = 256       /* a kernel that is called for a few values */
+};
+void fd_plan_work(fd_plan *plan, uint64_t operations);
+
+/* What the activation of op takes, of so many values. */
+uint64_t fd_plan_activation_work(const fd_file_op *op, uint64_t values);
+
+/* What `count` multiply-adds for each of `channels` take beyond their number: vectors are whole in each group. */
+void fd_plan_lanes_work(fd_plan *plan, uint64_t count, size_t channels, size_t groups);
+
+/* Adds what the pooling of op takes, if it has one. */
 void fd_plan_pooling_work(fd_plan *plan, const fd_file_op *op);
 
 static inline int fd_is_margin(const size_t margin[4]) { return margin[0] || margin[1] || margin[2] || margin[3]; }

@@ -114,8 +114,9 @@ static void plan(fd_plan *p, const fd_file_op *op) {
         .kernel = p->isa->floats->interpolate,
     };
     fd_plan_step(p, &s.step, sizeof s);
-    /* Rows that are made; every output is counted already. */
-    p->work = fd_add_capped(p->work, fd_mul_capped(made, line));
+    /* Rows that are made, and pixels, however few channels they have. */
+    fd_plan_work(p, fd_mul_capped(fd_mul_capped(FD_PLAN_VALUE_WORK, made), line));
+    fd_plan_work(p, fd_mul_capped(FD_PLAN_CALL_WORK / 2, fd_mul_capped(out->rows, out->cols)));
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "resize to %zux%zu", out->rows, out->cols);
     facts->kernel = "interpolate";

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from fastdigit.compiler.verify import Verification
 from fastdigit.errors import InputError
+from fastdigit.limits import Limits
 
 __all__ = [
     "add_architecture",
     "add_choice",
+    "add_limits",
     "add_samples",
     "choice_of",
+    "limits_of",
     "load_array",
     "print_verification",
     "samples_of",
@@ -75,6 +78,23 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="largest error allowed (default: that of the precision, see docs/compiler.md)",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what a model file may ask for."""
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=NUMBER",
+        action="append",
+        default=[],
+        help="what the model may ask for, such as operations=1e11, if that is more than what is "
+        "safe for files from anywhere; may be given again (see docs/limits.md)",
+    )
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """The limits that :func:`add_limits` stands for."""
+    return Limits.parsed(options.limit)
 
 
 def samples_of(options: argparse.Namespace) -> dict[str, Any]:

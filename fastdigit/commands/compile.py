@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, default=1.0, help="of the softmax: calibrates probabilities")
     add("--no-compact", action="store_true", help="keep units and channels that change nothing")
     common.add_samples(parser)
+    common.add_limits(parser)
     add("-v", "--verbose", action="store_true", help="print what each pass did, and the program")
 
 
@@ -85,6 +86,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             precision=options.precision,
             temperature=options.temperature,
             compact=not options.no_compact,
+            limits=common.limits_of(options),
             **common.samples_of(options),
         )
     if options.verbose:

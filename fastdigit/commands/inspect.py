@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastdigit
+from fastdigit.commands import common
 from fastdigit.compiler import listing, unpack
 
 __all__ = ["add_arguments", "run"]
@@ -15,12 +16,14 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .fdm file")
+    common.add_limits(parser)
     parser.add_argument("--json", action="store_true", help="META, sizes and plan as JSON")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    # The engine reads it first: it is the one that trusts nothing.
+    model = fastdigit.load(options.model, limits=common.limits_of(options))
     program = unpack(options.model.read_bytes())
-    model = fastdigit.load(options.model)
     info, plan = model.info(), model.plan()
     sizes = {
         "file_bytes": program.size,
@@ -30,6 +33,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     }
     if options.json:
         found = {"meta": program.meta, **sizes, "isa": info["isa"], "plan": plan}
+        found["usage"] = info["usage"]
         print(json.dumps(found, indent=2))
         return 0
     print(listing(program))
@@ -42,9 +46,17 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         f"{sizes['context_bytes']:,} bytes of scratch memory a thread (arena and packing)"
     )
     print()
+    for name, value in info["usage"].items():
+        print(f"{name:14s} {value:,}")
+    print()
     for key, value in program.meta.items():
-        print(f"{key:14s} {json.dumps(value)}")
+        print(f"{_plain(key):14s} {json.dumps(value)}")
     return 0
+
+
+def _plain(key: str) -> str:
+    """A key of META, without what a terminal would take for commands."""
+    return key if key.isprintable() else json.dumps(key)
 
 
 def _table(plan: list[dict[str, Any]]) -> str:

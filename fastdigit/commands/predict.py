@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastdigit
+from fastdigit.commands import common
 from fastdigit.commands.names import read_names
 from fastdigit.errors import InputError
 from fastdigit.images import FITTINGS, MODES, prepare
@@ -66,11 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--reject-below", metavar="P", type=float, help="no label of a probability below P")
     add("--json", action="store_true", help="one JSON object a line")
+    common.add_limits(parser)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print what each image shows; return 1 if one could not be read."""
-    model = fastdigit.load(options.model)
+    model = fastdigit.load(options.model, limits=common.limits_of(options))
     read = _reader(model, options)
     if options.ctc or options.ctc_blank is not None or model.info()["ctc_blank"] is not None:
         return _each(options.images, read, _text_of(model, options, parser))

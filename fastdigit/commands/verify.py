@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="what it was compiled from")
     common.add_architecture(parser)
     common.add_samples(parser)
+    common.add_limits(parser)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -23,6 +24,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options.model,
         options.source,
         architecture=options.architecture,
+        limits=common.limits_of(options),
         **common.samples_of(options),
     )
     common.print_verification(found)

@@ -56,7 +56,7 @@ from fastdigit.compiler.verify import (
     source_runner,
 )
 from fastdigit.ctc import ctc_names
-from fastdigit.errors import InputError, UnsupportedError, VerificationError
+from fastdigit.errors import InputError, ModelFormatError, UnsupportedError, VerificationError
 
 __all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
 
@@ -386,6 +386,8 @@ def verify_model(
     binary = is_binary(program.graph)
     right = None if labels is None else check_labels(labels, len(inputs[0]), size + binary)
     preprocessing = Preprocessing.from_meta(program.meta.get("input"))
+    if preprocessing is not None:
+        preprocessing.require_fit(imported.graph.shapes[imported.graph.input])
     reference, run_source = _source_runner(model, imported, preprocessing)
     head = head_of(program.graph)
     temperature = head.op.temperature if head and isinstance(head.op, Softmax) else 1.0
@@ -602,7 +604,11 @@ def _round(graph: Graph, precision: str) -> Graph:
 def _options_of(program: Program) -> ImportOptions:
     """What a source was asked for when it was compiled."""
     shape = program.meta.get("input_shape")
-    input_shape: Any = tuple(shape) if isinstance(shape, list) else shape
+    shapes = [*shape.values()] if isinstance(shape, dict) else [] if shape is None else [shape]
+    for size in shapes:
+        if not isinstance(size, list) or not all(type(axis) is int and axis > 0 for axis in size):
+            raise ModelFormatError("META has an input_shape that is no list of sizes")
+    input_shape: Any = None if shape is None or isinstance(shape, dict) else tuple(shape)
     if isinstance(shape, dict):
         input_shape = {name: tuple(size) for name, size in shape.items()}
     return ImportOptions(program.outputs if program.named else None, input_shape)

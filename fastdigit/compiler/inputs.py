@@ -161,8 +161,20 @@ class Preprocessing:
         try:
             parts = (tuple(map(float, meta[name])) for name in ("scale", "mean", "std"))
             return cls(*parts)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise ModelFormatError(f"META has {meta!r} as preprocessing") from None
+
+    def require_fit(self, shape: Shape) -> None:
+        """Refuse one that is for other images than of ``shape``.
+
+        Raises
+        ------
+        ModelFormatError
+            If it has numbers for other channels, or divides by zero.
+        """
+        numbers = (self.scale, self.mean, self.std)
+        if any(len(n) not in (1, shape[-1]) for n in numbers) or 0 in self.std:
+            raise ModelFormatError(f"META has a preprocessing that is not for shape {shape}")
 
     def to_meta(self) -> dict[str, list[float]]:
         return {"scale": list(self.scale), "mean": list(self.mean), "std": list(self.std)}

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fastdigit.errors import InputError
+from fastdigit.limits import Limits
 from fastdigit.serve import require_extra
 from fastdigit.serve.hosts import is_loopback
 from fastdigit.serve.settings import Settings
@@ -76,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=unit,
             help=f"{text} (%(default)s)",
         )
+    limits.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="what a model file may ask for, such as operations=1e11; may be repeated",
+    )
     parser.add_argument(
         "--token-file",
         type=Path,
@@ -119,6 +127,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         settings = Settings(
             models=dict(options.model),
+            model_limits=Limits.parsed(options.limit),
             token=token,
             # A server for this machine is known by no name that others could point to it.
             allowed_hosts=tuple(options.allowed_host)

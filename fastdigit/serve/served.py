@@ -93,8 +93,9 @@ class Models(dict[str, Served]):
     def __init__(
         self, settings: Settings, metrics: Metrics, open_model: Callable[..., Model]
     ) -> None:
+        options = {"threads": settings.threads, "limits": settings.model_limits}
         super().__init__(
-            (name, Served(name, open_model(path, threads=settings.threads), settings, metrics))
+            (name, Served(name, open_model(path, **options), settings, metrics))
             for name, path in settings.paths().items()
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from fastdigit.limits import Limits
 from fastdigit.threads import Threads
 
 __all__ = ["DEFAULT_NAME", "Settings"]
@@ -33,6 +34,8 @@ class Settings:
         ships with the package, unless it is given a path here.
     threads
         Threads of a call; see :func:`fastdigit.load`. One worker process a core is better.
+    model_limits
+        What a model file may ask for; see :class:`fastdigit.Limits`.
     max_batch_size
         Images that are run together; what a longer request brings is run in parts.
     max_queue_delay_microseconds
@@ -75,6 +78,7 @@ class Settings:
 
     models: Mapping[str, str] = field(default_factory=dict)
     threads: Threads | None = None
+    model_limits: Limits | None = None
     max_batch_size: int = 64
     max_queue_delay_microseconds: int = 0
     max_queue_size: int = 4096

@@ -173,6 +173,12 @@ def test_threads(lenet: Path, tmp_path: Path) -> None:
     run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
 
 
+@pytest.mark.parametrize("flags", [MEMORY, THREADS], ids=["memory", "threads"])
+def test_runs_that_are_ended(flags: tuple[str, ...], lenet: Path, tmp_path: Path) -> None:
+    prefix = sanitizer(flags, tmp_path)
+    run_checked([*prefix, driver("cancel", flags), lenet], **OPTIONS)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("isa", USABLE)
 def test_forks(isa: str, lenet: Path) -> None:

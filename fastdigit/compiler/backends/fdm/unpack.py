@@ -7,7 +7,6 @@ is there.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +36,7 @@ from fastdigit.compiler.ops import (
     make_graph,
 )
 from fastdigit.errors import FastDigitError, ModelFormatError
+from fastdigit.meta import parse_meta
 
 __all__ = ["Program", "Record", "unpack"]
 
@@ -242,7 +242,9 @@ def unpack(data: bytes) -> Program:
         return _Reader(data).program()
     except ModelFormatError:
         raise
-    except (FastDigitError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except (
+        *(FastDigitError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError),
+    ) as error:
         raise ModelFormatError(f"the model file contradicts itself: {error}") from error
 
 
@@ -274,9 +276,7 @@ class _Reader:
             )
         meta, tensors, program, self.weights, *interface = map(self._section, sections)
         self.ports = np.frombuffer(b"".join(interface), _PORT)
-        self.meta = json.loads(meta.decode())
-        if not isinstance(self.meta, dict):
-            raise ModelFormatError(f"META is {meta[:40]!r}, expected a JSON object")
+        self.meta = parse_meta(meta.decode())
         self.tensors = np.frombuffer(tensors, _TENSOR)
         self.ops = np.frombuffer(program, _RECORD)
 

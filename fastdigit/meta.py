@@ -28,7 +28,7 @@ def parse_meta(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ModelFormatError(f"META is not JSON: {str(error)[:200]}") from None
     if not isinstance(meta, dict):
-        raise ModelFormatError(f"META is a JSON {type(meta).__name__}, expected an object")
+        raise ModelFormatError(f"META is a {type(meta).__name__}, expected a JSON object")
     try:
         json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # UnicodeEncodeError, or a number that is infinite

@@ -7,10 +7,14 @@ FROM python:3.13-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+# Each version is one that was chosen, and each file has the digest that it had then (make lock).
+COPY deploy/requirements.lock deploy/build.lock deploy/
+RUN pip wheel --no-cache-dir --require-hashes --wheel-dir /wheels -r deploy/requirements.lock \
+    && pip install --no-cache-dir --require-hashes -r deploy/build.lock
 COPY pyproject.toml setup.py MANIFEST.in README.md CHANGELOG.md LICENSE ./
 COPY csrc csrc
 COPY fastdigit fastdigit
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[serve]"
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # ---- The image: no compiler, no pip cache, a user without rights ----
 FROM python:3.13-slim-bookworm

@@ -5,6 +5,8 @@
 #   make test-all run the tests that it leaves out: they need TensorFlow, Ray, a browser, other compilers, or time
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
 #   make model    train, export and compile the default model again (some hours)
+#   make analyze  static analysis of the C files by gcc -fanalyzer and clang-tidy (which has clang's analyzer)
+#   make lock     renew the versions that the container installs; make sbom: what those are, as CycloneDX JSON
 #   make clean    forget all of it
 #
 # PYTHON=python3.12 chooses an interpreter, CC=clang a compiler.
@@ -25,7 +27,7 @@ PYTEST_ARGS ?=
 PYTEST := FASTDIGIT_TEST_COMPLETE=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal \
   --durations=25
 
-.PHONY: bench test test-all lint format model clean
+.PHONY: bench test test-all lint format analyze lock sbom model clean
 
 bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/fastdigit-bench $(BENCH_ARGS)
@@ -46,6 +48,31 @@ format: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
+
+# Python's part of static analysis is ruff's rules S, in `make lint`.
+CORE_FILES := $(wildcard csrc/base/*.c csrc/cpu/*.c csrc/ops/*.c csrc/model/*.c)
+ANALYZED := -std=c11 -ffp-contract=off -pthread -Icsrc -Icsrc/include -DFD_HAVE_GENERIC
+analyze: $(STAMPS)/built $(STAMPS)/lint
+	echo $(CORE_FILES) | xargs -n 1 -P 4 gcc $(ANALYZED) -O1 -fanalyzer -Werror -S -o /dev/null
+	echo $(CORE_FILES) | xargs -n 8 -P 4 sh -c '$(BIN)/clang-tidy --quiet "$$@" -- $(ANALYZED)' clang-tidy
+
+# Of what `pip install fastdigit[serve]` takes, for every platform and for Python 3.11 and newer.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: | $(STAMPS)
+	$(PIP) install --quiet uv
+	( echo '# What the container installs beside fastdigit: made by `make lock` from pyproject.toml.'; \
+	  $(BIN)/$(LOCK) --extra serve --no-emit-package fastdigit pyproject.toml ) >deploy/requirements.lock
+	( echo '# What the container builds fastdigit with: made by `make lock`.'; \
+	  $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(BIN)/$(LOCK) - ) >deploy/build.lock
+
+# Of an environment that has what the container's has.
+sbom: | $(STAMPS)
+	$(PIP) install --quiet cyclonedx-bom
+	rm -rf build/sbom && $(BIN)/python -m venv build/sbom
+	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r deploy/requirements.lock
+	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --no-deps .
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file build/sbom.json build/sbom/bin/python
 
 model: $(STAMPS)/built $(STAMPS)/export
 	$(BIN)/python -m export.build

@@ -210,6 +210,26 @@ def test_a_wheel_has_the_c_library(wheel: Wheel, tmp_path: Path) -> None:
     assert "[pkg_config]\nfastdigit = fastdigit.lib.pkgconfig" in text
 
 
+@pytest.mark.slow
+def test_a_wheel_is_the_same_to_the_last_byte_wherever_and_whenever_it_is_built(
+    tmp_path: Path,
+) -> None:
+    """Unoptimised, for what the compiler is told, and what else gets in, is the same then."""
+    NATIVE.require()
+    quick = tmp_path / "quick"
+    quick.write_text(f'#!/bin/sh\nexec {NATIVE.compiler} "$@" -O0\n')
+    quick.chmod(0o755)
+    archives = []
+    for folder, name in ((tmp_path / "a", "fastdigit"), (tmp_path / "elsewhere", "clone")):
+        tree = copy_repository(folder / name)
+        for path in tree.rglob("*.py"):
+            path.touch()
+        built = pip_wheel(tree, folder, CC=str(quick), SOURCE_DATE_EPOCH="1700000000")
+        archives.append(built.archive)
+    assert archives[0].name == archives[1].name
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+
+
 # ---- A source distribution, and another compiler ----
 
 

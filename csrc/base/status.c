@@ -26,13 +26,11 @@ const char *fd_status_name(fd_status status) {
     return "FD_ERR_?";
 }
 
-fd_status fd_fail(fd_error *error, fd_status status, const char *format, ...) {
-    if (error) {
-        error->status = status;
-        va_list args;
-        va_start(args, format);
-        vsnprintf(error->message, sizeof error->message, format, args);
-        va_end(args);
-    }
-    return status;
+void fd_say(fd_error *error, fd_status status, const char *format, ...) {
+    if (!error) return;
+    error->status = status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->message, sizeof error->message, format, args);
+    va_end(args);
 }

@@ -35,7 +35,7 @@ uint64_t fd_xxhash64(const void *data, size_t size, uint64_t seed) {
     if (size >= 32) {
         uint64_t lane[4] = {seed + P1 + P2, seed + P2, seed, seed - P1};
         for (; end - p >= 32; p += 32)
-            for (int i = 0; i < 4; i++) lane[i] = mix(lane[i], read64(p + 8 * i));
+            for (size_t i = 0; i < 4; i++) lane[i] = mix(lane[i], read64(p + 8 * i));
         hash = rotl(lane[0], 1) + rotl(lane[1], 7) + rotl(lane[2], 12) + rotl(lane[3], 18);
         for (int i = 0; i < 4; i++) hash = merge(hash, lane[i]);
     } else {

@@ -31,9 +31,14 @@ static inline fd_dims fd_dims_of(const fd_file_tensor *t) {
     return (fd_dims){3, t->dims[0], t->dims[1], t->dims[2], (size_t)t->dims[0] * t->dims[1] * t->dims[2]};
 }
 
+/* The values of a weight that is there. */
+static inline const void *fd_file_weight(const fd_file *file, uint32_t index) {
+    return file->weights + file->tensors[index].offset;
+}
+
 /* The values of a weight, or NULL for FD_FILE_NONE. */
 static inline const void *fd_file_values(const fd_file *file, uint32_t index) {
-    return index == FD_FILE_NONE ? NULL : file->weights + file->tensors[index].offset;
+    return index == FD_FILE_NONE ? NULL : fd_file_weight(file, index);
 }
 
 /* And their bytes. */

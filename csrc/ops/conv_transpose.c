@@ -16,7 +16,7 @@
 /* The output's size along an axis: what it is said to be, if the fields leave that to it, or the nearest that they do.
  * More may be cut off than there is, if output padding makes up for it. */
 static fd_status size_of(const fd_file_op *op, size_t i, int d, size_t in, size_t said, size_t *out, fd_error *error) {
-    const uint64_t full = (uint64_t)(in - 1) * op->stride[d] + op->dilation[d] * (op->kernel[d] - 1) + 1;
+    const uint64_t full = (uint64_t)(in - 1) * op->stride[d] + (uint64_t)op->dilation[d] * (op->kernel[d] - 1) + 1;
     const uint64_t cut = op->pad[d] + op->pad[d + 2], most = full + FD_FILE_MAX_SMALL;
     FD_REQUIRE(most > cut, "pads of op %zu cut off %llu of %llu and up to %u pixels", i, (unsigned long long)cut,
                (unsigned long long)full, FD_FILE_MAX_SMALL);

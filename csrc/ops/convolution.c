@@ -218,7 +218,7 @@ static fd_image plan_input(fd_plan *p, const fd_file_op *op, const fd_conv_plan 
 static const uint32_t *plan_taps(fd_plan *p, const fd_file_op *op, const fd_image *in, size_t kernel_cols,
                                  size_t channels) {
     uint32_t *const taps = fd_plan_take(p, op->kernel[0] * kernel_cols * channels, sizeof *taps), *tap = taps;
-    for (uint32_t y = 0; taps && y < op->kernel[0]; y++)
+    for (size_t y = 0; taps && y < op->kernel[0]; y++)
         for (size_t x = 0; x < kernel_cols; x++)
             for (size_t c = 0; c < channels; c++)
                 *tap++ = (uint32_t)(y * op->dilation[0] * in->row + x * op->dilation[1] * in->channels + c);

@@ -32,7 +32,7 @@ static fd_status check(const fd_file *file, size_t i, const fd_dims *in, fd_dims
                "op %zu has %zu outputs and weights that are not f32", i, out->channels);
     if (dtype == FD_DTYPE_I8) {
         FD_TRY(fd_check_vector(file, op->scale, out->channels, "scale", i, error));
-        const float *const scale = fd_file_values(file, op->scale);
+        const float *const scale = fd_file_weight(file, op->scale);
         for (size_t c = 0; c < out->channels; c++)
             FD_REQUIRE(scale[c] > 0, "scale %zu of op %zu is not positive", c, i);
     } else {

@@ -104,7 +104,7 @@ static void run(const fd_step *step, const fd_work *work, const fd_share *share)
 
 /* Columns of the weights as panels of their own: a gate that waits for another. */
 static const float *plan_columns(fd_plan *p, const fd_file_op *op, size_t units, size_t first, size_t count) {
-    const float *const from = fd_file_values(p->file, op->weights);
+    const float *const from = fd_file_weight(p->file, op->weights);
     const size_t all = p->file->tensors[op->weights].dims[1];
     float *const panels = fd_plan_take(p, units * fd_panel_columns(count), sizeof *panels);
     for (size_t k = 0; panels && k < units; k++)

@@ -14,7 +14,7 @@ static fd_status check_positions(const fd_file *file, uint32_t index, size_t siz
                                  size_t *count, fd_error *error) {
     const fd_file_tensor *const t = fd_check_weight(file, index, FD_LAYOUT_ROW_MAJOR);
     FD_REQUIRE(t, "%s of op %zu is not a weight vector", what, i);
-    const float *const positions = fd_file_values(file, index), last = (float)(size - 1);
+    const float *const positions = fd_file_weight(file, index), last = (float)(size - 1);
     for (size_t k = 0; k < t->dims[0]; k++)
         FD_REQUIRE(positions[k] >= 0 && positions[k] <= last, "%s of op %zu has a position %g, expected 0 to %g", what,
                    i, (double)positions[k], (double)last);
@@ -72,7 +72,7 @@ static void run(const fd_step *step, const fd_work *work, const fd_share *share)
 /* ---- The plan ---- */
 
 static fd_position plan_positions(fd_plan *p, uint32_t index, size_t step) {
-    const float *const positions = fd_file_values(p->file, index);
+    const float *const positions = fd_file_weight(p->file, index);
     const size_t count = p->file->tensors[index].dims[0];
     uint32_t *const at = fd_plan_take(p, count, sizeof *at);
     float *const weight = fd_plan_take(p, count, sizeof *weight);
@@ -86,7 +86,7 @@ static fd_position plan_positions(fd_plan *p, uint32_t index, size_t step) {
 
 /* How many positions lie between two rows. */
 static size_t count_between(const fd_plan *p, uint32_t index) {
-    const float *const positions = fd_file_values(p->file, index);
+    const float *const positions = fd_file_weight(p->file, index);
     size_t count = 0;
     for (size_t k = 0; k < p->file->tensors[index].dims[0]; k++) count += positions[k] != (float)(uint32_t)positions[k];
     return count;

@@ -14,7 +14,7 @@ from fastdigit.serve.settings import Settings
 
 __all__ = ["add_arguments", "run"]
 
-TOKEN_VARIABLE = "FASTDIGIT_TOKEN"
+TOKEN_VARIABLE = "FASTDIGIT_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -138,6 +138,41 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
         assert not any(fnmatch(name, rule) for rule in rules[1:] if not rule.startswith("!"))
 
 
+# ---- What is installed in it ----
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """The versions of each distribution in a file of `make lock`, all of which have digests."""
+    text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
+    text = re.sub(r"^#.*\n", "", text, flags=re.M).replace("\\\n", " ")
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        distribution, version, rest = re.fullmatch(r"([a-z\d-]+)==(\S+)(.*)", line).groups()
+        assert re.fullmatch(r"( ; [^;]+?)?( +--hash=sha256:[\da-f]{64})+ *", rest), distribution
+        found.setdefault(distribution, []).append(version)
+    return found
+
+
+def test_what_is_locked_is_what_is_required() -> None:
+    """By pyproject.toml: all of it, in versions that it allows."""
+    import tomllib
+
+    requirements = need("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    direct = [*project["project"]["dependencies"], *extras["serve"], *extras["images"]]
+    for name, lines in (
+        ("requirements.lock", direct),
+        ("build.lock", project["build-system"]["requires"]),
+    ):
+        versions = locked(name)
+        for line in lines:
+            wanted = requirements.Requirement(line)
+            if wanted.name != "fastdigit":
+                assert all(map(wanted.specifier.contains, versions[wanted.name])), line
+    assert {"anyio", "h11", "click"} <= locked("requirements.lock").keys()
+
+
 # ---- The manifests ----
 
 

@@ -138,7 +138,7 @@ static void plan_transpose(fd_plan *p, const fd_file_op *op) {
         .out_stride = {out->row, out->channels, 1},
     };
     fd_steps_copy(p, fd_place_of(in), fd_place_of(out), &args);
-    fd_plan_work(p, fd_mul_capped(2 * FD_PLAN_VALUE_WORK, out->elements)); /* against the grain of memory */
+    fd_plan_work(p, fd_mul_capped(2ULL * FD_PLAN_VALUE_WORK, out->elements)); /* against the grain of memory */
     describe(p, "transpose");
 }
 

@@ -179,8 +179,8 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     s.scratch = fd_plan_scratch(p, FD_DENSE_SCRATCH(units));
     fd_plan_step(p, &s.step, sizeof s);
     /* Sums, activations and products of gates, and kernels for each step of a row. */
-    fd_plan_work(p, fd_mul_capped(2 * FD_PLAN_ACTIVATION_WORK, in->elements));
-    fd_plan_work(p, fd_mul_capped(4 * FD_PLAN_CALL_WORK, fd_mul_capped(rows, in->cols)));
+    fd_plan_work(p, fd_mul_capped(2ULL * FD_PLAN_ACTIVATION_WORK, in->elements));
+    fd_plan_work(p, fd_mul_capped(4ULL * FD_PLAN_CALL_WORK, fd_mul_capped(rows, in->cols)));
     fd_plan_lanes_work(p, fd_mul_capped(fd_mul_capped(rows, in->cols), units), gates * units, 1);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s%s", labels[kind], s.backwards ? ", backwards" : "");

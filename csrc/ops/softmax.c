@@ -85,7 +85,7 @@ static void plan_kernel(fd_plan *p, const fd_file_op *op, void (*kernel)(const f
     };
     fd_plan_step(p, &s.step, sizeof s);
     fd_plan_work(p, fd_mul_capped(FD_PLAN_CALL_WORK, fd_mul_capped(in->rows, in->cols)));
-    fd_plan_work(p, fd_mul_capped(2 * FD_PLAN_ACTIVATION_WORK, in->elements));
+    fd_plan_work(p, fd_mul_capped(2ULL * FD_PLAN_ACTIVATION_WORK, in->elements));
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s", label);
     facts->kernel = name;

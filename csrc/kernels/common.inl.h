@@ -24,6 +24,9 @@ extern const fd_float_kernels FD_FLOAT_TABLE;
  * might call code for a CPU that is not there. */
 #define FD_LOCAL static
 #define FD_INLINE static inline __attribute__((always_inline))
+/* After FD_LOCAL: once an ISA, for what is rarely used, or used in many places. Such a function takes no vectors, for
+ * how wide ones are passed depends on the compiler's flags. */
+#define FD_APART __attribute__((noinline))
 #ifndef FD_UNROLL
 #define FD_UNROLL _Pragma("GCC unroll 64")
 #endif

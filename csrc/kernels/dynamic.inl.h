@@ -101,6 +101,21 @@ FD_INLINE void FD_FN(dot_tile)(fd_vi *acc, const unsigned char *const *x, size_t
 /* Vectors of a tile of mr rows. One row alone takes FD_DOT_ALONE, so as to read its weights in one go. */
 #define FD_DYNAMIC_NV(mr) ((mr) == 1 ? FD_DOT_ALONE : FD_DOT_ACCUMULATORS / (mr) < 6 ? FD_DOT_ACCUMULATORS / (mr) : 6)
 
+/* The end of a tile of `rows` rows by `vectors` vectors, not inlined, as in dense.inl.h. */
+FD_LOCAL FD_APART void FD_FN(dynamic_store_tile)(const fd_dense_args *a, const FD_FN(quantized_rows) * q, size_t row,
+                                                 size_t channel, const float *sums, size_t rows, size_t vectors) {
+    for (size_t m = 0; m < rows; m++) {
+        const fd_v scale = v_set1(q->rows[row + m].scale);
+        for (size_t v = 0; v < vectors; v++, sums += FD_VL) {
+            const size_t c = channel + v * FD_VL;
+            if (c >= a->channels) continue;
+            /* Rounded at each step, never fused: the same bits on every ISA. */
+            const fd_v sum = v_load(sums) * scale * v_load(a->scale + c) + v_load(a->bias + c);
+            FD_FN(dense_put)(a, row + m, c, sum);
+        }
+    }
+}
+
 /* Rows row to row + mr - 1, nv vectors of a panel, from `channel` on. w_row: bytes of four rows of the panel. */
 FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized_rows) * q, const int8_t *w,
                                    size_t w_row, size_t row, size_t channel, const int mr, const int nv) {
@@ -114,18 +129,10 @@ FD_INLINE void FD_FN(dynamic_tile)(const fd_dense_args *a, const FD_FN(quantized
         for (int v = 0; v < nv; v++) acc[m * nv + v] = zero * v_iload(a->sums + channel + (size_t)v * FD_VL);
     }
     FD_FN(dot_tile)(acc, x, a->depth, w, w_row, mr, nv);
+    float sums[FD_TILE_SIDE * FD_TILE_SIDE * FD_VL];
     FD_UNROLL
-    for (int m = 0; m < mr; m++) {
-        const fd_v scale = v_set1(q->rows[row + (size_t)m].scale);
-        FD_UNROLL
-        for (int v = 0; v < nv; v++) {
-            const size_t c = channel + (size_t)v * FD_VL;
-            if (c >= a->channels) break;
-            /* Rounded at each step, never fused: the same bits on every ISA. */
-            const fd_v sum = v_from_int(acc[m * nv + v]) * scale * v_load(a->scale + c) + v_load(a->bias + c);
-            FD_FN(dense_put)(a, row + (size_t)m, c, sum);
-        }
-    }
+    for (int i = 0; i < mr * nv; i++) v_store(sums + (size_t)i * FD_VL, v_from_int(acc[i]));
+    FD_FN(dynamic_store_tile)(a, q, row, channel, sums, (size_t)mr, (size_t)nv);
 }
 
 /* mr rows of one panel, its vectors in equal shares. */

@@ -85,7 +85,8 @@ FD_INLINE fd_v FD_FN(erfc)(fd_v z) {
 #define FD_SELU_SCALE 1.05070098735548049342f
 #define FD_SELU_ALPHA 1.67326324235437728481f
 
-FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
+/* Large, so it is inlined only where the activation is constant; elsewhere FD_FN(activate_any). */
+FD_INLINE fd_v FD_FN(activate)(fd_v x, const uint32_t activation, float alpha) {
     const fd_v zero = v_set1(0.0f), one = v_set1(1.0f);
     switch (activation) {
     case FD_ACT_RELU: return v_max(x, zero);
@@ -131,4 +132,17 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, uint32_t activation, float alpha) {
     }
     default: return x;
     }
+}
+
+/* Any activation, in one place for the whole ISA. Through memory: how wide vectors are passed differs by compiler
+ * flags. */
+FD_LOCAL FD_APART void FD_FN(activate_memory)(float *x, uint32_t activation, float alpha) {
+    v_store(x, FD_FN(activate)(v_load(x), activation, alpha));
+}
+
+FD_INLINE fd_v FD_FN(activate_any)(fd_v x, uint32_t activation, float alpha) {
+    float lanes[FD_VL];
+    v_store(lanes, x);
+    FD_FN(activate_memory)(lanes, activation, alpha);
+    return v_load(lanes);
 }

@@ -332,8 +332,9 @@ setup(
     ext_modules=[
         Extension(
             "fastdigit._core",
-            ["fastdigit/_core.pyx"],
-            include_dirs=["csrc/include"],
+            # The library exports its public API alone; the checksum is compiled in here as well.
+            ["fastdigit/_core.pyx", "csrc/base/xxhash64.c"],
+            include_dirs=["csrc", "csrc/include"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
             py_limited_api=ABI3,
             extra_compile_args=["-g0", "-fvisibility=hidden"],

@@ -26,6 +26,10 @@ from fastdigit.errors import (
 )
 
 
+cdef extern from "base/xxhash64.h":
+    uint64_t fd_xxhash64(const void *data, size_t size, uint64_t seed) nogil
+
+
 cdef extern from "fastdigit.h":
     int FD_VERSION_MAJOR
     int FD_VERSION_MINOR
@@ -366,6 +370,18 @@ def selected_isa():
     cdef const char *name
     check(fd_isa_selected(&name, &error), &error)
     return name.decode()
+
+
+def xxhash64(data, uint64_t seed=0):
+    """The XXH64 of a C-contiguous buffer, the checksum of model files: the compiler's too, for in Python it takes
+    seconds."""
+    cdef Py_buffer view
+    cdef uint64_t digest
+    PyObject_GetBuffer(data, &view, PyBUF_C_CONTIGUOUS)
+    with nogil:
+        digest = fd_xxhash64(view.buf, <size_t>view.len, seed)
+    PyBuffer_Release(&view)
+    return digest
 
 
 # What `probe` does.

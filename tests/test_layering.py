@@ -171,7 +171,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "ctc": {"errors"},
     "ray": {"errors", "model"},
     "images": {"errors"},
-    "compiler": {"errors", "ctc", "meta"},
+    "compiler": {"errors", "ctc", "meta", "_core"},
     "fastdigit": {
         "errors",
         "threads",
@@ -312,13 +312,22 @@ def test_the_compiler_imports_nothing_to_its_right(module: str) -> None:
             assert place(name) <= place(module), f"{module} imports {name}, which comes later"
 
 
+def test_of_the_binding_the_compiler_uses_the_checksum_alone() -> None:
+    users = {name for name in MODULES if room_of(name) == "compiler"}
+    users = {name for name in users if "fastdigit._core" in imported(MODULES[name])}
+    assert users == {f"fastdigit.compiler.backends.fdm.{name}" for name in ("pack", "unpack")}
+    for name in users:
+        taken = re.findall(r"^.*\b_core\b.*$", MODULES[name].read_text(encoding="utf-8"), re.M)
+        assert taken == ["from fastdigit._core import xxhash64"]
+
+
 def test_reader_and_writer_of_the_format_share_no_code() -> None:
     ours = {
         name
         for name in imported(MODULES["fastdigit.compiler.backends.fdm.unpack"])
         if "fastdigit.compiler" in name
     }
-    assert ours == {f"fastdigit.compiler.{name}" for name in ("ir", "ops", "backends.fdm.xxhash64")}
+    assert ours == {"fastdigit.compiler.ir", "fastdigit.compiler.ops"}
 
 
 @pytest.mark.parametrize("binding", BINDINGS)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdigit._core import xxhash64
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack, panels
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
 from fastdigit.compiler.ops import Conv2D, Dense
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights

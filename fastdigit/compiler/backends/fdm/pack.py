@@ -14,8 +14,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdigit._core import xxhash64
 from fastdigit.compiler.activations import ACTIVATIONS
-from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
 from fastdigit.compiler.ir import LINEAR, Activation, Affine, Array, Graph, Op, Pool, Shape
 from fastdigit.compiler.limits import MAX_META, MAX_NAME, MAX_RECORDS
 from fastdigit.compiler.ops import (

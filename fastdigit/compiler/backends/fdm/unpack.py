@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit._core import xxhash64
 from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Pool, Shape, Sides
 from fastdigit.compiler.ops import (
     Binary,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdigit.compiler.backends.fdm.xxhash64 import xxhash64
+from fastdigit._core import xxhash64
 from tests.support import need
 
 xxhash = need("xxhash")

@@ -258,11 +258,13 @@ def test_a_verified_file_is_verified_again(tmp_path: object) -> None:
     graph = network(Softmax())
     made = fastdigit.compile(to_onnx(graph), None, input_range=(0, 255), temperature=2.5)
     assert made.verification.max_error > 0
-    found = driver.verify_model(made.data, to_onnx(graph), engine=fastdigit._engine)
+    found = driver.verify_model(made.data, to_onnx(graph), engine=fastdigit._engine(None))
     assert found.evaluated == 64
     assert found.exact_error is not None and found.exact_error < 1e-4
     with pytest.raises(VerificationError, match="--tolerance"):
-        driver.verify_model(made.data, to_onnx(graph), engine=fastdigit._engine, tolerance=1e-9)
+        driver.verify_model(
+            made.data, to_onnx(graph), engine=fastdigit._engine(None), tolerance=1e-9
+        )
 
 
 def test_of_several_outputs_each_is_judged() -> None:

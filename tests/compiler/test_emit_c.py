@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 import fastdigit
 from fastdigit import cli
 from fastdigit.compiler.backends.c import emit_c, plan_scratch
+from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import (
@@ -30,7 +31,15 @@ from fastdigit.compiler.passes import optimize
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError, UnsupportedError
 from tests.support import EXPORTED, need
-from tests.support.networks import affine, chain, conv, dense, packed, small_networks
+from tests.support.networks import (
+    affine,
+    chain,
+    conv,
+    dense,
+    packed,
+    small_networks,
+    two_headed,
+)
 
 MODELS = Path(fastdigit.__file__).parent / "models"
 
@@ -65,11 +74,13 @@ class Build:
     flags: tuple[str, ...] = ("-O2",)
     run_by: tuple[str, ...] = ()
 
-    def run(self, folder: Path, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def run(
+        self, folder: Path, images: np.ndarray, main: str = MAIN
+    ) -> tuple[np.ndarray, list[str]]:
         for tool in (self.compiler, *self.run_by[:1]):
             if shutil.which(tool) is None:
                 pytest.skip(f"{tool} is not installed")
-        (folder / "main.c").write_text(MAIN)
+        (folder / "main.c").write_text(main)
         program = folder / "program"
         command = [
             self.compiler,
@@ -109,6 +120,32 @@ def write(folder: Path, data: bytes) -> None:
 
 def wanted(data: bytes, images: np.ndarray) -> np.ndarray:
     return fastdigit.Model(data).run(images)
+
+
+MAIN_OF_SEVERAL = """
+#include "net.h"
+#include <stdio.h>
+
+int main(void)
+{
+    static const char *const digits[] = NET_CLASSES_DIGIT;
+    static const char *const flags[] = NET_CLASSES_FLAG_0;
+    static float image[NET_INPUT_IMAGE], meta[NET_INPUT_META], scratch[NET_SCRATCH];
+    static float digit[NET_OUTPUT_DIGIT], flag[NET_OUTPUT_FLAG_0], mask[NET_OUTPUT_MASK];
+    static float features[NET_OUTPUT_FLAG_0_2], scores[NET_OUTPUT_VALUE], again[NET_OUTPUT_MASK_2];
+    while (fread(image, sizeof image, 1, stdin) == 1 && fread(meta, sizeof meta, 1, stdin) == 1) {
+        net_run(image, meta, digit, flag, mask, features, scores, again, scratch);
+        fwrite(digit, sizeof digit, 1, stdout);
+        fwrite(flag, sizeof flag, 1, stdout);
+        fwrite(mask, sizeof mask, 1, stdout);
+        fwrite(features, sizeof features, 1, stdout);
+        fwrite(scores, sizeof scores, 1, stdout);
+        fwrite(again, sizeof again, 1, stdout);
+        fprintf(stderr, "%s %s\\n", digits[net_label_digit(digit)], flags[net_label_flag_0(flag)]);
+    }
+    return 0;
+}
+"""
 
 
 def images_of(graph: Graph, count: int) -> np.ndarray:
@@ -283,9 +320,43 @@ def test_names_must_be_identifiers(name: str) -> None:
         emit_c(program, name)
 
 
-def test_class_names_are_quoted(tmp_path: Path) -> None:
-    from fastdigit.compiler.backends.fdm.pack import pack
+@pytest.mark.parametrize(
+    "build", ["gcc", *(pytest.param(b, marks=pytest.mark.slow) for b in BUILDS if b != "gcc")]
+)
+def test_several_inputs_and_outputs(tmp_path: Path, build: str) -> None:
+    graph = two_headed()
+    # The last output is one that there is already; the names are no identifiers, or like another.
+    graph = replace(graph, outputs=(*graph.outputs, "mask"))
+    outputs = ["digit", "flag:0", "mask", "Flag/0", "*/", "MASK"]
+    letters = [*"abcdefghij"]
+    described = [{"classes": classes} for classes in (letters, ["no", "yes"], [], [], [], [])]
+    data = pack(
+        graph,
+        {"name": "heads", "classes": letters, "outputs": described},
+        names=(["image", "meta"], outputs),
+        input_range=[(0.0, 1.0), (-5.0, 5.0)],
+        u8_divisor=[255, 0],
+    )
+    write(tmp_path, data)
+    header = (tmp_path / "net.h").read_text()
+    assert "input_meta ('meta'): 4 floats from -5 to 5, rows first;" in header
+    assert "output_flag_0 ('flag?0'): 1 probabilities;" in header
+    assert "label_mask" not in header
+    rng = np.random.default_rng(2)
+    images = rng.random((5, 8, 8, 1), np.float32)
+    vectors = rng.uniform(-5, 5, (5, 4)).astype(np.float32)
+    given = np.concatenate([images.reshape(5, -1), vectors], axis=1)
+    got, labels = BUILDS[build].run(tmp_path, given, MAIN_OF_SEVERAL)
+    model = fastdigit.Model(data)
+    results = model.run((images, vectors))
+    close(got, np.concatenate([result.reshape(5, -1) for result in results.values()], axis=1))
+    digit = results["digit"].argmax(axis=1)
+    flag = results["flag:0"][:, 0] > 0.5
+    words = [("no", "yes")[yes] for yes in flag.tolist()]
+    assert labels == [f"{letters[d]} {word}" for d, word in zip(digit, words, strict=True)]
 
+
+def test_class_names_are_quoted(tmp_path: Path) -> None:
     names = ['"', "a\\b", "??/", "é", "\n*/"]
     graph = chain((5,), [Eltwise(Activation("relu"))])
     data = pack(graph, {"name": "*/ x", "classes": names}, input_range=(0.0, 1.0), u8_divisor=255)

@@ -11,9 +11,7 @@ import pytest
 
 import fastdigit
 from fastdigit.compiler import frontends, unpack
-from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.pack import pack
-from fastdigit.compiler.backends.onnx import to_onnx
 from fastdigit.compiler.driver import compile_model, verify_model
 from fastdigit.compiler.frontends import FrontEnd, Imported, ImportOptions, Port
 from fastdigit.compiler.frontends.common import GraphBuilder
@@ -24,7 +22,7 @@ from fastdigit.compiler.spec import verify
 from fastdigit.errors import InputError, UnsupportedError, VerificationError
 from tests.support import reference
 from tests.support.compiler_cases import engine
-from tests.support.networks import RELU, conv, dense, packed, two_headed
+from tests.support.networks import RELU, conv, dense, two_headed
 
 
 class Source:
@@ -179,14 +177,6 @@ def test_in_the_engine(tmp_path: Path) -> None:
         np.testing.assert_allclose(result, want, atol=1e-5)
     assert model.classes == ("0", "1")
     assert fastdigit.verify(path, SOURCE).max_error < 1e-5
-
-
-def test_what_is_for_networks_of_one_output() -> None:
-    program = unpack(packed(two_headed()))
-    with pytest.raises(UnsupportedError, match="written as C are networks of one each"):
-        emit_c(program, "heads")
-    with pytest.raises(UnsupportedError, match="written as ONNX are networks of one each"):
-        to_onnx(program.graph)
 
 
 # ---- Passes ----

@@ -112,6 +112,46 @@ def test_vectors_take_every_operator() -> None:
     np.testing.assert_allclose(got, reference.run_graph(graph, images), atol=1e-5)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", ["their own", "those of nodes", "each other's"])
+def test_several_inputs_and_outputs(case: str, channels_last: bool) -> None:
+    graph = networks.two_headed()
+    # The last output is one that there is already.
+    graph = replace(graph, outputs=(*graph.outputs, "mask"))
+    names = {
+        "their own": (["a photo", "é"], ["digit:0", "flag", "mask", "features", "scores", "again"]),
+        "those of nodes": (["weight0", "relu1"], ["gemm4", "conv0", "conv2", "x", "y", "weight1"]),
+        "each other's": (["a", "b"], ["b", "a", "a_", "c", "d", "e"]),
+    }[case]
+    model = networks.packed(graph, names=names)
+    session = ort.InferenceSession(
+        write(model, channels_last=channels_last), providers=["CPUExecutionProvider"]
+    )
+    assert [port.name for port in session.get_inputs()] == names[0]
+    outputs = [port.name for port in session.get_outputs()]
+    assert outputs == (names[1] if case != "each other's" else ["b_", "a__", "a_", "c", "d", "e"])
+    rng = np.random.default_rng(0)
+    images, vectors = rng.random((3, 8, 8, 1), np.float32), rng.random((3, 4), np.float32)
+    want = reference.run_outputs(unpack(model).graph, (images, vectors))
+    if not channels_last:
+        images = images.transpose(0, 3, 1, 2)
+        want = [w.transpose(0, 3, 1, 2) if w.ndim == 4 else w for w in want]
+    got = session.run(None, dict(zip(names[0], (images, vectors), strict=True)))
+    for result, expected in zip(got, want, strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_an_input_that_is_an_output_too() -> None:
+    graph = networks.chain((4,), [Eltwise(Activation("relu"))])
+    graph = replace(graph, outputs=("v1", "v0"))
+    session = ort.InferenceSession(
+        to_onnx(graph).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.array([[-1, 0, 1, 2]], np.float32)
+    got = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_array_equal(got, [np.maximum(x, 0), x])
+
+
 def test_seed_network_is_plain() -> None:
     kinds = [node.op_type for node in to_onnx(NETWORKS["seed"]).graph.node]
     normalised = ["Conv", "Relu", "Mul", "Add", "MaxPool"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastdigit.compiler.activations import ACTIVATIONS
-from fastdigit.compiler.backends.c.text import initializer, number, shown, string
+from fastdigit.compiler.backends.c.text import identifiers, initializer, number, shown, string
 from fastdigit.compiler.backends.fdm.unpack import Program
 from fastdigit.compiler.heads import ends_in_sigmoid, ends_in_softmax, is_binary
 from fastdigit.compiler.ir import Activation, Affine, Graph, Node, Op, Shape
@@ -39,6 +39,23 @@ class Emitted:
     scratch: int
 
 
+@dataclass(frozen=True)
+class _Port:
+    """An input or output in C: a value of the graph, the name of its argument, and what is behind
+    NAME_ and name_ in the macros and functions about it."""
+
+    value: str
+    shape: Shape
+    argument: str
+    size: str
+    classes: str = ""
+    label: str = ""
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
 Emit = Callable[["Emitter", str, Any, *tuple[Shape, ...]], list[str]]
 
 #: What writes the body of each operator's function.
@@ -61,15 +78,9 @@ def emits(kind: type[Op]) -> Callable[[Emit], Emit]:
 
 class Emitter:
     def __init__(self, program: Program, name: str) -> None:
-        graph = program.graph
-        if len(graph.inputs) > 1 or len(graph.outputs) > 1:
-            raise UnsupportedError(
-                f"the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-                "written as C are networks of one each: choose an output (outputs=, --keep)"
-            )
         self.program = program
         self.graph = separate_overlapping_pools(program.graph)
-        self._binary = is_binary(self.graph)
+        self.inputs, self.outputs = _ports(program)
         self.name = name
         self.arrays: list[str] = []
         self.functions: list[str] = []
@@ -93,94 +104,137 @@ class Emitter:
             *self._activation_functions(),
             *self.arrays,
             *self.functions,
-            self._run(calls),
+            self._run(calls, offsets),
         ]
         return Emitted("\n".join(text), header, scratch)
 
     def _title(self) -> str:
-        # A name from a file must not end the comment that it stands in.
-        name = re.sub(r"[^A-Za-z0-9_. -]", "?", str(self.program.meta.get("name", self.name)))
-        return f"the network {name!r} as C, written by fastdigit"
+        name = _in_comment(str(self.program.meta.get("name", self.name)))
+        return f"the network {name} as C, written by fastdigit"
 
     def _place(self, value: str, offsets: dict[str, int]) -> str:
-        if value == self.graph.input:
-            return "input"
-        if value == self.graph.output:
-            return "output"
+        for port in (*self.inputs, *self.outputs):
+            if value == port.value:
+                return port.argument
         return f"scratch + {offsets[value]}" if offsets[value] else "scratch"
 
     def _header(self, scratch: int) -> str:
-        inputs = self.graph.shapes[self.graph.input]
-        outputs = math.prod(self.graph.shapes[self.graph.output])
         upper = self.name.upper()
-        low, high = self.program.input_range
-        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
-        probable = ends_in_softmax(self.graph) or ends_in_sigmoid(self.graph)
-        names = self.program.meta.get("classes") or range(2 if self._binary else outputs)
-        classes = ", ".join(string(str(label)) for label in names)
+        arrays = len(self.inputs) + len(self.outputs) + 1
         lines = [
             f"/* {self.name}: {self._title()}.",
             " *",
-            f" * Takes {shown(inputs)} floats{bounds}, rows first"
-            + (", channels last" if len(inputs) == 3 else "")
-            + f", and gives {outputs}"
-            + (" probabilities." if probable else " scores."),
-            " * Any number of threads may call it, each with its own output and scratch memory. */",
+            *(self._about_one() if arrays == 3 else self._about_several()),
+            " * Any number of threads may call it, each with its own "
+            + ("output" if len(self.outputs) == 1 else "outputs")
+            + " and scratch memory. */",
             f"#ifndef {upper}_H",
             f"#define {upper}_H",
             "",
-            f"#define {upper}_INPUTS {math.prod(inputs)}",
-            f"#define {upper}_OUTPUTS {outputs}",
+            *(f"#define {upper}_{port.size} {port.elements}" for port in self.inputs),
+            *(f"#define {upper}_{port.size} {port.elements}" for port in self.outputs),
             f"#define {upper}_SCRATCH {max(1, scratch)} /* floats */",
-            f"#define {upper}_CLASSES {{{classes}}}",
+            *(
+                f"#define {upper}_{port.classes} {{{self._classes(index)}}}"
+                for index, port in enumerate(self.outputs)
+                if port.classes
+            ),
             "",
             "#ifdef __cplusplus",
             'extern "C" {',
             "#endif",
             "",
-            "/* The three arrays must not overlap. */",
-            f"void {self.name}_run(const float *input, float *output, float *scratch);",
-            "",
-            "/* 1 if the output is greater than 0.5, otherwise 0. */"
-            if self._binary
-            else "/* Index of the greatest output, the first of equals. */",
-            f"int {self.name}_label(const float *output);",
-            "",
-            "#ifdef __cplusplus",
-            "}",
-            "#endif",
-            "#endif",
+            f"/* The {'three' if arrays == 3 else arrays} arrays must not overlap. */",
+            f"{self._prototype()};",
             "",
         ]
+        for index, port in enumerate(self.outputs):
+            if port.label:
+                lines += [
+                    "/* 1 if the output is greater than 0.5, otherwise 0. */"
+                    if is_binary(self.graph, index)
+                    else "/* Index of the greatest output, the first of equals. */",
+                    f"int {self.name}_{port.label}(const float *{port.argument});",
+                    "",
+                ]
+        lines += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
         return "\n".join(lines)
 
-    def _run(self, calls: list[str]) -> str:
-        upper = self.name.upper()
-        if not calls:
-            size = math.prod(self.graph.shapes[self.graph.output])
-            calls = [f"    for (int i = 0; i < {size}; i++) output[i] = input[i];"]
-        if not any("scratch" in call for call in calls):
-            calls = ["    (void)scratch;", *calls]
-        argmax = [
-            "    int best = 0;",
-            f"    for (int i = 1; i < {upper}_OUTPUTS; i++)",
-            "        if (output[i] > output[best]) best = i;",
-            "    return best;",
+    def _about_one(self) -> list[str]:
+        """What is taken and given, of one each."""
+        ((taken,), (given,)) = self.inputs, self.outputs
+        return [
+            f" * Takes {self._taken(0, taken)}, and gives {given.elements} {self._what(0)}.",
         ]
-        return "\n".join(
-            [
-                f"void {self.name}_run(const float *input, float *output, float *scratch)",
+
+    def _about_several(self) -> list[str]:
+        """The same of each, with its name."""
+        names = [port.name for port in self.program.inputs], self.program.outputs
+        lines = [" * Takes"]
+        for index, port in enumerate(self.inputs):
+            called = _in_comment(names[0][index])
+            lines.append(f" *   {port.argument} ({called}): {self._taken(index, port)};")
+        lines.append(" * gives")
+        for index, port in enumerate(self.outputs):
+            called, what = _in_comment(names[1][index]), self._what(index)
+            lines.append(f" *   {port.argument} ({called}): {shown(port.shape)} {what};")
+        lines[-1] = lines[-1][:-1] + "."
+        return lines
+
+    def _taken(self, index: int, port: _Port) -> str:
+        low, high = self.program.inputs[index].range
+        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
+        layout = ", channels last" if len(port.shape) == 3 else ""
+        return f"{shown(port.shape)} floats{bounds}, rows first{layout}"
+
+    def _what(self, index: int) -> str:
+        probable = ends_in_softmax(self.graph, index) or ends_in_sigmoid(self.graph, index)
+        return "probabilities" if probable else "scores"
+
+    def _classes(self, index: int) -> str:
+        described = self.program.meta.get("outputs")
+        several = len(self.outputs) > 1
+        meta = described[index] if several and isinstance(described, list) else self.program.meta
+        count = 2 if is_binary(self.graph, index) else self.outputs[index].elements
+        return ", ".join(string(str(label)) for label in meta.get("classes") or range(count))
+
+    def _prototype(self) -> str:
+        arguments = [
+            *(f"const float *{port.argument}" for port in self.inputs),
+            *(f"float *{port.argument}" for port in self.outputs),
+            "float *scratch",
+        ]
+        return f"void {self.name}_run({', '.join(arguments)})"
+
+    def _run(self, calls: list[str], offsets: dict[str, int]) -> str:
+        upper = self.name.upper()
+        lines = list(calls)
+        for port in self.outputs:
+            place = self._place(port.value, offsets)
+            if place != port.argument:  # an input, or what another output is too
+                loop = f"for (int i = 0; i < {port.elements}; i++)"
+                lines.append(f"    {loop} {port.argument}[i] = {place}[i];")
+        if not any("scratch" in line for line in lines):
+            lines = ["    (void)scratch;", *lines]
+        body = [self._prototype(), "{", *lines, "}", ""]
+        for index, port in enumerate(self.outputs):
+            if not port.label:
+                continue
+            name = port.argument
+            argmax = [
+                "    int best = 0;",
+                f"    for (int i = 1; i < {upper}_{port.size}; i++)",
+                f"        if ({name}[i] > {name}[best]) best = i;",
+                "    return best;",
+            ]
+            body += [
+                f"int {self.name}_{port.label}(const float *{name})",
                 "{",
-                *calls,
-                "}",
-                "",
-                f"int {self.name}_label(const float *output)",
-                "{",
-                *(["    return output[0] > 0.5f;"] if self._binary else argmax),
+                *([f"    return {name}[0] > 0.5f;"] if is_binary(self.graph, index) else argmax),
                 "}",
                 "",
             ]
-        )
+        return "\n".join(body)
 
     # Functions
 
@@ -250,6 +304,33 @@ class Emitter:
         return name
 
 
+def _in_comment(name: str) -> str:
+    """A name from a file must not end the comment that it stands in."""
+    return repr(re.sub(r"[^A-Za-z0-9_. -]", "?", name))
+
+
+def _ports(program: Program) -> tuple[list[_Port], list[_Port]]:
+    """Inputs and outputs: one alone is called ``input`` or ``output``, of several each by its
+    name."""
+    graph = program.graph
+    inputs = [(value, graph.shapes[value]) for value in graph.inputs]
+    outputs = [(value, graph.shapes[value]) for value in graph.outputs]
+    taken, given = [_Port(*inputs[0], "input", "INPUTS")], []
+    if len(inputs) > 1:
+        names = identifiers([port.name for port in program.inputs])
+        taken = [
+            _Port(*port, f"input_{name}", f"INPUT_{name.upper()}")
+            for port, name in zip(inputs, names, strict=True)
+        ]
+    if len(outputs) == 1:
+        return taken, [_Port(*outputs[0], "output", "OUTPUTS", "CLASSES", "label")]
+    for port, name in zip(outputs, identifiers(program.outputs), strict=True):
+        upper = name.upper()
+        labels = (f"CLASSES_{upper}", f"label_{name}") if len(port[1]) == 1 else ()
+        given.append(_Port(*port, f"output_{name}", f"OUTPUT_{upper}", *labels))
+    return taken, given
+
+
 def separate_overlapping_pools(graph: Graph) -> Graph:
     """Take pooling whose windows overlap out of convolutions, which would compute pixels twice."""
     nodes: list[Node] = []
@@ -266,7 +347,7 @@ def separate_overlapping_pools(graph: Graph) -> Graph:
 
 
 def plan_scratch(graph: Graph) -> tuple[dict[str, int], int]:
-    """Give each value between the input and the output a place in the scratch memory.
+    """Give each value between inputs and outputs a place in the scratch memory.
 
     Two values share a place if the first is read for the last time before the second is written.
     First fit in the order in which values are made.
@@ -281,7 +362,7 @@ def plan_scratch(graph: Graph) -> tuple[dict[str, int], int]:
     live: list[tuple[int, int, int]] = []  # offset, size, last use
     total = 0
     for index, node in enumerate(graph.nodes):
-        if node.output == graph.output:
+        if node.output in graph.outputs:
             continue
         live = [entry for entry in live if entry[2] >= index]
         size, offset = math.prod(graph.shapes[node.output]), 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from fastdigit.compiler.ir import Pool
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["image", "initializer", "loops", "number", "shown", "string", "window"]
+__all__ = ["identifiers", "image", "initializer", "loops", "number", "shown", "string", "window"]
 
 
 def image(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -35,6 +35,17 @@ def window(pool: Pool) -> list[str]:
         f"for (int r = i * {down} - {pool.pad[0]}, p = 0; p < {height}; r++, p++)",
         f"for (int c = j * {right} - {pool.pad[1]}, q = 0; q < {width}; c++, q++) {{",
     ]
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """Names as the ends of identifiers, also of such in capitals: no two are the same."""
+    made: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "value"
+        choices = (plain, *(f"{plain}_{number}" for number in range(2, len(names) + 2)))
+        known = {other.upper() for other in made}
+        made.append(next(choice for choice in choices if choice.upper() not in known))
+    return made
 
 
 def initializer(array: np.ndarray[Any, Any], depth: int) -> Iterator[str]:

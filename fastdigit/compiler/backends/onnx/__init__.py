@@ -13,6 +13,7 @@ they stand for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastdigit.compiler.backends.fdm.unpack import unpack
@@ -45,14 +46,27 @@ def write(model: bytes, *, channels_last: bool = False) -> bytes:
     """
     program = unpack(model)
     name = str(program.meta.get("name", "fastdigit"))
-    made = to_onnx(program.graph, name=name, channels_last=channels_last)
+    names = [port.name for port in program.inputs], program.outputs
+    made = to_onnx(program.graph, name=name, channels_last=channels_last, names=names)
     import_onnx_library().checker.check_model(made)
     data: bytes = made.SerializeToString(deterministic=True)
     return data
 
 
-def to_onnx(graph: Graph, *, name: str = "fastdigit", channels_last: bool = False) -> Any:
+def to_onnx(
+    graph: Graph,
+    *,
+    name: str = "fastdigit",
+    channels_last: bool = False,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Any:
     """Return a network as an ``onnx.ModelProto``; for the rest, see :func:`write`.
+
+    Parameters
+    ----------
+    names
+        Of the inputs and of the outputs, where there are several; by default as their values are
+        called. An input alone is ``input``, an output alone ``probabilities`` or ``output``.
 
     Raises
     ------
@@ -62,4 +76,4 @@ def to_onnx(graph: Graph, *, name: str = "fastdigit", channels_last: bool = Fals
     MissingExtraError
         If onnx is not installed.
     """
-    return Writer(graph, channels_last=channels_last).model(name)
+    return Writer(graph, channels_last=channels_last, names=names).model(name)

@@ -7,7 +7,7 @@ between two transposes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,33 +63,46 @@ class Writer:
         one that is being written; it is not written by itself.
     """
 
-    def __init__(self, graph: Graph, *, channels_last: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        channels_last: bool,
+        names: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> None:
         self._onnx = import_onnx_library()
         self._graph = graph
         self._channels_last = channels_last
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
-        self.value = INPUT
+        inputs, outputs = names or (graph.inputs, graph.outputs)
+        self._inputs = list(inputs) if len(graph.inputs) > 1 else [INPUT]
+        # Of one alone, what writes it decides.
+        self._outputs: list[str] = []
+        self._taken = set(self._inputs)
+        if len(graph.outputs) > 1:
+            self._taken.update(outputs)
+            for name in outputs:
+                self._outputs.append(self._free(name) if name in self._inputs else name)
+                self._taken.add(self._outputs[-1])
+        self.value = self._inputs[0]
         self.others: list[str] = []
         self.projection: Conv2D | None = None
 
     def model(self, name: str) -> Any:
         """Write the whole graph; return it as a ``ModelProto``."""
         graph, helper = self._graph, self._onnx.helper
-        if len(graph.inputs) > 1 or len(graph.outputs) > 1:
-            raise UnsupportedError(
-                f"the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-                "written as ONNX are networks of one each: choose an output (outputs=, --keep)"
-            )
         for value, shape in graph.shapes.items():
             if len(shape) not in (1, 3):
                 raise UnsupportedError(
                     f"value {value!r} has shape {shape}; only images and vectors have a plain form"
                 )
-        image, result = graph.shapes[graph.input], graph.shapes[graph.output]
-        if self._channels_last:
-            self._enter(image)
-        values = {graph.input: self.value}
+        values = {}
+        for value, port in zip(graph.inputs, self._inputs, strict=True):
+            self.value = port
+            if self._channels_last:
+                self._enter(graph.shapes[value])
+            values[value] = self.value
         projections = _projections(graph)
         for node in graph.nodes:
             if node.output in projections:
@@ -104,17 +117,18 @@ class Writer:
                 )
             write(self, node.op, [graph.shapes[source] for source in node.inputs])
             values[node.output] = self.value
-        self.value = values[graph.output]
-        if self._channels_last:
-            self.to_channels_last(result)
-        self._name_output()
-        float32 = self._onnx.TensorProto.FLOAT
-        order = (lambda shape: shape) if self._channels_last else _channels_first
+        results = []
+        for value in graph.outputs:
+            self.value = values[value]
+            if self._channels_last:
+                self.to_channels_last(graph.shapes[value])
+            results.append(self.value)
+        results = self._name_outputs(results)
         made = helper.make_graph(
             self._nodes,
             name,
-            [helper.make_tensor_value_info(INPUT, float32, ["N", *order(image)])],
-            [helper.make_tensor_value_info(self.value, float32, ["N", *order(result)])],
+            self._infos(self._inputs, graph.inputs),
+            self._infos(results, graph.outputs),
             self._weights,
         )
         opset = [helper.make_opsetid("", OPSET)]
@@ -129,22 +143,49 @@ class Writer:
         else:
             self.to_channels_first(shape)
 
-    def _name_output(self) -> None:
-        """Give the output a name that says what it is, if a node writes it."""
-        if not self._nodes or self.value == INPUT:
-            return
-        last = self._graph.nodes[-1].op if self._graph.nodes else None
-        name = "probabilities" if isinstance(last, Softmax) else "output"
+    def _infos(self, names: Sequence[str], values: Sequence[str]) -> list[Any]:
+        """What ONNX says of inputs or outputs."""
+        order = (lambda shape: shape) if self._channels_last else _channels_first
+        return [
+            self._onnx.helper.make_tensor_value_info(
+                name, self._onnx.TensorProto.FLOAT, ["N", *order(self._graph.shapes[value])]
+            )
+            for name, value in zip(names, values, strict=True)
+        ]
+
+    def _name_outputs(self, results: list[str]) -> list[str]:
+        """Give the outputs their names: one alone says what it is, if a node writes it."""
+        if not self._outputs:
+            (result,) = results
+            if result in self._inputs:
+                return results
+            last = self._graph.nodes[-1].op if self._graph.nodes else None
+            name = self._free("probabilities" if isinstance(last, Softmax) else "output")
+            self._rename({result: name})
+            return [name]
+        # An input, or what another output is too, is an output by a node of its own.
+        for index, result in enumerate(results):
+            if result in self._inputs or result in results[:index]:
+                results[index] = self.emit("Identity", [result], {})
+        self._rename({result: name for result, name in zip(results, self._outputs, strict=True)})
+        return self._outputs
+
+    def _free(self, name: str) -> str:
+        """Return a name that no input or output has."""
+        while name in self._taken:
+            name += "_"
+        return name
+
+    def _rename(self, to: Mapping[str, str]) -> None:
         for node in self._nodes:
             for names in (node.input, node.output):
-                names[:] = [name if value == self.value else value for value in names]
-        self.value = name
+                names[:] = [to.get(value, value) for value in names]
 
     # ---- nodes ----
 
     def constant(self, array: Any, dtype: Any = np.float32) -> str:
         """Add a weight; return its name."""
-        name = f"weight{len(self._weights)}"
+        name = self._free(f"weight{len(self._weights)}")
         stored = np.array(array, dtype, order="C")
         self._weights.append(self._onnx.numpy_helper.from_array(stored, name))
         return name
@@ -160,7 +201,7 @@ class Writer:
 
     def emit(self, kind: str, operands: list[str], attributes: dict[str, Any]) -> str:
         """Append a node of values by name; return the name of what it makes."""
-        result = f"{kind.lower()}{len(self._nodes)}"
+        result = self._free(f"{kind.lower()}{len(self._nodes)}")
         self._nodes.append(self._onnx.helper.make_node(kind, operands, [result], **attributes))
         return result
 

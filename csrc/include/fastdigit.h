@@ -265,9 +265,10 @@ FD_API fd_status fd_context_profile(fd_context *context, uint64_t *nanoseconds, 
  * written is unspecified after FD_ERR_CANCELLED and FD_ERR_TIMEOUT, and the context is as good as before. */
 
 /* Makes runs with this context end with FD_ERR_CANCELLED, the one in progress and later ones, until fd_context_resume.
- * Both may be called from any thread at any time in the life of the context, and from a signal handler. NULL is
- * allowed. */
+ * May be called from any thread at any time in the life of the context, and from a signal handler. NULL is allowed. */
 FD_API void fd_context_cancel(fd_context *context);
+
+/* Lets a context run again that was cancelled; to be called as fd_context_cancel. */
 FD_API void fd_context_resume(fd_context *context);
 
 /* From the next run on, runs with this context that take longer end with FD_ERR_TIMEOUT; 0: never. Not during a run.

@@ -10,15 +10,6 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
     FD_FN(dense_put)(a, row, channel, x);
 }
 
-/* The end of a tile: `rows` rows of `vectors` vectors, from a column on. There are dozens of tiles, and each takes far
- * longer than a call: it is not inlined. */
-FD_LOCAL FD_APART void FD_FN(dense_store_tile)(const fd_dense_args *a, size_t row, size_t channel, const float *sums,
-                                               size_t rows, size_t vectors) {
-    for (size_t m = 0; m < rows; m++)
-        for (size_t v = 0; v < vectors; v++, sums += FD_VL)
-            if (channel + v * FD_VL < a->channels) FD_FN(dense_store)(a, row + m, channel + v * FD_VL, v_load(sums));
-}
-
 /* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */
 #define FD_DENSE_NV(mr) (FD_DENSE_ACCUMULATORS / (mr) < 6 ? FD_DENSE_ACCUMULATORS / (mr) : 6)
 
@@ -41,10 +32,12 @@ FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const FD_FN(panel) * pa
         for (int v = 0; v < nv; v++) acc[m * nv + v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
     }
     FD_FN(tile)(acc, x, NULL, a->depth, panel->weights, panel->at + first * FD_VL, panel->width, mr, nv, dtype);
-    float sums[FD_DENSE_ACCUMULATORS * FD_VL];
     FD_UNROLL
-    for (int i = 0; i < mr * nv; i++) v_store(sums + (size_t)i * FD_VL, acc[i]);
-    FD_FN(dense_store_tile)(a, row, channel, sums, (size_t)mr, (size_t)nv);
+    for (int m = 0; m < mr; m++) {
+        FD_UNROLL
+        for (int v = 0; v < nv; v++)
+            FD_FN(dense_store)(a, row + (size_t)m, channel + (size_t)v * FD_VL, acc[m * nv + v]);
+    }
 }
 
 /* mr rows of one panel, its vectors in equal shares. */
@@ -56,11 +49,8 @@ FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const FD_FN(panel) * p
         const size_t first = vectors * s / shares;
         switch (vectors * (s + 1) / shares - first) {
 /* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
-#define FD_CASE(nv)                                                                                 \
-    case nv:                                                                                        \
-        if ((nv) <= FD_DENSE_NV(mr))                                                                \
-            FD_FN(dense_tile)(a, panel, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); \
-        break;
+#define FD_CASE(nv) \
+    case nv: FD_FN(dense_tile)(a, panel, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); break;
             FD_CASE(1)
             FD_CASE(2)
             FD_CASE(3)
@@ -126,10 +116,9 @@ FD_INLINE void FD_FN(dense_row_columns)(const fd_dense_args *a, size_t w, size_t
         for (int v = 0; v < nv; v++)
             acc[v] = v_fma(input, FD_FN(weight)(a->weights, at + (size_t)v * FD_VL, dtype), acc[v]);
     }
-    float sums[FD_PANEL];
     FD_UNROLL
-    for (int v = 0; v < nv; v++) v_store(sums + (size_t)v * FD_VL, acc[v]);
-    FD_FN(dense_store_tile)(a, 0, channel, sums, 1, (size_t)nv);
+    for (int v = 0; v < nv; v++)
+        if (channel + (size_t)v * FD_VL < a->channels) FD_FN(dense_store)(a, 0, channel + (size_t)v * FD_VL, acc[v]);
 }
 
 /* All panels. A panel's columns are summed at once where the registers hold them, else in halves. */

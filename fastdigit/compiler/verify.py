@@ -357,7 +357,7 @@ def compare(
             f"the compiled model returned shape {got.shape}, {reference} {want.shape}"
         )
     theirs, ours = (_labels(values, binary) for values in (want, got))
-    agree, several = theirs == ours, want.ndim > 3
+    agree, several = theirs == ours, want.ndim > 3 and not binary
     want, got = want.reshape(len(want), -1), got.reshape(len(got), -1)
     if several:  # maps, in which more than one element may be the largest
         agree = got[np.arange(len(got)), theirs] == got.max(axis=1)

@@ -213,7 +213,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["inspect", "missing.fdm"], "missing.fdm"),
-        (["inspect", str(ONNX)], "not a model file"),
+        (["inspect", str(ONNX)], "not a .fdm file"),
         (["compile", "missing.onnx"], "there is no file missing.onnx"),
         (["compile", str(FDM)], "compiled already; use it"),
         (["compile", str(ONNX), "--classes", "a,b"], "2 classes given, the network has 10"),

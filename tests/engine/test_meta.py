@@ -13,6 +13,7 @@ from fastdigit.cli import main
 from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.errors import ModelFormatError
 from fastdigit.meta import parse_meta
+from tests.support import need
 from tests.support.model_files import sealed
 from tests.support.networks import chain, dense, packed
 
@@ -103,7 +104,7 @@ def test_strange_meta(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_verify_refuses_what_no_compiler_has_written(
     meta: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = need("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["y"])],

@@ -55,7 +55,7 @@ class OnnxRuntimeModel:
     input_shape = (28, 28, 1)
     classes = tuple("0123456789")
 
-    def __init__(self, path: str | None = None, *, threads: Any = None) -> None:
+    def __init__(self, path: str | None = None, **_: Any) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -95,7 +95,7 @@ class OnnxRuntimeModel:
 class NoModel(OnnxRuntimeModel):
     """Answers at once, and wrongly."""
 
-    def __init__(self, path: str | None = None, *, threads: Any = None) -> None:
+    def __init__(self, path: str | None = None, **_: Any) -> None:
         pass
 
     def predict_proba(self, batch: np.ndarray) -> np.ndarray:

@@ -205,8 +205,10 @@ FD_API fd_status fd_model_open_memory(const void *data, size_t size, fd_model **
  * networks take that the library is for. FD_ERR_ARGUMENT if limits->size is less than the first version's. */
 FD_API fd_status fd_limits_default(fd_limits *limits, fd_error *error);
 
-/* fd_model_open and fd_model_open_memory with limits of the caller; NULL: the defaults. */
+/* fd_model_open with limits of the caller; NULL: the defaults. */
 FD_API fd_status fd_model_open_limited(const char *path, const fd_limits *limits, fd_model **model, fd_error *error);
+
+/* And fd_model_open_memory. */
 FD_API fd_status fd_model_open_memory_limited(const void *data, size_t size, const fd_limits *limits, fd_model **model,
                                               fd_error *error);
 

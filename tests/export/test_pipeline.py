@@ -472,9 +472,6 @@ class TestOnnx:
         unknown = keras_module.Model(source, layers.UnitNormalization(name="u")(source))
         with pytest.raises(UnsupportedError, match="'u' \\(UnitNormalization\\) is not supported"):
             to_onnx.convert_nchw(unknown)
-        several = keras_module.Model(source, [layers.Flatten()(source), layers.ReLU()(source)])
-        with pytest.raises(UnsupportedError, match="2 outputs"):
-            to_onnx.convert_nchw(several)
 
     @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
     def test_difference_is_found_and_nothing_written(

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fastdigit import Model
 from fastdigit.compiler.backends.fdm.pack import pack
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.passes import optimize
+from fastdigit.errors import UnsupportedError
 from tests.support import need, reference
 from tests.support.keras_models import randomize
 
@@ -193,7 +194,11 @@ def test_random_networks(plan: tuple[Any, ...], seed: int) -> None:
     model = network(*plan, seed)
     images = np.random.default_rng(seed).normal(size=(3, *plan[0])).astype(np.float32)
     want = np.asarray(model(images, training=False))
-    graph = optimize(import_model(model).graph)
+    try:
+        graph = optimize(import_model(model).graph)
+    except UnsupportedError as error:  # nothing is left of a network that does nothing
+        assume("has no operators" not in str(error))
+        raise
     there = images.reshape(3, *graph.shapes[graph.input])
     exact = reference.run_graph(graph, there)
     got = Model(pack(graph, {})).run(there)

@@ -102,8 +102,8 @@ def test_damaged_models(memory: tuple[str, ...], tmp_path: Path) -> None:
             refused, opened, ran = map(int, line.split())
             assert refused + opened == ROUNDS
             # Enough of both kinds, or this test tests nothing.
-            assert refused > 0.1 * ROUNDS, file.stem
-            assert ran > 0.1 * ROUNDS, file.stem
+            assert refused > 0.15 * ROUNDS, file.stem
+            assert ran > 0.15 * ROUNDS, file.stem
 
 
 @pytest.mark.parametrize("isa", USABLE)

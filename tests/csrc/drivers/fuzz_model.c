@@ -68,6 +68,25 @@ static size_t elements_of(const fd_file_tensor *t) {
     return (size_t)sizes[0] * sizes[1] * sizes[2];
 }
 
+/* Makes WEIGHTS three times as long, so that weights have somewhere to grow to: they may not overlap. */
+static void make_room(file *f, uint32_t count, fd_file_section *sections) {
+    fd_file_section *const weights = &sections[FD_SECTION_WEIGHTS - 1];
+    const size_t size = (size_t)weights->size, end = (size_t)weights->offset + size;
+    const size_t whole = size / FD_FILE_ALIGN * FD_FILE_ALIGN, room = 2 * whole;
+    unsigned char *const data = exactly(f->size + room);
+    memcpy(data, f->data, end);
+    memcpy(data + end, f->data + weights->offset, whole);
+    memcpy(data + end + whole, f->data + weights->offset, whole);
+    memcpy(data + end + room, f->data + end, f->size - end);
+    for (uint32_t k = 0; k < count; k++)
+        if (sections[k].offset >= end) sections[k].offset += room;
+    weights->size += room;
+    memcpy(data + sizeof(fd_file_header), sections, count * sizeof *sections);
+    free(f->data);
+    f->data = data;
+    f->size += room;
+}
+
 static file open_good(const char *path) {
     file f = {0};
     f.data = read_file(path, &f.size);
@@ -75,6 +94,7 @@ static file open_good(const char *path) {
     fd_file_section sections[FD_FILE_MAX_SECTIONS] = {0};
     memcpy(&header, f.data, sizeof header);
     memcpy(sections, f.data + sizeof header, header.section_count * sizeof *sections);
+    make_room(&f, header.section_count, sections);
     f.tensors = (size_t)sections[FD_SECTION_TENSORS - 1].offset;
     f.tensor_count = (size_t)sections[FD_SECTION_TENSORS - 1].size / sizeof(fd_file_tensor);
     f.ops = (size_t)sections[FD_SECTION_PROGRAM - 1].offset;
@@ -217,11 +237,17 @@ static void damage_network(file *f) {
 
 /* ---- Mending: now and then it leaves something as it is, for the loader to find ---- */
 
-/* Weights may overlap, so any place that is large enough will do. */
+/* Weights lie one behind the other: it begins where those of the records before end. */
 static void mend_place(const file *f, fd_file_tensor *t) {
-    if (below(4) == 0) t->offset = below(f->weight_bytes / FD_FILE_ALIGN + 1) * FD_FILE_ALIGN;
-    if (below(8) == 0) return;
-    if (t->offset > f->weight_bytes || t->size > f->weight_bytes - t->offset) t->offset = 0;
+    if (below(64) == 0) return;
+    uint64_t end = 0;
+    for (const fd_file_tensor *before = tensors_of(f); before < t; before++) {
+        if (before->kind != FD_TENSOR_WEIGHT || before->size > f->weight_bytes) continue;
+        const uint64_t its = before->offset + before->size;
+        if (its <= f->weight_bytes && its > end) end = its;
+    }
+    end = (end + FD_FILE_ALIGN - 1) / FD_FILE_ALIGN * FD_FILE_ALIGN;
+    t->offset = end <= f->weight_bytes && t->size <= f->weight_bytes - end ? end : 0;
 }
 
 static int is_vector(const fd_file_tensor *t) {
@@ -659,7 +685,8 @@ int main(int argc, char **argv) {
                 refused++;
                 if (status != error.status || !error.message[0] || model)
                     DIE("status %d without an error", (int)status);
-                if (status != FD_ERR_FORMAT && status != FD_ERR_VERSION && status != FD_ERR_UNSUPPORTED)
+                if (status != FD_ERR_FORMAT && status != FD_ERR_VERSION && status != FD_ERR_UNSUPPORTED &&
+                    status != FD_ERR_LIMIT)
                     DIE("round %ld: %s: %s", round, fd_status_name(status), error.message);
             }
             free(f.data);

@@ -184,7 +184,8 @@ def check(images: Any, shape: tuple[int, ...], inputs: Inputs) -> F32:
     if not (np.isfinite(array).all() and array.min() >= inputs.low and array.max() <= inputs.high):
         raise InputError(
             f"samples lie between {array.min()} and {array.max()}, expected {inputs.low:g} to "
-            f"{inputs.high:g}: give another input range (--input-range LOW HIGH), or none"
+            f"{inputs.high:g}: compile it for another input range (input_range=, --input-range LOW "
+            "HIGH), or for all numbers (none)"
         )
     return array
 
@@ -286,8 +287,8 @@ def compare_outputs(
         if bad.any():
             raise VerificationError(
                 f"{reference} itself returns no finite number at output {name!r} for sample "
-                f"{int(bad.argmax())} of {len(theirs)}: give images that the model is made for, by "
-                "--samples"
+                f"{int(bad.argmax())} of {len(theirs)}: give images that the model is made for "
+                "(samples=, --calibrate)"
             )
     exact: list[Exact | None] = [None] * len(names)
     if network is not None and [out.shape for out in want] == [out.shape for out in got]:

@@ -477,7 +477,7 @@ def test_many_samples_run_in_parts(model, samples):
 
 def test_a_source_that_returns_no_number_is_told_from_a_wrong_translation():
     net = OnnxNet(("N", 4)).add("Log").gemm(4, 3).model()
-    with pytest.raises(VerificationError, match=r"onnxruntime .* itself returns no finite number"):
+    with pytest.raises(VerificationError, match=r"itself returns no finite number.*--calibrate"):
         compile_model(net, None, engine=engine)
     images = np.random.default_rng(0).uniform(0.5, 1, (8, 4)).astype(np.float32)
     compiled = compile_model(net, None, engine=engine, samples=images)

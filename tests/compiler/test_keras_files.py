@@ -151,6 +151,27 @@ def test_every_version_is_read(dialect: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(evaluate(read_file(path), [IMAGES])[0], expected(), atol=1e-12)
 
 
+@pytest.mark.parametrize("place", [2048, 4096, 8192])
+def test_weights_may_lie_anywhere_in_the_archive(place: int, tmp_path: Path) -> None:
+    """Also where HDF5 looks for itself behind a block of the user's."""
+    write_keras(tmp_path / "model.keras", keras3_config(), OBJECTS3)
+    path, begins = tmp_path / "moved.keras", place
+    for _ in range(2):  # the second time at its place
+        with (
+            zipfile.ZipFile(tmp_path / "model.keras") as source,
+            zipfile.ZipFile(path, "w") as moved,
+        ):
+            for name in ("metadata.json", "config.json", "model.weights.h5"):
+                data = source.read(name)
+                if name == "config.json":
+                    data += b" " * (place - begins)
+                moved.writestr(name, data)
+            member = moved.getinfo("model.weights.h5")
+            begins = member.header_offset + 30 + len(member.filename)
+    assert path.read_bytes()[place:].startswith(b"\x89HDF")
+    np.testing.assert_allclose(results(path), expected(), rtol=0, atol=1e-6)
+
+
 def test_what_verified_is_said(tmp_path: Path) -> None:
     result = compile_model(keras3(tmp_path / "model.keras"), None, engine=engine)
     assert result.verification.reference == f"the source in float64 (numpy {np.__version__})"

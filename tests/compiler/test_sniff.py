@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -159,6 +160,30 @@ def test_hdf5_is_found_behind_other_bytes(tmp_path: Path) -> None:
     for place in (8, 256, 1000):
         (tmp_path / "x").write_bytes(bytes(place) + signature + bytes(3000))
         assert not Content(tmp_path / "x").is_hdf5
+
+
+@pytest.mark.parametrize("place", [512, 1024, 2048, 8192])
+def test_what_begins_within_an_archive_is_one_of_its_files(place: int, tmp_path: Path) -> None:
+    """Files in zip and tar archives may begin where HDF5 may begin behind a user's block."""
+    signature = b"\x89HDF\r\n\x1a\n"
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.json", "{}".ljust(place - (30 + 6) - (30 + 4)))
+        archive.writestr("b.h5", signature + bytes(600))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
+        for name, size in (("c", place - 1536), ("b.h5", 608)):
+            if size >= 0:
+                header = tarfile.TarInfo(name)
+                header.size = size
+                archive.addfile(header, io.BytesIO(signature.ljust(size, b"\0")))
+    assert (tmp_path / "x.zip").read_bytes()[place:].startswith(signature)
+    assert any(
+        (tmp_path / "x.tar").read_bytes()[at:].startswith(signature) for at in (1024, 2048, 8192)
+    )
+    for name, what in (("x.zip", "a zip archive"), ("x.tar", "a compressed archive")):
+        assert not Content(tmp_path / name).is_hdf5
+        kind = what_is(Content(tmp_path / name))
+        assert kind is not None and kind.what == what
 
 
 @given(data=st.binary(max_size=300), name=st.sampled_from(["x", "x.onnx", "x.zip", "x.json"]))

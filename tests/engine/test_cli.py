@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 import fastdigit
 from fastdigit.cli import COMMANDS, main
 from fastdigit.datasets import load_mnist_test
-from tests.support import need
+from tests.support import ROOT, need
 
 
 @pytest.fixture
@@ -97,3 +101,32 @@ def test_a_missing_extra_is_named(
     )
     assert main(["serve"]) == 2
     assert 'pip install "fastdigit[serve]"' in capsys.readouterr().err
+
+
+#: Commands of others, which messages say how to call.
+FOREIGN = re.compile(
+    r"(?:tensorflowjs_converter|python -m tf2onnx\.convert|pip install|curl) [^;`]*"
+)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def test_messages_name_options_that_there_are() -> None:
+    """What tells a person to give an option names one that a subcommand has."""
+    options = {"--help", "--version"}
+    for module, _ in COMMANDS.values():
+        parser = argparse.ArgumentParser()
+        import_module(module).add_arguments(parser)
+        options |= {option for action in parser._actions for option in action.option_strings}
+    # The benchmark and fastdigit-config are commands of their own; datasets.py calls npm.
+    others = {"bench", "sdk.py", "datasets.py"}
+    unknown, seen = set(), set()
+    for path in sorted((ROOT / "fastdigit").rglob("*.py")):
+        if path.relative_to(ROOT / "fastdigit").parts[0] in others:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = set(OPTION.findall(FOREIGN.sub("", node.value)))
+                seen |= named
+                unknown |= {(path.name, option) for option in named - options}
+    assert unknown == set()
+    assert {"--tolerance", "--input-range", "--calibrate", "--keep", "--limit"} <= seen

@@ -62,22 +62,41 @@ class Content:
             return text.lstrip() if _is_text(text) else None
         return None
 
+    @property
+    def is_zip(self) -> bool:
+        """Whether this begins as a zip archive does."""
+        return self.head.startswith((b"PK\3\4", b"PK\5\6"))
+
+    @property
+    def is_tar(self) -> bool:
+        """Whether this is a tar archive that is not compressed."""
+        return self.head[257:262] == b"ustar"
+
     @cached_property
     def is_hdf5(self) -> bool:
-        """Whether this is HDF5. (Its specification allows a block of the user's before it.)"""
+        """Whether this is HDF5.
+
+        Its specification allows a block of the user's before it, of 512 bytes, 1024 and so on. In
+        an archive what begins there is one of the files in it.
+        """
+        signature = b"\x89HDF\r\n\x1a\n"
+        if self.head.startswith(signature):
+            return True
+        if self.is_zip or self.is_tar:
+            return False
         with self.path.open("rb") as file:
-            size, place = self.path.stat().st_size, 0
+            size, place = self.path.stat().st_size, 512
             while place + 8 <= size and place <= 1 << 16:
                 file.seek(place)
-                if file.read(8) == b"\x89HDF\r\n\x1a\n":
+                if file.read(8) == signature:
                     return True
-                place = max(512, 2 * place)
+                place *= 2
         return False
 
     @cached_property
     def members(self) -> frozenset[str]:
         """Names of the files in a zip archive; empty if this is none."""
-        if not self.head.startswith((b"PK\3\4", b"PK\5\6")):
+        if not self.is_zip:
             return frozenset()
         try:
             with zipfile.ZipFile(self.path) as archive:
@@ -368,7 +387,7 @@ KINDS: tuple[Kind, ...] = (
                     b"\x28\xb5\x2f\xfd",
                 )
             )
-            or content.head[257:262] == b"ustar"
+            or content.is_tar
         ),
     ),
     # ---- messages of Protocol Buffers, which say least of themselves ----

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from fastdigit.compiler.driver import Compiled
     from fastdigit.compiler.verify import Verification
+    from fastdigit.images import Steps
 
 __all__ = [
     "Limits",
@@ -52,6 +53,7 @@ __all__ = [
     "compile",
     "config",
     "decode_ctc",
+    "explain",
     "get_include",
     "get_library",
     "load",
@@ -99,12 +101,20 @@ def predict_proba(
 def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Make any picture of one digit look like those of MNIST: uint8 (28, 28), white on black.
 
-    It takes an array of pixels, the bytes of a PNG or JPEG file, or its path; see
+    It takes an array of pixels, the bytes of an image file, or its path; see
     :func:`fastdigit.images.normalize`.
     """
     from fastdigit.images import normalize as normalized
 
     return normalized(image)
+
+
+def explain(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Steps:
+    """How :func:`normalize` finds the digit in a picture: grey, ink, lines, box, strokes and the
+    image that the network sees; see :class:`fastdigit.images.Steps`."""
+    from fastdigit.images import explain as explained
+
+    return explained(image)
 
 
 def compile(

@@ -191,9 +191,12 @@ def running(p: Picture) -> None:
             several(3),
             "model · images · datasets · threads · sdk",
             "the Python API; needs NumPy alone",
-            tuple(
-                f"fastdigit/{name}.py"
-                for name in ("__init__", "model", "images", "datasets", "threads", "sdk")
+            (
+                "fastdigit/images",
+                *(
+                    f"fastdigit/{name}.py"
+                    for name in ("__init__", "model", "datasets", "threads", "sdk")
+                ),
             ),
         ),
         ("outside", quarter, "your program", "C, C++, Rust", ()),

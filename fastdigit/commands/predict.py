@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import fastdigit
 from fastdigit.commands import common
 from fastdigit.commands.names import read_names
+from fastdigit.commands.steps import save_steps
 from fastdigit.errors import InputError
 from fastdigit.images import FITTINGS, MODES, prepare
 from fastdigit.model import REJECTED, Model
@@ -31,7 +32,12 @@ Pixels = NDArray[np.uint8]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file")
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="PNG, JPEG, BMP, GIF, PPM, TIFF, WebP, AVIF or HEIF file",
+    )
     add(
         "--model",
         metavar="FILE",
@@ -66,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which class stands for nothing, -1 for the last (default: as the model says)",
     )
     add("--reject-below", metavar="P", type=float, help="no label of a probability below P")
+    add(
+        "--save-steps",
+        metavar="DIR",
+        type=Path,
+        help="draw how the digit was found in each image: a PNG file in DIR",
+    )
     add("--json", action="store_true", help="one JSON object a line")
     common.add_limits(parser)
 
@@ -86,8 +98,11 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not numbers:
         model.predict(blank, threshold=threshold, reject_below=options.reject_below)
 
-    def say(path: str, batch: Pixels) -> str:
+    def say(number: int, path: str, batch: Pixels) -> str:
         values = model.run(batch).ravel()
+        if options.save_steps is not None:
+            drawing = options.save_steps / f"{number:03}-{Path(path).name}.png"
+            save_steps(drawing, fastdigit.explain(path), values)
         if numbers:
             record = json.dumps({"image": path, "output": _number(values[0])})
             return record if options.json else f"{path}: {values[0]:.6g}"
@@ -99,26 +114,27 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _each(
-    paths: Sequence[str], read: Callable[[str], Pixels], say: Callable[[str, Pixels], str]
+    paths: Sequence[str], read: Callable[[str], Pixels], say: Callable[[int, str, Pixels], str]
 ) -> int:
-    """Print what ``say`` says of each image; return 1 if one could not be read."""
+    """Print what ``say`` says of each image (its number, path and pixels); return 1 if one could
+    not be read."""
     failed = 0
-    for path in paths:
+    for number, path in enumerate(paths, 1):
         try:
             pixels = read(path)
         except (InputError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1
             continue
-        print(say(path, pixels[np.newaxis]))
+        print(say(number, path, pixels[np.newaxis]))
     return failed
 
 
 def _text_of(
     model: Model, options: argparse.Namespace, parser: argparse.ArgumentParser
-) -> Callable[[str, Pixels], str]:
+) -> Callable[[int, str, Pixels], str]:
     """What says which text is in an image."""
-    for option in ("top", "threshold", "reject_below"):
+    for option in ("top", "threshold", "reject_below", "save_steps"):
         if getattr(options, option) is not None:
             parser.error(f"--{option.replace('_', '-')} is for labels, and this model reads text")
     classes = None if options.labels is None else read_names(options.labels)
@@ -126,7 +142,7 @@ def _text_of(
     empty = np.empty((0, *model.input_shape), np.float32)
     model.predict_text(empty, blank=options.ctc_blank, classes=classes)
 
-    def say(path: str, batch: Pixels) -> str:
+    def say(_: int, path: str, batch: Pixels) -> str:
         (text,) = model.predict_text(batch, blank=options.ctc_blank, classes=classes)
         return json.dumps({"image": path, "text": text}) if options.json else f"{path}: {text}"
 
@@ -221,7 +237,11 @@ def _reader(model: Model, options: argparse.Namespace) -> Callable[[str], Pixels
             )
         if options.resize is not None or options.invert:
             raise InputError("--normalize chooses size and colour itself: no --resize, no --invert")
+        if options.save_steps is not None and not model.info()["has_softmax"]:
+            raise InputError(f"--save-steps draws probabilities, and {name} has no softmax")
         return lambda path: fastdigit.normalize(path)[..., np.newaxis]
+    if options.save_steps is not None:
+        raise InputError("--save-steps draws how a digit is found, which --normalize does")
     size = (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
 
     def read(path: str) -> Pixels:

@@ -36,6 +36,8 @@ __all__ = ["Cage"]
 
 logger = logging.getLogger("fastdigit.serve")
 
+#: Image files that are read: of others, decoders are less proven.
+FORMATS: Final = ("PNG", "JPEG")
 #: Lengths of a message's head and of its payload.
 LENGTHS: Final = struct.Struct("<QQ")
 # A process that has grown by so much begins anew: what it holds, it may never give back.
@@ -281,7 +283,7 @@ def _done(job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
     if encoding is not None:
         payload = decompressed(payload, encoding, limit)
     if kind == "picture":
-        return {}, normalize(decode(payload, max_pixels=rest[0])).tobytes()
+        return {}, normalize(decode(payload, max_pixels=rest[0], formats=FORMATS)).tobytes()
     request = parse(payload, *rest)
     images = np.ascontiguousarray(request.images)
     head = {
@@ -335,11 +337,11 @@ def _warm_up() -> None:
     """Import all that pictures need, while memory has no bound."""
     from PIL import Image
 
-    for kind in ("PNG", "JPEG"):
+    for kind in FORMATS:
         file = io.BytesIO()
         Image.new("L", (28, 28)).save(file, kind)
         with contextlib.suppress(InputError):  # there is no digit in it
-            normalize(decode(file.getvalue()))
+            normalize(decode(file.getvalue(), formats=FORMATS))
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def test_predict_goes_on_after_a_file_it_cannot_read(
     assert main(["predict", *files]) == 1
     shown = capsys.readouterr()
     assert shown.out.startswith(f"{pictures[1]}: 2")
-    assert "no PNG or JPEG" in shown.err and "No such file" in shown.err
+    assert "no PNG, JPEG" in shown.err and "No such file" in shown.err
 
 
 def test_errors_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

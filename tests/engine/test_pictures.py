@@ -66,14 +66,20 @@ def test_colour_becomes_grey_and_grey_colour() -> None:
     np.testing.assert_array_equal(prepare(encoded(words), (7, 9, 1))[..., 0], grey)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "kind", ["PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF"]
+)
 def test_kinds_of_files(kind: str, tmp_path: Path) -> None:
+    if kind == "HEIF":
+        need("pillow_heif").register_heif_opener()
+    elif kind in ("AVIF", "WEBP") and not need("PIL.features").check(kind.lower()):
+        pytest.skip(f"Pillow was built without {kind}")
     pixels = np.broadcast_to(np.array(GREEN, np.uint8), (16, 16, 3))
     options = {"lossless": True} if kind == "WEBP" else {}
     path = tmp_path / "picture"
     path.write_bytes(encoded(pixels, kind, **options))
     got = prepare(path, (16, 16, 3)).astype(int)
-    assert np.abs(got - pixels).max() <= (4 if kind == "JPEG" else 0)
+    assert np.abs(got - pixels).max() <= (4 if kind in ("JPEG", "AVIF", "HEIF") else 0)
 
 
 def test_what_is_transparent_is_white() -> None:
@@ -134,7 +140,7 @@ def test_one_colour_stays_one_colour(
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (b"no picture", {}, "no PNG, JPEG, BMP, .* or WEBP file"),
+        (b"no picture", {}, "no PNG, JPEG, BMP, .*WEBP.* file"),
         (encoded(RNG.integers(0, 256, (99, 99), np.uint8))[:2000], {}, "damaged"),
         (encoded(np.zeros((9, 9), np.uint8)), {"max_pixels": 80}, "9x9 pixels, at most 80"),
         (encoded(np.zeros((9, 9), np.uint8)), {"resize": "zoom"}, "resize is 'zoom'"),

@@ -160,7 +160,7 @@ def test_what_is_locked_is_what_is_required() -> None:
     requirements = need("packaging.requirements")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
-    direct = [*project["project"]["dependencies"], *extras["serve"], *extras["images"]]
+    direct = [*project["project"]["dependencies"], *extras["serve"]]
     for name, lines in (
         ("requirements.lock", direct),
         ("build.lock", project["build-system"]["requires"]),

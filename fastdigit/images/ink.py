@@ -1,0 +1,237 @@
+"""From pixels to ink: one grey value a pixel, and how far it is from the paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastdigit.errors import InputError
+from fastdigit.images.arrays import averaged, box_mean, run_lengths, sliding_max
+from fastdigit.images.background import (
+    SMALL,
+    ink_is_dark,
+    paper_of_dark_ink,
+    structure_of,
+    widest_stroke,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastdigit.images.arrays import Floats
+
+__all__ = ["INK", "checked", "grey_of", "ink_of", "reduced", "stroke_width"]
+
+# Of the way from paper to ink; a pixel above is part of the digit's box. No byte divided by another
+# is just that, so rounding of grey values does not decide.
+INK: Final = 0.202
+# Less contrast than this, of the full range, is paper.
+MIN_CONTRAST: Final = 0.05
+# Grey of red, green and blue: ITU-R BT.601.
+LUMA: Final = np.array([0.299, 0.587, 0.114])
+# So many standard deviations of noise do not make ink.
+ABOVE_NOISE: Final = 5
+# Ink whose brightness differs from the paper's by less than this part of its colour is told by
+# colour.
+LITTLE_LUMA: Final = 0.6
+# Of the picture: ink covers so much hardly ever, and of a small one only in a tight crop.
+MUCH_COVERED: Final = 0.4
+MOST_COVERED: Final = 0.55
+# What is wider than so many strokes is none, if that is so many pixels, and so much less than what
+# was allowed before the strokes were known.
+STROKES: Final = 3.0
+WIDER: Final = 7
+NARROWER: Final = 0.7
+# Of white paper's.
+LITTLE_LIGHT: Final = 0.15
+# Ink below is pale; and what is so much wider than strokes is none.
+PALE: Final = 0.6
+WIDER_THAN_STROKES: Final = 1.4
+# Of the pixels along the edge of a negative; and of the side, how narrow it may be.
+OPPOSITE: Final = 0.8
+NARROWEST_STRIPE: Final = 0.15
+# Noise beyond this part of the contrast is averaged away first.
+MUCH_NOISE: Final = 0.07
+
+
+def checked(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The pixels as (height, width, channels)."""
+    shape = pixels.shape
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise InputError(
+            f"the image has shape {shape}, expected (height, width), or (height, width, channels) "
+            "with 1 to 4 channels: grey, grey and alpha, RGB, RGBA"
+        )
+    if pixels.dtype.kind == "f":
+        # `not` also finds NaN.
+        if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
+            raise InputError("the image has floats that are not in 0..1; divide by 255 first?")
+    elif pixels.dtype not in (np.uint8, np.uint16, np.bool_):
+        raise InputError(
+            f"the image has dtype {pixels.dtype}, expected uint8, uint16, bool, or floats in 0..1"
+        )
+    return pixels
+
+
+def reduced(pixels: NDArray[Any], side: int) -> Floats:
+    """Values in 0..1, (height, width, 1 or 3), averaged over square blocks until neither side is
+    longer; in bands, so that memory stays small."""
+    height, width, _ = pixels.shape
+    block = -(-max(height, width) // side)
+    band = block * max(1, side // block)
+    rows = [_composites(pixels[y : y + band]) for y in range(0, height, band)]
+    planes = [
+        np.concatenate([averaged(row[i], block) for row in rows]) for i in range(len(rows[0]))
+    ]
+    # Transparent pixels show what lies behind: white paper, unless the ink is white.
+    return max(planes, key=lambda plane: float(np.ptp(plane)))
+
+
+def _composites(pixels: NDArray[Any]) -> tuple[Floats, ...]:
+    """Colours on white and on black; one alone if nothing can be transparent."""
+    scale = {"u": np.iinfo, "b": None}.get(pixels.dtype.kind)
+    full = float(scale(pixels.dtype).max) if scale else 1.0
+    values = pixels.astype(np.float64) / full
+    if values.shape[2] in (1, 3):
+        return (values,)
+    alpha = values[..., -1:]
+    ink = values[..., :-1] * alpha
+    return ink + (1 - alpha), ink
+
+
+def grey_of(colours: Floats) -> Floats:
+    """One value a pixel: the brightness, or, where ink has the paper's, what tells them apart.
+
+    That is the direction in which colours differ most from those around them.
+    """
+    if colours.shape[2] == 1:
+        only: Floats = colours[..., 0]
+        return only
+    luma: Floats = colours @ LUMA
+    step = max(1, max(luma.shape) // 96)
+    small = averaged(colours, step)
+    window = max(3, max(small.shape) // 4 | 1)
+    away = small - np.stack([box_mean(small[..., i], window) for i in range(3)], axis=-1)
+    away = away.reshape(-1, 3)
+    variances, axes = np.linalg.eigh(away.T @ away)
+    axis = axes[:, -1]
+    seen = float((away @ LUMA).std()) / max(float(np.sqrt(variances[-1] / len(away))), 1e-12)
+    if seen >= LITTLE_LUMA * float(np.linalg.norm(LUMA)):
+        return luma
+    values = colours @ axis
+    values = values - values.min()
+    span: Floats = np.clip(values, 0, 1)
+    return span
+
+
+def without_negatives(grey: Floats) -> Floats:
+    """The picture with those of its stripes inverted that are shown as a negative.
+
+    At their edges, straight through the picture, each pixel is the negative of its neighbour.
+    """
+    low, high = float(grey.min()), float(grey.max())
+    if high - low < MIN_CONTRAST:
+        return grey
+    inverted = np.zeros(grey.shape, bool)
+    for axis in (0, 1):
+        values = (np.moveaxis(grey, axis, 0) - low) / (high - low)
+        opposite = np.abs(values[:-1] + values[1:] - 1) < 0.35
+        opposite &= np.abs(np.diff(values, axis=0)) > 0.1
+        edges = np.flatnonzero(opposite.mean(1) >= OPPOSITE) + 1
+        bounds = np.concatenate([[0], edges, [len(values)]])
+        if len(edges) and np.diff(bounds).min() >= NARROWEST_STRIPE * len(values):
+            odd = np.searchsorted(edges, np.arange(len(values)), "right") % 2 == 1
+            inverted ^= odd[:, None] if axis == 0 else odd
+    if not inverted.any():
+        return grey
+    mended = np.where(inverted, low + high - grey, grey)
+    # A stroke as wide as that would be lost.
+    some = np.abs(mended - np.median(mended)) > (high - low) / 2
+    return mended if some.mean() > 0.02 else grey
+
+
+def ink_of(grey: Floats) -> Floats:
+    """How much ink there is in each pixel: 0 for paper, 1 for much."""
+    structure, noise = structure_of(grey)
+    if structure < ABOVE_NOISE * noise:
+        raise _no_digit(structure)
+    grey = without_negatives(grey)
+    sides = (grey, 1 - grey) if ink_is_dark(grey) else (1 - grey, grey)
+    window = widest_stroke(grey)
+    away = _away(sides[0], window)
+    covered = _coverage(away)
+    # Ink that covers the picture is its paper: there is a frame or a dark table around it.
+    if covered > (MUCH_COVERED if max(grey.shape) > SMALL else MOST_COVERED):
+        other = _away(sides[1], window)
+        if _coverage(other) < covered - 0.1:
+            sides, away = sides[::-1], other
+    # What is much wider than the strokes is none: a narrow shadow, a stain.
+    narrow = round(STROKES * stroke_width(away / max(away.max(), 1e-12), 0.5)) | 1
+    if WIDER <= narrow < NARROWER * window:
+        away = _away(sides[0], narrow)
+    ink, noise, top = _stretched(away)
+    if noise > MUCH_NOISE * top and min(grey.shape) >= 40:
+        window = 3 if noise < 2 * MUCH_NOISE * top or min(grey.shape) < 80 else 5
+        ink, noise, top = _stretched(box_mean(away, window))
+    if top < max(MIN_CONTRAST, ABOVE_NOISE * noise):
+        raise _no_digit(top)
+    return _without_plateaus(ink)
+
+
+def _no_digit(contrast: float) -> InputError:
+    return InputError(
+        f"the image shows no digit: nothing stands out from the paper by more than {contrast:.1%} "
+        "of the range from black to white"
+    )
+
+
+def _without_plateaus(ink: Floats) -> Floats:
+    """Less, by what is wider than strokes and paler: what a shadow or a stain has left."""
+    wide = round(WIDER_THAN_STROKES * stroke_width(ink, PALE)) | 1
+    if not 3 <= wide <= min(ink.shape):
+        return ink
+    pale = ((ink > INK) & (ink < PALE)).astype(np.float64)
+    inside = -sliding_max(-pale, wide, 0)
+    core = -sliding_max(-inside, wide, 1) > 0
+    if core.sum() <= 0.02 * (ink >= PALE).sum():
+        return ink
+    before = wide // 2
+    values = ink[before : before + core.shape[0], before : before + core.shape[1]][core]
+    floor = min(float(np.quantile(values, 0.95)), PALE)
+    return np.clip((ink - floor) / (1 - floor), 0, 1)
+
+
+def _away(grey: Floats, window: int) -> Floats:
+    """The part of the paper's light that a pixel lacks; where there is little, less than that."""
+    paper = paper_of_dark_ink(grey, window)
+    return (paper - grey) / (paper + LITTLE_LIGHT)
+
+
+def stroke_width(ink: Floats, threshold: float = INK) -> float:
+    """In pixels: the median of the shorter of the runs of ink, level and upright, through each."""
+    mask = ink > threshold
+    shorter = np.minimum(run_lengths(mask), run_lengths(mask.T).T)[mask]
+    return float(np.median(shorter)) if len(shorter) else 0.0
+
+
+def _coverage(away: Floats) -> float:
+    """The part of the picture that is nearer to its ink than to its paper."""
+    return float((away > away.max() / 2).mean())
+
+
+def _stretched(away: Floats) -> tuple[Floats, float, float]:
+    """The ink of differences from the paper, the noise of these, and their range."""
+    low, quarter = np.quantile(away, (0.1, 0.25))
+    # Paper is at least half of the picture: the lower half of the noise's bell curve is all its.
+    noise = float(quarter - low) / 0.607
+    paper = float(quarter) + 0.674 * noise
+    top = float(away.max())
+    much = away[away > paper + (top - paper) / 2]
+    top = float(np.quantile(much, 0.75)) if len(much) else top
+    if top <= paper:
+        return np.zeros_like(away), noise, 0.0
+    start = paper + min(3 * noise, (top - paper) / 2)
+    return np.clip((away - start) / (top - start), 0, 1), noise, top - paper

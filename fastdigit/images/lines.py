@@ -1,0 +1,238 @@
+"""Frames, ruled lines, boxes: straight lines that are no strokes of the digit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from fastdigit.images.arrays import run_lengths
+from fastdigit.images.components import marks_of
+from fastdigit.images.ink import INK, stroke_width
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastdigit.images.arrays import Floats
+
+__all__ = ["Line", "find_lines", "without_lines"]
+
+# Of the picture's side that a line goes through at least.
+LENGTH: Final = 0.55
+# Of the line that is to be inked.
+COVERED: Final = 0.85
+# Of the other side that a line may be thick.
+THICKNESS: Final = 0.08
+# A picture this small has few pixels to tell straight from curved.
+SMALL: Final = 40
+# In one smaller than this, no line is looked for.
+SMALLEST: Final = 20
+# Slopes that are looked for.
+SLOPE: Final = 0.07
+# Lines in each direction.
+MOST: Final = 8
+# Of the side: what is as near to the border reaches it.
+NEAR: Final = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A straight line, nearly level or nearly upright.
+
+    Attributes
+    ----------
+    upright
+        Whether x and y are exchanged in what follows.
+    start, end
+        The columns that it goes through.
+    top, bottom
+        First and end row, in each of these columns; the same where there is nothing of the line
+        alone: a stroke crosses it.
+    thickness
+        In pixels.
+    """
+
+    upright: bool
+    start: int
+    end: int
+    top: NDArray[np.intp]
+    bottom: NDArray[np.intp]
+    thickness: float
+
+    @property
+    def where(self) -> float:
+        """The row of its middle."""
+        return float(np.median(self.top + self.bottom)) / 2
+
+    def off_centre(self, ink: Floats) -> float:
+        """How far from the picture's middle: 1 at its edge."""
+        return float(abs(2 * self.where / ink.shape[1 if self.upright else 0] - 1))
+
+    def erase(self, ink: Floats) -> None:
+        """Take the line's pixels away, in place."""
+        view = ink.T if self.upright else ink
+        rows = np.arange(len(view))[:, None]
+        view[:, self.start : self.end][(rows >= self.top) & (rows < self.bottom)] = 0
+
+
+def find_lines(ink: Floats) -> list[Line]:
+    """Long straight marks, be they lines or strokes."""
+    mask = ink > INK
+    return [*_level(mask, False), *_level(mask.T, True)]
+
+
+def _level(mask: NDArray[np.bool_], upright: bool) -> list[Line]:
+    height, width = mask.shape
+    ys, xs = np.nonzero(mask)
+    if min(width, height) < SMALLEST or len(ys) < LENGTH * width:
+        return []
+    runs = run_lengths(mask)
+    thin = runs[ys, xs] <= max(2, THICKNESS * height)
+    ys, xs = ys[thin], xs[thin]
+    steps = max(1, round(SLOPE * width / 2))
+    slopes = np.arange(-steps, steps + 1) * 2 / width
+    margin = int(SLOPE * width) + 2
+    lines: list[Line] = []
+    while len(lines) < MOST and len(ys) >= LENGTH * width / 2:
+        # Hough: the best of all slopes and heights.
+        drops = np.rint(slopes[:, None] * (xs - width / 2)).astype(np.intp)
+        places = ys - drops + margin
+        size = height + 2 * margin
+        places += np.arange(len(slopes))[:, None] * size
+        counts = np.bincount(places.ravel(), minlength=size * len(slopes))
+        # The more level of equals.
+        best = int(np.argmax(counts.reshape(-1, size).max(1) - np.abs(slopes)))
+        row = int(counts[best * size : (best + 1) * size].argmax()) - margin
+        if counts[best * size + row + margin] < LENGTH / 2 * width:
+            break
+        centre = row + np.rint(slopes[best] * (np.arange(width) - width / 2)).astype(np.intp)
+        line = _followed(mask, runs, centre, upright)
+        if line is not None:
+            lines.append(line)
+        reach = 2 if line is None else 1 + line.thickness
+        away = np.abs(ys - centre[xs]) > reach
+        ys, xs = ys[away], xs[away]
+    return lines
+
+
+def _followed(
+    mask: NDArray[np.bool_], runs: NDArray[np.intp], centre: NDArray[np.intp], upright: bool
+) -> Line | None:
+    """The line along those rows, one a column."""
+    height, width = mask.shape
+    columns = np.arange(width)
+    lengths, rows = np.zeros(width, np.intp), centre.copy()
+    for offset in (0, 1, -1) if width < 2 * SMALL else (0, 1, -1, 2, -2):
+        at = centre + offset
+        free = (lengths == 0) & (at >= 0) & (at < height)
+        at = at.clip(0, height - 1)
+        found = free & mask[at, columns]
+        lengths[found] = runs[at, columns][found]
+        rows[found] = at[found]
+    covered = lengths > 0
+    if not covered.any():
+        return None
+    start, end = _longest(covered, max(2, width // 25))
+    if end - start < LENGTH * width or covered[start:end].mean() < COVERED:
+        return None
+    inside = lengths[start:end][covered[start:end]]
+    thickness = float(np.quantile(inside, 0.4))
+    if thickness > max(2.0, THICKNESS * height):
+        return None
+    # A longer run is a stroke that crosses the line, or ends at it.
+    alone = covered & (lengths <= 1.5 * thickness + 1)
+    if alone[start:end].mean() < 0.4:
+        return None
+    # In a small picture any stroke looks straight: only a line goes through all of it.
+    if width < SMALL and not (start <= 1 and end >= width - 1 and alone.mean() > 0.6):
+        return None
+    padded = np.zeros((height + 2, width), bool)
+    padded[1:-1] = mask
+    top = rows.copy()
+    for _ in range(int(2 * thickness) + 2):
+        top = np.where(alone & padded[top.clip(0, height - 1), columns], top - 1, top)
+    top = np.maximum(top, 0)
+    bottom = np.where(alone, np.minimum(top + lengths + 1, height), top)
+    # Where a soft edge was below the threshold.
+    top = np.where(alone, np.maximum(top - 1, 0), top)
+    return Line(upright, start, end, top[start:end], bottom[start:end], thickness)
+
+
+def _longest(covered: NDArray[np.bool_], gap: int) -> tuple[int, int]:
+    """The longest stretch that has no gap longer than that."""
+    at = np.flatnonzero(covered)
+    breaks = np.flatnonzero(np.diff(at) > gap + 1)
+    starts, ends = np.append(at[0], at[breaks + 1]), np.append(at[breaks], at[-1]) + 1
+    longest = int(np.argmax(ends - starts))
+    return int(starts[longest]), int(ends[longest])
+
+
+def without_lines(ink: Floats) -> tuple[Floats, int]:
+    """The ink without lines that are none of the digit's strokes, and how many these were.
+
+    A line is told from a stroke by what is left without it: it goes on beyond that on both sides,
+    or it is much thinner. If nothing as large as a digit is left, it was the digit.
+    """
+    found = find_lines(ink)
+    if not found:
+        return ink, 0
+    # All of them cannot be lines if next to nothing is left: the boldest in the middle is a stroke.
+    while (digit := _largest(left := _erased(ink, found))) is None:
+        found.remove(max(found, key=lambda line: line.thickness * (1.5 - line.off_centre(ink))))
+        if not found:
+            return ink, 0
+    chosen = [line for line in found if _is_line(line, found, digit, left)]
+    left = _erased(ink, chosen)
+    # Without the others, more is left, and may be the digit.
+    digit = _largest(left) or digit
+    chosen = [line for line in found if _is_line(line, found, digit, left)]
+    left = _erased(ink, chosen)
+    return (left, len(chosen)) if chosen and _largest(left) is not None else (ink, 0)
+
+
+def _erased(ink: Floats, lines: list[Line]) -> Floats:
+    left = ink.copy()
+    for line in lines:
+        line.erase(left)
+    return left
+
+
+def _largest(left: Floats) -> tuple[int, int, int, int] | None:
+    """The box of the largest mark, if it may be a digit: rows, columns."""
+    marks = marks_of(left)
+    if not len(marks.ink):
+        return None
+    height, width = marks.labels.shape
+    first, end, start, stop = marks.boxes.T
+    middle = np.hypot((first + end) / height - 1, (start + stop) / width - 1)
+    box = marks.boxes[int(np.argmax(marks.ink * (1.5 - middle)))]
+    if max(box[1] - box[0], box[3] - box[2]) < 0.25 * min(height, width):
+        return None
+    top, bottom, left_, right = (int(n) * marks.cell for n in box)
+    return top, bottom, left_, right
+
+
+def _is_line(line: Line, lines: list[Line], box: tuple[int, int, int, int], left: Floats) -> bool:
+    rows, columns = (box[:2], box[2:]) if not line.upright else (box[2:], box[:2])
+    width = left.shape[0 if line.upright else 1]
+    near = max(1.5, NEAR * width)
+    # From border to border, or from line to line.
+    where = line.where
+    # A frame's lines are of one kind, and end where they meet.
+    corners = [
+        o.where
+        for o in lines
+        if o.upright != line.upright
+        and max(o.thickness, line.thickness) <= 1.5 * min(o.thickness, line.thickness) + 1
+        and min(abs(o.start - where), abs(o.end - where)) <= near
+    ]
+    stops = [0.0, float(width), *corners]
+    through = all(min(abs(stop - x) for stop in stops) <= near for x in (line.start, line.end))
+    beyond = line.start < columns[0] - near and line.end > columns[1] + near
+    outside = where < rows[0] or where > rows[1]
+    thin = line.thickness <= 0.6 * stroke_width(left[box[0] : box[1], box[2] : box[3]])
+    if through:
+        return beyond or thin or (outside and width >= SMALL)
+    separate = float((line.bottom > line.top).mean()) > 0.96
+    return (beyond and (thin or outside)) or (outside and thin and separate)

@@ -1,0 +1,190 @@
+"""A picture of one digit, made to look like those of MNIST, step by step.
+
+The network for digits was trained on MNIST, whose images were all prepared the same way: "The
+original black and white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box
+while preserving their aspect ratio. The resulting images contain grey levels as a result of the
+anti-aliasing technique used by the normalization algorithm. The images were centered in a 28x28
+image by computing the center of mass of the pixels, and translating the image so as to position
+this point at the center of the 28x28 field" (Y. LeCun, C. Cortes, C. J. C. Burges, the MNIST
+database; the same in LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
+Document Recognition", Proceedings of the IEEE 86(11), 1998, section III.A). :func:`normalize` does
+that to a picture, after finding out which of its pixels are ink.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastdigit.images.arrays import resampling
+from fastdigit.images.components import digit_of, marks_of
+from fastdigit.images.ink import INK, checked, grey_of, ink_of, reduced
+from fastdigit.images.lines import without_lines
+from fastdigit.images.reading import decode
+from fastdigit.images.strokes import in_range, mean_width
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastdigit.images.arrays import Floats
+
+__all__ = ["Steps", "explain", "normalize"]
+
+SIDE: Final = 28
+BOX: Final = 20
+# A picture is averaged down until neither side is longer.
+WORKING_SIDE: Final = 256
+# A digit of fewer pixels is looked at again, more closely.
+TOO_SMALL: Final = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What :func:`normalize` made of a picture, step by step.
+
+    Attributes
+    ----------
+    grey
+        One value a pixel, of the part of the picture that was looked at, reduced.
+    ink
+        How much ink there is in each pixel, 0 to 1.
+    digit
+        The same without lines, dirt and neighbours.
+    lines
+        How many lines were removed.
+    box
+        (top, bottom, left, right) of the digit, in pixels of the picture.
+    box_in_grey
+        The same in those of ``grey``, ``ink`` and ``digit``.
+    stroke_width
+        In pixels, when the digit fills a box of 20x20. MNIST has 1.4 to 4.6; what is far from that
+        is made thicker or thinner.
+    image
+        uint8 (28, 28): what the network sees.
+    """
+
+    grey: Floats
+    ink: Floats
+    digit: Floats
+    lines: int
+    box: tuple[int, int, int, int]
+    box_in_grey: tuple[int, int, int, int]
+    stroke_width: float
+    image: NDArray[np.uint8]
+
+
+def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Make a picture of one digit look like those of MNIST.
+
+    Parameters
+    ----------
+    image
+        Pixels as an array: (height, width), or with a last axis of 1 (grey), 2 (grey, alpha),
+        3 (RGB) or 4 (RGBA); uint8, uint16, bool, or floats in 0..1. Or an image file: its bytes, or
+        its path; see :func:`fastdigit.images.decode`.
+
+    Returns
+    -------
+    ndarray
+        uint8 of shape (28, 28): the digit white on black, in a box of 20x20, with its centre of
+        mass in the middle.
+
+    Raises
+    ------
+    InputError
+        The array has another shape, dtype or range; the file is not a picture; there is no digit:
+        nothing stands out from the paper; or there are several.
+    MissingExtraError
+        A file is to be read and Pillow is not installed.
+    OSError
+        The file cannot be read.
+
+    Notes
+    -----
+    Each step can be looked at: see :func:`explain`. Ink is what is narrower than strokes can be and
+    differs from the paper around it, in brightness or, where that is the same, in colour; so
+    shadows, the table beside the paper and uneven light do no harm. Straight lines that go on
+    beyond the digit, or are thinner than its strokes, are removed except where strokes cross them.
+    What the border cuts off is taken for a neighbour's, and small marks for dirt. Strokes that are
+    thinner or bolder than MNIST's are brought into its range.
+
+    It finds a digit, and does not know whether it is one: a letter becomes an image as well.
+    """
+    return explain(image).image
+
+
+def explain(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Steps:
+    """Return what :func:`normalize` makes of a picture, step by step.
+
+    Parameters and errors are those of :func:`normalize`.
+    """
+    pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
+    steps = _steps(pixels, (0, 0))
+    top, bottom, left, right = steps.box
+    size = max(bottom - top, right - left)
+    height, width, _ = pixels.shape
+    block = -(-max(height, width) // WORKING_SIDE)
+    if block > 1 and size < TOO_SMALL * block:
+        margin = size // 2 + block
+        first, start = max(0, top - margin), max(0, left - margin)
+        part = pixels[first : bottom + margin, start : right + margin]
+        steps = _steps(part, (first, start))
+    return steps
+
+
+def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
+    """The steps on a part of the picture that begins there."""
+    grey = grey_of(reduced(pixels, WORKING_SIDE))
+    ink = ink_of(grey)
+    clean, lines = without_lines(ink)
+    digit = digit_of(clean, marks_of(clean))
+    top, bottom, left, right = _box(digit)
+    image, width = _placed(digit[top:bottom, left:right])
+    block = -(-max(pixels.shape[:2]) // WORKING_SIDE)
+    box = (
+        at[0] + top * block,
+        at[0] + min(bottom * block, pixels.shape[0]),
+        at[1] + left * block,
+        at[1] + min(right * block, pixels.shape[1]),
+    )
+    return Steps(grey, ink, digit, lines, box, (top, bottom, left, right), width, image)
+
+
+def _box(digit: Floats) -> tuple[int, int, int, int]:
+    inside = digit > INK
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _placed(digit: Floats) -> tuple[NDArray[np.uint8], float]:
+    """In a box of 20x20 in 28x28; and the width that its strokes had."""
+    small = _fitted(digit)
+    width = mean_width(small)
+    fitting = in_range(digit, width, BOX)
+    if fitting is not digit:
+        small = _fitted(fitting)
+    rows, columns = small.shape
+    total = small.sum()
+    centres = [
+        float(small.sum(axis) @ np.arange(n)) / total for axis, n in ((1, rows), (0, columns))
+    ]
+    # By whole pixels, so that nothing is blurred again; and all of the box stays inside.
+    top, left = (
+        min(max(round(SIDE / 2 - centre), 0), SIDE - n)
+        for centre, n in zip(centres, (rows, columns), strict=True)
+    )
+    out = np.zeros((SIDE, SIDE), np.uint8)
+    out[top : top + rows, left : left + columns] = np.rint(255 * np.clip(small, 0, 1))
+    return out, width
+
+
+def _fitted(digit: Floats) -> Floats:
+    height, width = digit.shape
+    scale = BOX / max(height, width)
+    rows, columns = (max(1, round(n * scale)) for n in (height, width))
+    small = resampling(height, rows) @ digit @ resampling(width, columns).T
+    fitted: Floats = small / small.max()
+    return fitted

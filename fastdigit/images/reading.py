@@ -1,0 +1,233 @@
+"""Image files: :func:`decode` for what finds the digit, :func:`prepare` for other networks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from fastdigit.errors import InputError, MissingExtraError, pip_install
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["FITTINGS", "FORMATS", "MAX_PIXELS", "MODES", "Fitting", "decode", "prepare"]
+
+MAX_PIXELS: Final = 50_000_000
+"""Pixels that :func:`decode` accepts in a file, unless told otherwise."""
+
+# Large JPEG files are decoded at a fraction of their size, but not below this.
+JPEG_SIDE: Final = 1024
+
+FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "HEIF")
+"""Formats of files, in Pillow's words; the last two if Pillow was built with it, and if pillow-heif
+is installed."""
+
+Fitting: TypeAlias = Literal["stretch", "fit", "crop"]
+FITTINGS: Final[tuple[Fitting, ...]] = ("stretch", "fit", "crop")
+"""What :func:`prepare` does with a picture of another size."""
+
+# By the number of channels, in Pillow's words.
+MODES: Final = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
+
+# Scans of a JPEG file that are read: each goes over the whole picture, and may be a few bytes long.
+# Encoders make up to ten.
+MAX_SCANS: Final = 64
+START_OF_SCAN: Final = b"\xff\xda"  # ITU-T T.81, table B.1; no coded data has these bytes
+# Greys of 12 bits are below.
+TWELVE_BITS: Final = 1 << 12
+# Rows of 16-bit pixels that are converted at a time.
+BAND: Final = 256
+
+
+def decode(
+    source: bytes | str | os.PathLike[str],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] = FORMATS,
+) -> NDArray[np.uint8]:
+    """Read an image file.
+
+    Parameters
+    ----------
+    source
+        The bytes of a file, or its path. Of several pictures in a file, the first.
+    max_pixels
+        Width times height that is accepted. It is checked before anything is decoded.
+    formats
+        Those that are accepted, of FORMATS.
+
+    Returns
+    -------
+    ndarray
+        uint8 of shape (height, width) if it is grey, (height, width, 3), or (height, width, 4) if
+        there is transparency; upright, as EXIF says. Large JPEG files are decoded at a fraction of
+        their size, as far as they stay larger than what :func:`normalize` works on. Of 16 bits, 12
+        count if no value needs more.
+
+    Raises
+    ------
+    InputError
+        It is no such file, is damaged, or has too many pixels or scans.
+    MissingExtraError
+        Pillow is not installed.
+    OSError
+        The file cannot be read.
+    """
+    with _opened(source, max_pixels, formats) as opened:
+        from PIL import ImageOps
+
+        if opened.mode in ("L", "RGB"):
+            opened.draft(opened.mode, (JPEG_SIDE, JPEG_SIDE))
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode.startswith("I"):
+            words = np.asarray(upright)
+            return _bytes_of_words(words, 16 if words.max() < TWELVE_BITS else 1)
+        if _is_transparent(upright):
+            return np.asarray(upright.convert("RGBA"))
+        return np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGB"))
+
+
+def prepare(
+    source: bytes | str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    *,
+    resize: Fitting = "stretch",
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read an image file as a network takes it: in its size, grey or in colour.
+
+    Parameters
+    ----------
+    source
+        The bytes of a file, or its path, in one of FORMATS; of several pictures, the first.
+    shape
+        (height, width, channels) of the result; 1 channel is grey, 3 are RGB, 4 RGBA.
+    resize
+        What becomes of a picture of another size. "stretch": it is stretched to the size, as Keras'
+        ``image_dataset_from_directory`` does. "fit": all of it is shown, as large as it fits, with
+        black beside it. "crop": its middle is cut out, as much of it as has the proportions.
+    max_pixels
+        Width times height that is accepted. It is checked before anything is decoded.
+
+    Returns
+    -------
+    ndarray
+        uint8 of ``shape``, upright, as EXIF says. Bilinear; made smaller, pixels are averaged
+        (antialias). What is transparent is white, unless there are 4 channels.
+
+    Raises
+    ------
+    InputError
+        It is no such file, is damaged, or has too many pixels or scans; or there is no such
+        ``resize`` or number of channels.
+    MissingExtraError
+        Pillow is not installed.
+    OSError
+        The file cannot be read.
+    """
+    height, width, channels = shape
+    if channels not in MODES:
+        raise InputError(f"pictures of {channels} channels; there are such of 1 (grey), 3 or 4")
+    if resize not in FITTINGS:
+        raise InputError(f"resize is {resize!r}, expected one of {', '.join(FITTINGS)}")
+    with _opened(source, max_pixels, FORMATS) as opened:
+        from PIL import Image, ImageOps
+
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):
+            picture = Image.fromarray(_bytes_of_words(np.asarray(picture)))
+        if channels < 4 and _is_transparent(picture):
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert(MODES[channels])
+        size, bilinear = (width, height), Image.Resampling.BILINEAR
+        if resize == "fit":
+            picture = ImageOps.pad(picture, size, bilinear, color=None)
+        elif resize == "crop":
+            picture = ImageOps.fit(picture, size, bilinear)
+        else:
+            picture = picture.resize(size, bilinear)
+        return np.asarray(picture).reshape(shape)
+
+
+@contextmanager
+def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
+    """Open an image file with Pillow; what its decoders raise becomes an InputError."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading image files needs Pillow: {pip_install('images')}"
+        ) from error
+    if not isinstance(source, bytes | str | os.PathLike):
+        raise InputError(
+            f"the image is a {type(source).__name__}, expected a NumPy array of pixels, the bytes "
+            "of an image file, or its path"
+        )
+    if not isinstance(source, bytes):
+        with open(source, "rb") as file:
+            source = file.read()
+    formats = _readable(formats)
+    try:
+        with Image.open(io.BytesIO(source), formats=formats) as opened:
+            width, height = opened.size
+            if width * height > max_pixels:
+                raise InputError(
+                    f"the image has {width}x{height} pixels, at most {max_pixels} are accepted: "
+                    "make it smaller"
+                )
+            if opened.format == "JPEG" and source.count(START_OF_SCAN) > MAX_SCANS:
+                raise InputError(
+                    f"the JPEG file has {source.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
+                    "are read: save it anew"
+                )
+            yield opened
+    except InputError:
+        raise
+    # Pillow's decoders raise what they like on damaged files.
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"this is no {_listed(formats)} file") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"the image has too many pixels: {error}") from error
+    except Exception as error:
+        raise InputError(f"the image file is damaged: {error}") from error
+
+
+def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are read here, with what is installed."""
+    from PIL import Image
+
+    if "HEIF" in formats and importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.preinit()
+    if not set(formats) <= set(Image.OPEN):
+        Image.init()
+    return tuple(name for name in formats if name in Image.OPEN)
+
+
+def _listed(formats: tuple[str, ...]) -> str:
+    return f"{', '.join(formats[:-1])} or {formats[-1]}"
+
+
+def _is_transparent(picture: Any) -> bool:
+    return "A" in picture.getbands() or "transparency" in picture.info
+
+
+def _bytes_of_words(pixels: NDArray[Any], times: int = 1) -> NDArray[np.uint8]:
+    """Grey values of 16 bits, multiplied, as 8; in bands, so that memory stays small."""
+    values = np.empty(pixels.shape, np.uint8)
+    for y in range(0, len(pixels), BAND):
+        band = np.rint(pixels[y : y + BAND].astype(np.float32) * times / 257)
+        values[y : y + BAND] = np.clip(band, 0, 255)
+    return values

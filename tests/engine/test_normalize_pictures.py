@@ -1,0 +1,156 @@
+"""Digits are found in pictures as people have them: light, lines, colours, strokes, neighbours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdigit
+from fastdigit.cli import main
+from fastdigit.datasets import load_mnist_test
+from fastdigit.errors import InputError
+from tests.support import ROOT, need
+from tests.support.pictures import KINDS, make
+
+need("PIL")
+
+DIGITS, LABELS = load_mnist_test()
+COUNT = 12
+
+#: Of COUNT, for kinds of which not all are read.
+FEWER = {"lamp": 9, "fog": 8, "dark-table": 10, "inverted-stripe": 10}
+
+
+def read(pixels: np.ndarray) -> int:
+    try:
+        return int(fastdigit.predict(fastdigit.normalize(pixels)[None])[0])
+    except InputError:
+        return -1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_digits_are_found_in(kind: str) -> None:
+    count = 4 if kind == "photograph" else COUNT
+    got = [read(pixels) for pixels in make(kind, DIGITS[:count])]
+    right = sum(a == b for a, b in zip(got, LABELS.tolist(), strict=False))
+    assert right >= FEWER.get(kind, count - 1), f"{right} of {count}: {got}"
+
+
+def on_paper(*digits: int, across: bool = True) -> np.ndarray:
+    """Digits in a row or in a column, dark on white."""
+    glyphs = [DIGITS[number].repeat(4, 0).repeat(4, 1) for number in digits]
+    return 255 - np.pad(np.concatenate(glyphs, axis=1 if across else 0), 20)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "count"),
+    [
+        (on_paper(0, 1), 2),
+        (on_paper(0, 1, 4), 3),
+        (np.concatenate([on_paper(0, 1, 4), on_paper(7, 3, 1)]), 6),
+        (on_paper(0, 1, 3, across=False), 3),
+    ],
+)
+def test_several_digits_are_counted_and_refused(pixels: np.ndarray, count: int) -> None:
+    with pytest.raises(InputError, match=rf"several digits \({count} marks"):
+        fastdigit.normalize(pixels)
+
+
+LIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "even": lambda x, y: np.ones_like(x),
+    "from one side": lambda x, y: 1 - 0.4 * x,
+    "from a corner": lambda x, y: 1 - 0.25 * x - 0.25 * y,
+    "vignette": lambda x, y: 1 - 0.5 * ((x - 0.4) ** 2 + (y - 0.5) ** 2),
+}
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+@pytest.mark.parametrize("shape", [(200, 160), (100, 100), (64, 64)])
+@pytest.mark.parametrize("noise", [1.5, 4, 8])
+def test_empty_paper_is_refused(light: str, shape: tuple[int, int], noise: float) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        y, x = np.indices(shape) / max(shape)
+        paper = 210 * LIGHTS[light](x, y) + rng.normal(0, noise, shape)
+        with pytest.raises(InputError, match="nothing stands out"):
+            fastdigit.normalize(np.clip(paper, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_faint_ink_is_not_taken_for_empty_paper(light: str) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.indices((140, 140)) / 140
+    ink = np.pad(DIGITS[0].repeat(4, 0).repeat(4, 1), 14) / 255
+    paper = 210 * LIGHTS[light](x, y) * (1 - 0.2 * ink) + rng.normal(0, 4, ink.shape)
+    assert read(np.clip(paper, 0, 255).astype(np.uint8)) == LABELS[0]
+
+
+def test_a_line_that_crosses_a_stroke_leaves_it_whole() -> None:
+    picture = np.full((100, 100), 255, np.uint8)
+    picture[15:85, 46:54] = 0
+    picture[60:62] = 60
+    steps = fastdigit.explain(picture)
+    assert steps.lines == 1
+    assert (steps.digit[15:85, 46:54] > 0.7).all() and steps.digit[60:62, :40].max() == 0
+    top, bottom, left, right = steps.box
+    assert (top, bottom) == (15, 85) and abs(left - 46) <= 1 and abs(right - 54) <= 1
+
+
+def test_the_boldest_of_parallel_lines_is_the_digit() -> None:
+    """If nothing is left without all of them; lines that go through the same rows are no less
+    different for it."""
+    picture = np.full((100, 100), 255, np.uint8)
+    picture[:, 46:54] = 0
+    for left in (10, 25, 75, 90):
+        picture[:, left : left + 2] = 0
+    steps = fastdigit.explain(picture)
+    assert steps.lines == 4
+    assert np.abs(np.array(steps.box) - (0, 100, 46, 54)).max() <= 1
+
+
+@pytest.mark.parametrize("side", [16, 28, 100])
+def test_a_one_that_fills_the_picture_is_no_line(side: int) -> None:
+    picture = np.full((side, side // 2), 255, np.uint8)
+    middle, width = side // 4, max(2, side // 10)
+    picture[:, middle - width // 2 : middle - width // 2 + width] = 0
+    assert read(picture) == 1
+
+
+def test_ink_of_12_bits_in_16_is_seen() -> None:
+    Image = need("PIL.Image")
+    import io
+
+    words = DIGITS[0].astype(np.uint16).repeat(4, 0).repeat(4, 1) * 4 + 1000
+    file = io.BytesIO()
+    Image.fromarray(words).save(file, "PNG")
+    assert fastdigit.predict(fastdigit.normalize(file.getvalue())[None])[0] == LABELS[0]
+
+
+def test_the_box_is_in_pixels_of_the_picture() -> None:
+    picture = np.full((1200, 900), 240, np.uint8)
+    picture[500:560, 300:310] = 10
+    steps = fastdigit.explain(picture)
+    assert np.abs(np.array(steps.box) - (500, 560, 300, 310)).max() <= 2
+
+
+def test_steps_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image = need("PIL.Image")
+    path = tmp_path / "seven.png"
+    Image.fromarray(on_paper(0)).save(path)
+    assert main(["predict", str(path), "--save-steps", str(tmp_path / "steps")]) == 0
+    assert " 7 " in capsys.readouterr().out
+    drawn = np.asarray(Image.open(tmp_path / "steps" / "001-seven.png.png"))
+    assert drawn.shape[1] > 5 * drawn.shape[0] / 2 and (drawn == (220, 40, 40)).all(2).any()
+    assert main(["predict", "--no-normalize", str(path), "--save-steps", str(tmp_path)]) == 2
+    assert "--normalize does" in capsys.readouterr().err
+
+
+def test_the_benchmark_runs() -> None:
+    command = [sys.executable, "benchmarks/pictures.py", "--count", "2", "black-on-white", "frame"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["black-on-white", "frame"]

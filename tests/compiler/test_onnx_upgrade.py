@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.frontends.onnx.constants import EVALUATORS
 from fastdigit.compiler.frontends.onnx.registry import CONVERTERS
+from fastdigit.compiler.frontends.onnx.runner import source_runner
 from fastdigit.compiler.frontends.onnx.upgrade import UPGRADES
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import UnsupportedError
 from tests.support import ROOT, need, reference
-from tests.support.compiler_cases import OnnxNet, run_onnx
+from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 
 onnx = need("onnx")
 need("onnxruntime")
@@ -43,10 +45,15 @@ def ours(net: OnnxNet, batch: np.ndarray) -> np.ndarray:
 
 
 def agrees(net: OnnxNet, want: np.ndarray | None = None, batch: np.ndarray = BATCH) -> None:
-    got = ours(net, batch)
-    want = run_onnx(net.model(), batch) if want is None else want
+    """What is imported, and what it is verified by, give what is wanted."""
+    got, model = ours(net, batch), net.model()
+    want = run_onnx(model, batch) if want is None else want
     assert np.ptp(want) > 0.1
     np.testing.assert_allclose(got.reshape(want.shape), want, rtol=0, atol=1e-5)
+    name, run = source_runner(model, import_model(model))
+    (theirs,) = run([f32(batch)])
+    np.testing.assert_allclose(theirs.reshape(want.shape), want, rtol=0, atol=1e-5)
+    assert ("rewritten as 7" in name) == (net.opset < 7)
 
 
 def softmax(x: np.ndarray, axis: int) -> np.ndarray:
@@ -79,13 +86,15 @@ PLACES = {  # constant, axis, and how NumPy has the constant
 }
 
 
-@pytest.mark.parametrize("opset", [1, 5, 6])
+@pytest.mark.parametrize(("opset", "size"), [(1, "N"), (5, "N"), (6, "N"), (6, 2), (6, 1)])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("op_type", ["Add", "Sub", "Mul", "Div"])
-def test_operands_are_aligned_by_an_attribute(op_type: str, place: str, opset: int) -> None:
+def test_operands_are_aligned_by_an_attribute(
+    op_type: str, place: str, opset: int, size: str | int
+) -> None:
     constant, axis, there = PLACES[place]
     attributes = {"broadcast": 1, **({} if axis is None else {"axis": axis})}
-    net = OnnxNet(SHAPE, opset).add(op_type, None, constant, **attributes)
+    net = OnnxNet((size, *SHAPE[1:]), opset).add(op_type, None, constant, **attributes)
     kinds = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
     agrees(net, kinds[op_type](BATCH, f32(there)))
 
@@ -173,6 +182,39 @@ def test_gemm(opset: int) -> None:
     net = OnnxNet(SHAPE, opset).add("Flatten")
     net.add("Gemm", None, weights, RNG.normal(size=4) * 0, broadcast=1)
     agrees(net, BATCH.reshape(2, 60) @ f32(weights))
+
+
+def test_operands_behind_what_onnx_knows_no_shape_of() -> None:
+    """Ranks are found once the nodes before are rewritten: onnx has no shapes of the old ones."""
+    net, want = OnnxNet((*SHAPE,), 6), BATCH
+    for _ in range(3):
+        net.add("Upsample", height_scale=2.0, width_scale=1.0, mode="nearest")
+        net.add("Add", None, V3, broadcast=1, axis=1).add("PRelu", None, V3)
+        want = want.repeat(2, axis=2) + V3.reshape(3, 1, 1)
+        want = np.where(want < 0, want * V3.reshape(3, 1, 1), want)
+    agrees(net, want)
+
+
+@pytest.mark.parametrize("size", ["N", None, 1, 4])
+def test_a_network_as_exporters_of_2017_wrote_it(size: str | int | None) -> None:
+    """Biases are added apart, from axis 1 on, and all weights are inputs."""
+    net = OnnxNet((size, 1, 12, 12), 6)
+    for ins, outs in ((1, 6), (6, 8)):
+        net.add("Conv", None, RNG.normal(size=(outs, ins, 3, 3)) / 3, pads=[1, 1, 1, 1])
+        net.add("Add", None, RNG.normal(size=outs), broadcast=1, axis=1)
+        net.add("PRelu", None, RNG.uniform(0.1, 0.5, outs))
+        net.add("BatchNormalization", None, *RNG.uniform(0.5, 2, (4, outs)), is_test=1)
+        net.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    net.add("Flatten").add("Dropout", is_test=1)
+    net.add("Gemm", None, RNG.normal(size=(72, 5)) / 9, RNG.normal(size=5), broadcast=1)
+    model = net.add("Softmax").model()
+    for tensor in model.graph.initializer:
+        given = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.append(given)
+    model.ir_version = 3
+    found = compile_model(model, None, engine=engine).verification
+    assert found.reference.endswith("(opset 6, rewritten as 7)")
+    assert found.max_error <= 1e-5
 
 
 def test_cast_to_a_type_by_name() -> None:

@@ -12,13 +12,11 @@ from fastdigit.compiler.frontends.common import Imported
 from fastdigit.compiler.frontends.onnx.constants import DTYPES, FLOATS, array_of
 from fastdigit.compiler.frontends.onnx.files import import_onnx_package, tensors_of
 from fastdigit.compiler.frontends.onnx.graphs import opset_of, prepared
+from fastdigit.compiler.frontends.onnx.opset7 import OLDEST_RUN, as_opset_7
 from fastdigit.compiler.frontends.runners import Runner, onnx_runtime
 from fastdigit.errors import VerificationError
 
 __all__ = ["source_runner"]
-
-#: The oldest opset all of whose operators ONNX Runtime has.
-OLDEST_RUN = 7
 
 #: How far what is computed in another precision may be from float32, relative to the largest
 #: result: the first layers' rounding is carried through the others.
@@ -30,12 +28,14 @@ def source_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
 
     A model of another precision runs in float32, as the compiled one does, and, where ONNX Runtime
     can, as it is too; the function raises a VerificationError if the two are not the same but for
-    rounding. One of an opset that ONNX Runtime doesn't run is brought to one that it does by
-    onnx.version_converter, which shares nothing with the front end.
+    rounding. One of an opset that ONNX Runtime doesn't run is rewritten for one that it does.
     """
-    ready = _with_outputs(prepared(model), [port.name for port in imported.outputs])
+    model = prepared(model)
+    ready = as_opset_7(_with_outputs(model, [port.name for port in imported.outputs]))
     precision = _precision(ready)
     name, run = _run(_in_float32(ready) if precision else ready, imported)
+    if opset_of(model) < OLDEST_RUN:
+        name = f"{name} (opset {opset_of(model)}, rewritten as {OLDEST_RUN})"
     if precision is None:
         return name, run
     name = f"{name} (a {precision} model, computed in float32)"
@@ -68,24 +68,7 @@ def _run(model: Any, imported: Imported) -> tuple[str, Runner]:
     inputs = [port.name for port in imported.inputs]
     outputs = [port.name for port in imported.outputs]
     axes = [port.batch_axis for port in imported.outputs]
-    try:
-        return onnx_runtime(model.SerializeToString(), inputs, outputs, batch_axes=axes)
-    except VerificationError:
-        if opset_of(model) >= OLDEST_RUN:
-            raise
-    onnx = import_onnx_package()
-    from onnx import version_converter
-
-    try:
-        newer = version_converter.convert_version(model, OLDEST_RUN)
-    except Exception as error:  # whatever C++ raises
-        raise VerificationError(
-            f"ONNX Runtime does not run opset {opset_of(model)}, and onnx {onnx.__version__} "
-            f"cannot convert the model to opset {OLDEST_RUN}, so the result cannot be verified: "
-            f"{' '.join(str(error).split())[:200]}"
-        ) from error
-    name, run = onnx_runtime(newer.SerializeToString(), inputs, outputs, batch_axes=axes)
-    return f"{name}, opset {opset_of(model)} by onnx {onnx.__version__}", run
+    return onnx_runtime(model.SerializeToString(), inputs, outputs, batch_axes=axes)
 
 
 def _with_outputs(model: Any, outputs: Sequence[str]) -> Any:

@@ -253,7 +253,7 @@ def test_own_samples(model):
         (np.zeros((3, 7, 6)), r"shape \(3, 7, 6\), expected \(N, 8, 6, 1\)"),
         (np.zeros((0, 8, 6)), "N > 0"),
         (np.zeros(48), r"shape \(48,\)"),
-        (np.full((1, 8, 6), 1.5), "between 1.5 and 1.5, expected 0 to 1: give"),
+        (np.full((1, 8, 6), 1.5), "between 1.5 and 1.5, expected 0 to 1: compile it"),
         (np.full((1, 8, 6), np.nan), "between nan"),
         (np.zeros((1, 8, 6), dtype=complex), "dtype complex128"),
     ],

@@ -242,6 +242,32 @@ def test_a_graph_without_a_name() -> None:
     assert import_model(model).graph.nodes
 
 
+@pytest.mark.parametrize("missing", ["shape", "type"])
+def test_outputs_of_which_nothing_is_said(missing: str) -> None:
+    """ONNX Runtime runs such files too. The model that is given stays as it is."""
+    net = OnnxNet(("N", 4)).gemm(4, 3).add("Softmax")
+    model = net.model(infer=False)
+    (output,) = model.graph.output
+    (output.type.tensor_type if missing == "shape" else output).ClearField(missing)
+    before = model.SerializeToString()
+    found = compile_model(model, None, engine=engine).verification
+    assert found.max_error < 1e-6
+    assert model.SerializeToString() == before
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(UnsupportedError, match="'input' has no shape: export the model with one"):
+        compile_model(model, None, engine=engine)
+
+
+@pytest.mark.parametrize("shape", [(1,), ("N", 1), (), (2, "M"), None])
+def test_inputs_that_no_output_needs(shape: tuple[int | str, ...] | None) -> None:
+    model = OnnxNet(("N", 4)).gemm(4, 3).model()
+    kind = onnx.TensorProto.FLOAT
+    model.graph.input.append(onnx.helper.make_tensor_value_info("unused", kind, shape))
+    result = compile_model(model, None, engine=engine)
+    assert result.verification.max_error < 1e-6
+    assert [port.name for port in import_model(model).inputs] == ["input"]
+
+
 def test_weights_that_are_inputs_too() -> None:
     for version in (3, 8):
         model = small()

@@ -86,8 +86,11 @@ def onnx_runtime(
             name: _typed(sources[name], array) for name, array in zip(given, images, strict=True)
         }
         for name in sources.keys() - feed.keys():
-            dims = [size if isinstance(size, int) else 1 for size in sources[name].shape]
-            dims[:1] = [len(images[0])] if dims else []
+            free = [len(images[0]), *[1] * len(sources[name].shape)]
+            dims = [
+                size if isinstance(size, int) else free[axis]
+                for axis, size in enumerate(sources[name].shape)
+            ]
             feed[name] = _typed(sources[name], np.zeros(dims, np.float32))
         try:
             results: list[NDArray[Any]] = session.run(wanted, feed)

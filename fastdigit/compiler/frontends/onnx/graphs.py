@@ -36,7 +36,7 @@ def prepared(model: Any) -> Any:
     if _nodes_inlined(model) > MAX_NODES:
         raise UnsupportedError(f"the model has more than {MAX_NODES} nodes")
     order = _order(model.graph.node)
-    if order is not None or model.functions or not model.graph.name:
+    if order is not None or model.functions or not model.graph.name or _shapeless(model):
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         model = copy
@@ -48,10 +48,7 @@ def prepared(model: Any) -> Any:
         model = _inlined(onnx, model)
         _sort(model.graph, _order(model.graph.node))
     _refuse_unknown(onnx, model.graph.node)
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # ValidationError, or what pybind makes of a broken model
-        raise ModelFormatError(f"not a valid ONNX model: {_line(error)}") from error
+    _check(onnx, model, _shapeless(model))
     opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
     if not 1 <= opset <= newest:
         raise UnsupportedError(
@@ -59,6 +56,34 @@ def prepared(model: Any) -> Any:
             f"{newest}: pip install --upgrade onnx onnxruntime"
         )
     return model
+
+
+def _shapeless(model: Any) -> list[Any]:
+    """Return inputs and outputs of which a model says no type, or no shape."""
+    return [
+        value
+        for value in (*model.graph.input, *model.graph.output)
+        if value.type.WhichOneof("value") is None
+        or (value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"))
+    ]
+
+
+def _check(onnx: Any, model: Any, shapeless: Sequence[Any]) -> None:
+    """Let onnx check a model. It wants the types and shapes that are missing, which nobody needs of
+    outputs: while it works they have some."""
+    typeless = [value for value in shapeless if value.type.WhichOneof("value") is None]
+    for value in typeless:
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for value in shapeless:
+        value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # ValidationError, or what pybind makes of a broken model
+        raise ModelFormatError(f"not a valid ONNX model: {_line(error)}") from error
+    for value in shapeless:
+        value.type.tensor_type.ClearField("shape")
+    for value in typeless:
+        value.ClearField("type")
 
 
 def opset_of(model: Any) -> int:

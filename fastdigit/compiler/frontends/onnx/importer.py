@@ -184,7 +184,11 @@ class Importer:
         """Return the outputs to read: by default those of float numbers, for a classifier of
         scikit-learn returns its label too. Of labels alone, the scores that they come from."""
         outputs = {str(output.name): output.type for output in self.graph.output}
-        floats = [name for name, kind in outputs.items() if kind.tensor_type.elem_type in FLOATS]
+        floats = [
+            name
+            for name, kind in outputs.items()
+            if kind.tensor_type.elem_type in FLOATS or kind.WhichOneof("value") is None
+        ]
         if not outputs:
             raise ModelFormatError("the model has no output")
         chosen = self.options.choose(list(outputs))
@@ -241,6 +245,11 @@ class Importer:
         from onnx import TensorProto
 
         name, kind = entry.name, entry.type.tensor_type
+        if entry.type.WhichOneof("value") in (None, "tensor_type") and not kind.HasField("shape"):
+            raise UnsupportedError(
+                f"the input {name!r} has no shape: export the model with one, such as (N, "
+                "channels, height, width)"
+            )
         if kind.elem_type not in DTYPES:
             known = kind.elem_type in TensorProto.DataType.values()
             got = TensorProto.DataType.Name(kind.elem_type) if known else str(kind.elem_type)

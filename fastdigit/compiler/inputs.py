@@ -31,7 +31,7 @@ from fastdigit.compiler.ops import (
     Transpose,
     with_nodes,
 )
-from fastdigit.compiler.passes.rewrite import remove_dead
+from fastdigit.compiler.passes.rewrite import readers_of, remove_dead
 from fastdigit.errors import InputError, ModelFormatError
 
 __all__ = ["InputRange", "Inputs", "Numbers", "Preprocessing", "find_inputs", "preprocess"]
@@ -321,7 +321,8 @@ def _first_layer(
     """Return the layer that reads what a network begins with, the first normalization behind it if
     one comes before the next layer, and whether that one sees the sums of the layer as they are;
     None if no such layer is the only reader, or a normalization came before it."""
-    readers = [node for node in graph.nodes if begins.value in node.inputs]
+    known = readers_of(graph)
+    readers = known[begins.value]
     if len(readers) != 1 or begins.average is not None:
         return None
     layer = readers[0].op
@@ -329,7 +330,7 @@ def _first_layer(
         return None
     behind, direct = readers[0].output, True
     while behind not in graph.outputs:
-        readers = [node for node in graph.nodes if behind in node.inputs]
+        readers = known[behind]
         for node in readers:
             affine = getattr(node.op, "affine", None)
             if affine is not None and affine.mean is not None:
@@ -437,8 +438,9 @@ def _beginning(graph: Graph, value: str) -> _Beginning:
     graph = remove_dead(graph)
     scale, shift = (np.full((1,) * len(graph.shapes[value]), number) for number in (1.0, 0.0))
     parts, average = 0, None
+    known = readers_of(graph)
     while value not in graph.outputs:
-        readers = [node for node in graph.nodes if value in node.inputs]
+        readers = known[value]
         if len(readers) != 1 or len(readers[0].inputs) != 1:
             break
         node = readers[0]

@@ -12,7 +12,7 @@ from fastdigit.compiler.limits import MAX_ELEMENTS, MAX_PORTS, MAX_RECORDS
 from fastdigit.compiler.ops import OPS, check_values, infer
 from fastdigit.errors import UnsupportedError
 
-__all__ = ["GraphError", "verify", "verify_program"]
+__all__ = ["GraphError", "verify", "verify_ports", "verify_program"]
 
 
 class GraphError(AssertionError):
@@ -75,6 +75,15 @@ def verify(graph: Graph, known: Graph | None = None) -> None:
         raise GraphError(f"shapes of unknown values: {sorted(set(graph.shapes) - written)}")
 
 
+def verify_ports(graph: Graph) -> None:
+    """Check that a model file has room for the inputs and outputs; UnsupportedError if not."""
+    if max(len(graph.inputs), len(graph.outputs)) > MAX_PORTS:
+        raise UnsupportedError(
+            f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, at most {MAX_PORTS} of "
+            "each fit"
+        )
+
+
 def verify_program(graph: Graph) -> None:
     """Check that a model file can express the graph.
 
@@ -94,11 +103,7 @@ def verify_program(graph: Graph) -> None:
         raise UnsupportedError(
             f"{len(graph.nodes)} operators, at most {MAX_RECORDS - len(graph.inputs)} fit"
         )
-    if max(len(graph.inputs), len(graph.outputs)) > MAX_PORTS:
-        raise UnsupportedError(
-            f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, at most {MAX_PORTS} of "
-            "each fit"
-        )
+    verify_ports(graph)
     reasons = [
         reason for value in graph.inputs for reason in _against("the input", graph.shapes[value])
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends import import_model, open_source
-from fastdigit.compiler.frontends.onnx.constants import MAX_ELEMENTS
+from fastdigit.compiler.frontends.onnx.constants import MAX_MADE, Evaluator
 from fastdigit.compiler.frontends.onnx.graphs import MAX_NODES
 from fastdigit.compiler.passes import optimize
 from fastdigit.errors import ModelFormatError, UnsupportedError, VerificationError
@@ -21,7 +22,7 @@ from tests.support.compiler_cases import OnnxNet, engine, run_onnx
 onnx = need("onnx")
 need("onnxruntime")
 
-T = onnx.TensorProto
+T, helper = onnx.TensorProto, onnx.helper
 
 
 def small(shape: tuple[Any, ...] = ("N", 1, 8, 8)) -> Any:
@@ -398,10 +399,90 @@ def test_constants_are_bounded_together() -> None:
     net = OnnxNet(("N", 4))
     sums = []
     for _ in range(5):
-        net.add("ConstantOfShape", np.array([MAX_ELEMENTS // 4]))
+        net.add("ConstantOfShape", np.array([MAX_MADE // 32]))
         sums.append(net.add("ReduceSum", None, np.array([0]), keepdims=1).last)
     net.last = "input"
     for name in sums:
         net.add("Add", None, name)
     with pytest.raises(UnsupportedError, match="makes constants of more than"):
         import_model(net.model(check=False, infer=False))
+
+
+HUGE = np.array([1 << 40])
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes"),
+    [
+        ("ConstantOfShape", [HUGE], {}),
+        ("Expand", [np.ones(1), HUGE], {}),
+        ("Tile", [np.ones(1), HUGE], {}),
+        ("Range", [np.int64(0), np.int64(1 << 40), np.int64(1)], {}),
+        ("Add", [np.ones((1 << 16, 1)), np.ones((1, 1 << 16))], {}),
+        ("Where", [np.ones((1 << 16, 1), bool), np.ones((1, 1 << 16)), np.float32(0)], {}),
+        ("Max", [np.ones((1 << 16, 1)), np.ones((1, 1 << 16))], {}),
+        ("Gather", [np.ones((1, 1 << 16)), np.zeros(1 << 16, np.int64)], {}),
+        ("Concat", [np.ones(1 << 20)] * 99, {"axis": 0}),
+    ],
+)
+def test_a_constant_is_refused_before_it_is_made(
+    op_type: str, inputs: list[Any], attributes: dict[str, Any]
+) -> None:
+    tracemalloc.start()
+    evaluator = Evaluator()
+    before = tracemalloc.get_traced_memory()[0]
+    with pytest.raises(UnsupportedError, match="makes constants of more than 268435456 bytes"):
+        evaluator.evaluate(op_type, inputs, attributes)
+    with pytest.raises(UnsupportedError):  # as is all that comes behind it
+        evaluator.evaluate("Neg", [np.ones(1)], {})
+    assert tracemalloc.get_traced_memory()[1] - before < 1 << 16
+    tracemalloc.stop()
+
+
+def test_a_file_may_make_in_proportion_to_what_it_stores() -> None:
+    weights = np.broadcast_to(np.float32(0), (1 << 24,))
+    assert len(Evaluator(4 << 24).evaluate("Concat", [weights] * 5, {"axis": 0})[0]) == 5 << 24
+    with pytest.raises(UnsupportedError, match="makes constants"):
+        Evaluator().evaluate("Concat", [weights] * 5, {"axis": 0})
+
+
+@pytest.mark.parametrize("kind", [T.STRING, T.COMPLEX64, T.COMPLEX128])
+def test_constants_are_numbers(kind: int) -> None:
+    net = OnnxNet(("N", 4))
+    name = net.add("Cast", np.ones(4), to=kind).add("Cast", None, to=T.FLOAT).last
+    net.last = "input"
+    with pytest.raises(UnsupportedError, match=f"becomes {T.DataType.Name(kind)}, not numbers"):
+        import_model(net.add("Add", None, name).model(check=False, infer=False))
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+def test_a_network_holds_numbers_in_proportion_to_its_file(scalar: bool) -> None:
+    """300 bytes took gigabytes: one constant in many operators, of a few bytes or expanded."""
+    net = OnnxNet(("N", 1 << 23))
+    name = net.add("Expand", np.ones((1, 1)), np.array([1, 1 if scalar else 1 << 23])).last
+    net.last = "input"
+    for _ in range(9):
+        net.add("Add", None, name)
+    with pytest.raises(UnsupportedError, match=r"holds \d+ numbers, where the source stores"):
+        import_model(net.model(check=False, infer=False))
+
+
+def test_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastdigit.compiler.frontends.common.MAX_NODES", 10)
+    net = OnnxNet(("N", 4))
+    for _ in range(11):
+        net.add("Relu")
+    with pytest.raises(UnsupportedError, match=r"the network has more than 10 operators$"):
+        import_model(net.model())
+
+
+def test_outputs_are_bounded() -> None:
+    net = OnnxNet(("N", 4))
+    for _ in range(70):
+        net.add("Relu")
+    model = net.model()
+    model.graph.output.extend(
+        helper.make_tensor_value_info(f"x{index}", T.FLOAT, ["N", 4]) for index in range(65)
+    )
+    with pytest.raises(UnsupportedError, match="66 outputs, at most 64 fit: choose some"):
+        import_model(model)

@@ -1,6 +1,8 @@
 """Each pass: the graph before and after computes the same; and does what it is for."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from fastdigit.compiler.ops import (
     Softmax,
     Transpose,
     make_graph,
+    with_nodes,
 )
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.absorb_padding import absorb_padding
@@ -39,6 +42,7 @@ from fastdigit.compiler.passes.merge_eltwise import merge_eltwise
 from fastdigit.compiler.passes.move_baseline import move_baseline
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
 from fastdigit.compiler.passes.remove_identities import remove_identities
+from fastdigit.compiler.passes.rewrite import Pair, replace_pairs
 from fastdigit.compiler.passes.sink_joined_moves import sink_joined_moves
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
 from fastdigit.compiler.passes.split_moves import merge_moves, split_moves
@@ -934,6 +938,93 @@ def test_random_networks_compute_the_same(before):
     got = reference.run_graph(after, batch)
     scale = max(1.0, float(np.abs(want).max()))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * scale)
+
+
+# ---- in time that grows with the graph ---------------------------------------------------------
+
+
+class Restarting:
+    """`replace_pairs` as it is defined: from the first pair again after each replacement."""
+
+    def __init__(self, graph):
+        self.graph, self.shapes = graph, graph.shapes
+        self.readers = Counter(
+            [*graph.outputs, *(value for node in graph.nodes for value in node.inputs)]
+        )
+        self.producers = {node.output: node for node in graph.nodes}
+
+    def producer_of(self, node):
+        value = node.inputs[0]
+        return self.producers.get(value) if self.readers[value] == 1 else None
+
+    def step(self, rule):
+        for second in self.graph.nodes:
+            first = self.producer_of(second)
+            if first is None or len(second.inputs) != 1:
+                continue
+            replacement = rule(Pair(self, first, second))
+            if replacement is not None:
+                return self.spliced(first, second, replacement)
+        return None
+
+    def spliced(self, first, second, replacement):
+        alias = {} if replacement else {second.output: first.inputs[0]}
+        sources = [first.inputs, (first.output,)]
+        targets = [first.output, second.output][-len(replacement) :]
+        nodes = []
+        for node in self.graph.nodes:
+            if node is second:
+                for (name, op), source, target in zip(replacement, sources, targets, strict=False):
+                    nodes.append(Node(name, op, source, target))
+            elif node is not first:
+                inputs = tuple(alias.get(value, value) for value in node.inputs)
+                nodes.append(replace(node, inputs=inputs))
+        outputs = [alias.get(value, value) for value in self.graph.outputs]
+        return with_nodes(self.graph, nodes, outputs=outputs)
+
+
+#: Passes that replace pairs of neighbours.
+OF_PAIRS = (
+    *("cancel_transposes", "sink_reshapes", "merge_crops", "absorb_padding", "merge_eltwise"),
+    *("fold_batchnorm", "commute_pooling", "fuse_epilogue"),
+)
+
+
+@given(networks(), st.permutations(OF_PAIRS))
+@settings(deadline=None, max_examples=60)
+def test_pairs_are_replaced_first_to_last(graph, order):
+    """What is not looked at again would not have been replaced."""
+    for name in order:
+        rule = import_module(f"fastdigit.compiler.passes.{name}")._rule
+        got, want = replace_pairs(graph, rule), graph
+        while (after := Restarting(want).step(rule)) is not None:
+            want = after
+        assert [(n.name, type(n.op), n.inputs, n.output) for n in got.nodes] == [
+            (n.name, type(n.op), n.inputs, n.output) for n in want.nodes
+        ]
+        assert (got.outputs, got.shapes) == (want.outputs, want.shapes)
+        graph = got
+
+
+def test_pairs_are_looked_at_a_few_times():
+    """A long chain that becomes one operator: it took minutes, for each was a new beginning."""
+    looked = 0
+
+    def rule(pair):
+        nonlocal looked
+        looked += 1
+        return [(pair.second.name, pair.second.op)]
+
+    graph = chain((4,), *[RELU] * 3000)
+    assert len(replace_pairs(graph, rule).nodes) == 1
+    assert looked < 3 * 3000
+
+
+def test_moves_that_never_meet_are_refused(monkeypatch):
+    """Each round of the passes splits one more of them for each reader."""
+    monkeypatch.setattr("fastdigit.compiler.passes.MAX_WORK", 1000)
+    with pytest.raises(UnsupportedError, match="too many to simplify; export it with fewer"):
+        optimize(chain((8, 8, 3), *[conv(rng, (1, 1), 3, 3), RELU] * 50))
 
 
 # ---- an operator that no pass has heard of -----------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 
@@ -134,6 +135,12 @@ class ImportOptions:
 DEFAULTS = ImportOptions()
 
 
+#: Operators of a network as it is read, before they are simplified.
+MAX_NODES = 20_000
+#: Numbers that these may hold: so many, and so many times those that the source stores.
+MAX_HELD, HELD_BY_STORED = 1 << 26, 4
+
+
 class NotImportedError(UnsupportedError):
     """What :meth:`GraphBuilder.build` raises: all that is not supported in a network, and what was
     understood of it.
@@ -187,9 +194,16 @@ class GraphBuilder:
     What reads a stand-in without a shape fails in its turn, for no new reason, and gets a stand-in;
     so look first whether a layer is of a kind that is supported, and then at the shape of its
     input. :meth:`build` raises what was noted.
+
+    Parameters
+    ----------
+    stored
+        How many numbers the source stores, in proportion to which its operators may hold some.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: int = 0) -> None:
+        self.stored = stored
+        self._numbers = 0
         self.inputs: list[str] = []
         #: What is not supported, as far as it was seen.
         self.reasons: list[str] = []
@@ -215,6 +229,7 @@ class GraphBuilder:
         while value in self.inputs:
             value += "'"
         shape = infer(name, op, *(self.shapes[source] for source in sources))
+        self._charge(name, op, shape)
         check_values(name, op)
         if math.prod(shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"{name}: shape {shape} has more than {MAX_ELEMENTS} elements")
@@ -224,6 +239,21 @@ class GraphBuilder:
         self.producers[value] = node = Node(name, op, sources, value)
         self.nodes.append(node)
         return value
+
+    def _charge(self, name: str, op: Op, shape: Shape) -> None:
+        """Refuse what a few bytes of a source could make large: the same weights in many operators,
+        or a constant in each that has few numbers in the source and many here."""
+        if len(self.nodes) >= MAX_NODES:
+            raise UnsupportedError(f"the network has more than {MAX_NODES} operators")
+        self._numbers += _numbers_of(op)
+        if isinstance(op, Binary):  # one of a single number may become a scale and a shift
+            self._numbers += 2 * max(shape, default=0)
+        most = MAX_HELD + HELD_BY_STORED * self.stored
+        if self._numbers > most:
+            raise UnsupportedError(
+                f"{name}: with the operators before it, holds {self._numbers} numbers, where the "
+                f"source stores {self.stored}; supported are {most}"
+            )
 
     def note(self, error: UnsupportedError) -> None:
         """Remember what is not supported; :meth:`build` raises it."""
@@ -288,6 +318,18 @@ class GraphBuilder:
         inputs = tuple(value for value in self.inputs if value in needed)
         shapes = {value: self.shapes[value] for value in (*inputs, *(n.output for n in nodes))}
         return Graph(inputs, outputs, nodes, shapes)
+
+
+def _numbers_of(op: Op | Affine) -> int:
+    """Return how many numbers the arrays of an operator are, with those of its affine."""
+    total = 0
+    for entry in fields(cast(Any, op)):
+        given = getattr(op, entry.name)
+        if isinstance(given, np.ndarray):
+            total += given.size
+        elif isinstance(given, Affine):
+            total += _numbers_of(given)
+    return total
 
 
 def _label(value: str) -> str:
@@ -410,7 +452,8 @@ def batchnorm(
 
     Ioffe and Szegedy, "Batch Normalization" (2015), algorithm 2, line 11.
     """
-    scale = 1.0 / np.sqrt(variance.astype(np.float64) + epsilon)
+    with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is refused later
+        scale = 1.0 / np.sqrt(variance.astype(np.float64) + epsilon)
     if gamma is not None:
         scale = scale * gamma
     shift = -mean.astype(np.float64) * scale

@@ -26,7 +26,8 @@ from fastdigit.compiler.passes.remove_identities import remove_identities
 from fastdigit.compiler.passes.sink_joined_moves import sink_joined_moves
 from fastdigit.compiler.passes.sink_reshapes import sink_reshapes
 from fastdigit.compiler.passes.split_moves import merge_moves, split_moves
-from fastdigit.compiler.spec import verify, verify_program
+from fastdigit.compiler.spec import verify, verify_ports, verify_program
+from fastdigit.errors import UnsupportedError
 
 __all__ = ["FUSE", "SIMPLIFY", "Pass", "optimize"]
 
@@ -59,6 +60,10 @@ FUSE: tuple[Pass, ...] = (
     put_vectors_last,
 )
 
+#: Operators that the passes of `SIMPLIFY` may look at, in all rounds together: a network as large
+#: as a file can hold takes sixty rounds, where five are usual.
+MAX_WORK = 1 << 22
+
 
 def optimize(
     graph: Graph,
@@ -88,6 +93,7 @@ def optimize(
         If the model file cannot express the network.
     """
     simplify = tuple(step for step in SIMPLIFY if compact or step is not remove_dead_units)
+    verify_ports(graph)
     graph = remove_identities(graph)
     verify(graph)
     graph = _run(fit_ranks, graph, observe)
@@ -102,9 +108,17 @@ def _simplify(
     graph: Graph, steps: tuple[Pass, ...], observe: Callable[[str, Graph], None] | None
 ) -> Graph:
     # Real networks take a few rounds; a round carries something past one operator at least.
+    work = 0
     for _ in range(100 + 10 * len(graph.nodes)):
         before = graph
         for step in steps:
+            work += len(graph.nodes)
+            if work > MAX_WORK:
+                raise UnsupportedError(
+                    f"the network has {len(graph.nodes)} operators that move what they are given "
+                    "past one another, too many to simplify; export it with fewer transposes, "
+                    "reshapes, paddings and crops"
+                )
             graph = _run(step, graph, observe)
         if graph is before:
             return graph

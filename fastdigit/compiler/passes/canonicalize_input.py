@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from fastdigit.compiler.axes import moves_only_units
 from fastdigit.compiler.ir import Graph, Node, Shape
 from fastdigit.compiler.ops import Eltwise, Reshape, Transpose, with_nodes
+from fastdigit.compiler.passes.rewrite import readers_of
 
 __all__ = ["canonicalize_input"]
 
@@ -14,9 +17,10 @@ def canonicalize_input(graph: Graph) -> Graph:
     order stay."""
     inputs: dict[str, Shape] = {}
     reshapes: list[Node] = []
+    readers = readers_of(graph)
     for value in graph.inputs:
         shape = graph.shapes[value]
-        target = _image_behind(graph, value)
+        target = _image_behind(graph, readers, value)
         if target is None or target == shape:
             inputs[value] = shape
             continue
@@ -26,7 +30,7 @@ def canonicalize_input(graph: Graph) -> Graph:
     return with_nodes(graph, (*reshapes, *graph.nodes), inputs=inputs) if reshapes else graph
 
 
-def _image_behind(graph: Graph, source: str) -> Shape | None:
+def _image_behind(graph: Graph, readers: Mapping[str, Sequence[Node]], source: str) -> Shape | None:
     """Return the rank-3 shape that the first operator to move an input gives it, if any.
 
     Only element-wise operators may come before, and no branch. For an image they may
@@ -35,10 +39,9 @@ def _image_behind(graph: Graph, source: str) -> Shape | None:
     rank = len(graph.shapes[source])
     value = source
     while True:
-        readers = [node for node in graph.nodes if value in node.inputs]
-        if len(readers) != 1 or value in graph.outputs:
+        if len(readers[value]) != 1 or value in graph.outputs:
             return None
-        node = readers[0]
+        node = readers[value][0]
         before, after = graph.shapes[value], graph.shapes[node.output]
         match node.op:
             case Transpose(perm):

@@ -26,6 +26,7 @@ from fastdigit.compiler.ops import (
     infer,
     with_nodes,
 )
+from fastdigit.compiler.passes.rewrite import readers_of
 from fastdigit.errors import UnsupportedError
 
 __all__ = ["fit_ranks"]
@@ -74,7 +75,9 @@ def _image_of_matrix(graph: Graph, value: str) -> Shape:
     It is told by the operators that read it first, with no regard to what else does.
     """
     shape = graph.shapes[value]
-    while node := next((node for node in graph.nodes if value in node.inputs), None):
+    readers = readers_of(graph)
+    while readers[value]:
+        node = readers[value][0]
         after = graph.shapes[node.output]
         match node.op:
             case Reshape() if len(after) == 3:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from fastdigit.compiler.axes import aligned, aligned_shape, inverse, moves_only_units
-from fastdigit.compiler.ir import Graph, Node
-from fastdigit.compiler.ops import Binary, Concat, Reshape, Transpose, with_nodes
+from fastdigit.compiler.ir import Graph, Node, Shape
+from fastdigit.compiler.ops import Binary, Concat, Reshape, Transpose, infer, with_nodes
 from fastdigit.compiler.passes.rewrite import remove_dead
 
 __all__ = ["sink_joined_moves"]
+
+Shapes: TypeAlias = Mapping[str, Shape]
 
 
 def sink_joined_moves(graph: Graph) -> Graph:
@@ -28,38 +32,38 @@ def sink_joined_moves(graph: Graph) -> Graph:
     pair away and puts only lesser ones, in lexical order, in its place, which cannot go on for ever
     (Dershowitz and Manna, "Proving Termination with Multiset Orderings", 1979).
     """
+    shapes = dict(graph.shapes)
+    producers: dict[str, Node] = {}
+    waiting = list(reversed(graph.nodes))
+    sunk = False
     for _ in range(10 * (len(graph.nodes) + 1) ** 2):
-        changed = _sink_first(graph)
-        if changed is None:
-            return graph
-        graph = remove_dead(changed)
+        if not waiting:
+            return remove_dead(with_nodes(graph, producers.values())) if sunk else graph
+        node = waiting.pop()
+        shapes[node.output] = infer(node.name, node.op, *(shapes[value] for value in node.inputs))
+        new = None
+        if isinstance(node.op, Binary | Concat):
+            sources = [producers.get(value) for value in node.inputs]
+            new = _without_units(shapes, node, sources[-1]) or _sunk(shapes, node, sources)
+        if new is None:
+            producers[node.output] = node
+        else:
+            waiting += reversed(new)
+            sunk = True
     raise AssertionError("sink_joined_moves does not come to an end")
 
 
-def _sink_first(graph: Graph) -> Graph | None:
-    producers = {node.output: node for node in graph.nodes}
-    for index, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Binary | Concat):
-            continue
-        sources = [producers.get(value) for value in node.inputs]
-        new = _without_units(graph, node, sources[-1]) or _sunk(graph, node, sources)
-        if new is not None:
-            nodes = [*graph.nodes[:index], *new, *graph.nodes[index + 1 :]]
-            return with_nodes(graph, nodes)
-    return None
-
-
-def _without_units(graph: Graph, node: Node, source: Node | None) -> list[Node] | None:
+def _without_units(shapes: Shapes, node: Node, source: Node | None) -> list[Node] | None:
     if source is None or not isinstance(source.op, Reshape) or len(node.inputs) != 2:
         return None
-    before, after = graph.shapes[source.inputs[0]], graph.shapes[source.output]
+    before, after = shapes[source.inputs[0]], shapes[source.output]
     if isinstance(node.op, Concat) or aligned_shape(before, len(after)) != after:
         return None
     return [replace(node, inputs=(node.inputs[0], source.inputs[0]))]
 
 
-def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | None:
-    leader = _leader(graph, node, sources)
+def _sunk(shapes: Shapes, node: Node, sources: list[Node | None]) -> list[Node] | None:
+    leader = _leader(shapes, node, sources)
     if leader is None:
         return None
     perm, keeps_order = leader
@@ -76,10 +80,10 @@ def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | 
     new: list[Node] = []
     inputs: list[str] = []
     for position, (value, source) in enumerate(zip(node.inputs, sources, strict=True)):
-        shape = aligned_shape(graph.shapes[value], rank)
+        shape = aligned_shape(shapes[value], rank)
         move: Transpose | Reshape = Reshape(tuple(shape[axis] for axis in back))
         free = moves_only_units(back, shape)
-        same_rank = len(graph.shapes[value]) == rank
+        same_rank = len(shapes[value]) == rank
         match source:
             case Node(op=Transpose(other)) if same_rank and (
                 free or not keeps_order or other == perm
@@ -100,15 +104,15 @@ def _sunk(graph: Graph, node: Node, sources: list[Node | None]) -> list[Node] | 
 
 
 def _leader(
-    graph: Graph, node: Node, sources: list[Node | None]
+    shapes: Shapes, node: Node, sources: list[Node | None]
 ) -> tuple[tuple[int, ...], bool] | None:
     """Return the permutation to sink, and whether it moves only axes of length 1: any other comes
     first."""
     found = [
-        (source.op.perm, moves_only_units(source.op.perm, graph.shapes[source.inputs[0]]))
+        (source.op.perm, moves_only_units(source.op.perm, shapes[source.inputs[0]]))
         for source in sources
         if source is not None
         and isinstance(source.op, Transpose)
-        and len(source.op.perm) == len(graph.shapes[node.output])
+        and len(source.op.perm) == len(shapes[node.output])
     ]
     return min(found, key=lambda pair: pair[1], default=None)

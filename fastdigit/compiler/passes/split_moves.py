@@ -14,11 +14,11 @@ __all__ = ["merge_moves", "split_moves"]
 def split_moves(graph: Graph) -> Graph:
     """Copy each such node for every reader but the first: they cost nothing until the end."""
     readers = Counter(value for node in graph.nodes for value in node.inputs)
+    readers.update(set(graph.outputs))
     moves = {
         node.output: node
         for node in graph.nodes
-        if isinstance(node.op, Transpose | Reshape | Pad | Crop)
-        and readers[node.output] + (node.output in graph.outputs) > 1
+        if isinstance(node.op, Transpose | Reshape | Pad | Crop) and readers[node.output] > 1
     }
     if not moves:
         return graph
@@ -33,7 +33,7 @@ def split_moves(graph: Graph) -> Graph:
             if move is None or seen[value] == 1:
                 inputs.append(value)
                 continue
-            copy = f"{value}'"
+            copy = f"{value}'{seen[value]}"
             while copy in taken:
                 copy += "'"
             taken.add(copy)

@@ -40,7 +40,9 @@ def import_network(network: Network, options: ImportOptions = DEFAULTS) -> Impor
     network = network.choose(options.choose(network.output_names))
     first = any(_is_channels_first(layer) for layer in network.layers())
     shapes = [_input_shape(network, given, options, first) for given in network.inputs]
-    builder = GraphBuilder()
+    builder = GraphBuilder(
+        sum(array.size for layer in network.layers() for array in layer.weights.values())
+    )
     for given, shape in zip(network.inputs, shapes, strict=True):
         builder.input(given.name, shape)
     values = _add_network(network, builder, list(builder.inputs))
@@ -136,7 +138,8 @@ def _check_activation(layer: Layer) -> None:
         if isinstance(function, Layer) and function.kind not in CONVERTERS:
             name = function.kind.removeprefix("activations.")
             raise UnsupportedError(
-                f"layer {describe(layer)}: activation {name!r} is not supported; supported are "
+                f"layer {describe(layer)}: activation {name!r:.80} is not supported; "
+                f"supported are "
                 f"linear, {', '.join(_functions())}"
             )
 

@@ -37,9 +37,10 @@ Constant = NDArray[Any]
 Attributes = Mapping[str, Any]
 Inputs = Sequence[Constant | None]
 
-#: Elements that all operators may make together, and that they may read.
-MAX_ELEMENTS = 1 << 26
-MAX_READ = 1 << 28
+#: Bytes that all operators may make together, and that they may read: so many, and so many times
+#: what the file stores.
+MAX_MADE, MADE_BY_STORED = 1 << 28, 8
+MAX_READ, READ_BY_STORED = 1 << 30, 32
 
 #: Types that an input may have, by their numbers in a TensorProto.
 DTYPES = {1: "float32", 2: "uint8", 10: "float16", 11: "float64", 16: "bfloat16"}
@@ -82,11 +83,19 @@ _KEEP_BATCH = frozenset(
 
 
 class Evaluator:
-    """Computes constants, within limits for all of a model together."""
+    """Computes constants, within limits for all of a model together.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    stored
+        Bytes of the constants that the model stores.
+    """
+
+    def __init__(self, stored: int = 0) -> None:
         self._made = 0
         self._read = 0
+        self._may_make = MAX_MADE + MADE_BY_STORED * stored
+        self._may_read = MAX_READ + READ_BY_STORED * stored
 
     def evaluate(
         self, op_type: str, inputs: Inputs, attributes: Attributes, outputs: int = 1
@@ -96,13 +105,21 @@ class Evaluator:
         Raises
         ------
         UnsupportedError
-            If the inputs do not suit the operator, or the result would be too big.
+            If the inputs do not suit the operator, or the result would be too big: before it is
+            made.
         """
-        self._read += sum(given.size for given in inputs if given is not None)
+        self._read += sum(given.nbytes for given in inputs if given is not None)
         repeated = any(isinstance(given, PerImage) for given in inputs)
         if repeated and op_type not in _KEEP_BATCH:
             raise UnsupportedError("works on a constant with a batch axis")
         try:
+            self._made += _bytes_made(op_type, inputs, attributes)
+            if self._made > self._may_make or self._read > self._may_read:
+                raise UnsupportedError(
+                    f"with what comes before it, makes constants of more than {self._may_make} "
+                    f"bytes, or reads more than {self._may_read}, ahead of time: store what it "
+                    "makes in the file"
+                )
             with np.errstate(all="ignore"):  # weights that are not finite are refused
                 if op_type == "Split":
                     results = _split(inputs, attributes, outputs)
@@ -112,15 +129,47 @@ class Evaluator:
             raise UnsupportedError(f"cannot be computed ahead of time: {error}") from error
         except MemoryError as error:
             raise UnsupportedError("would need too much memory ahead of time") from error
-        if repeated:
-            results = [result.view(PerImage) for result in results]
-        self._made += sum(result.size for result in results)
-        if self._made > MAX_ELEMENTS or self._read > MAX_READ:
-            raise UnsupportedError(
-                f"makes constants of more than {MAX_ELEMENTS} elements, or reads more than "
-                f"{MAX_READ}, with what comes before it"
-            )
-        return results
+        return [result.view(PerImage) for result in results] if repeated else results
+
+
+#: Bytes of a result that none of its inputs tells.
+_NUMBER = 8
+
+
+def _bytes_made(op_type: str, inputs: Inputs, attributes: Attributes) -> int:
+    """Return how many bytes of memory an operator takes to compute, or more."""
+    given = [array for array in inputs if array is not None]
+    if any(array.dtype.kind not in "biufO" for array in given):
+        raise ValueError(f"numbers of type {', '.join(str(array.dtype) for array in given)}")
+    size = max((array.itemsize for array in given), default=_NUMBER)
+    match op_type:
+        case "Concat" | "Gather":
+            if op_type == "Concat":
+                return size * sum(array.size for array in given)
+            data, indices = _first(inputs), _given(inputs, 1)
+            each = data.size // max(data.shape[int(attributes.get("axis", 0))], 1)
+            return int(indices.size * (size * each + _NUMBER))
+        case "ConstantOfShape":
+            return _NUMBER * math.prod(_for_an_image(_first(inputs))[0])
+        case "Expand":
+            sizes = _for_an_image(_given(inputs, 1))[0]
+            return size * math.prod(np.broadcast_shapes(_first(inputs).shape, tuple(sizes)))
+        case "Range":
+            start, limit, delta = (_given(inputs, index).ravel()[0] for index in range(3))
+            count: int = math.ceil((limit - start) / delta)
+            return _NUMBER * max(0, count)
+        case "Tile":
+            return size * _first(inputs).size * math.prod(map(abs, _ints(inputs[1])))
+        case "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Transpose" | "Unsqueeze":
+            return _first(inputs).nbytes if op_type in ("Flatten", "Reshape") else 0
+        case "Size" | "Slice" | "Split":
+            return 0
+        case "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum":
+            return _first(inputs).nbytes
+        case _:  # each element of its own, with what is made on the way
+            shape = np.broadcast_shapes(*(array.shape for array in given))
+            made = 3 if op_type == "Div" else 2 if op_type in ("And", "Or", "Pow", "Where") else 1
+            return made * max(size, _NUMBER if op_type == "Cast" else 1) * math.prod(shape)
 
 
 def array_of(name: str, tensor: Any) -> Constant:
@@ -191,18 +240,13 @@ def _cast(inputs: Inputs, attributes: Attributes) -> Constant:
         return data
     if kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
         return data.astype(np.float32)
+    if kind in (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        raise ValueError(f"becomes {TensorProto.DataType.Name(kind)}, not numbers")
     return data.astype(helper.tensor_dtype_to_np_dtype(kind))
-
-
-def _bounded(shape: Sequence[int]) -> Sequence[int]:
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ValueError("too many elements")
-    return shape
 
 
 def _gather(inputs: Inputs, attributes: Attributes) -> Constant:
     data, indices, axis = _first(inputs), _given(inputs, 1), int(attributes.get("axis", 0))
-    _bounded((indices.size, data.size // max(data.shape[axis], 1)))
     return np.asarray(np.take(data, indices.astype(np.int64), axis))
 
 
@@ -221,7 +265,6 @@ def _slice(inputs: Inputs, _attributes: Attributes) -> Constant:
 
 def _concat(inputs: Inputs, attributes: Attributes) -> Constant:
     arrays = [array for array in inputs if array is not None]
-    _bounded((sum(array.size for array in arrays),))
     return np.concatenate(arrays, axis=attributes["axis"])
 
 
@@ -250,7 +293,7 @@ def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Constant:
     value = np.zeros(1, np.float32)
     if "value" in attributes:
         value = array_of("the value", attributes["value"]).ravel()
-    result = np.full(_bounded(shape), value[0], dtype=value.dtype)
+    result = np.full(shape, value[0], dtype=value.dtype)
     return result.view(PerImage) if repeated else result
 
 
@@ -263,7 +306,7 @@ def _for_an_image(shape: Constant) -> tuple[list[int], bool]:
 def _expand(inputs: Inputs, _attributes: Attributes) -> Constant:
     data = _first(inputs)
     shape, repeated = _for_an_image(_given(inputs, 1))
-    result = np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, shape)))
+    result = np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(shape)))
     return result.view(PerImage) if repeated else result
 
 
@@ -275,7 +318,6 @@ def _flatten(inputs: Inputs, attributes: Attributes) -> Constant:
 
 def _range(inputs: Inputs, _attributes: Attributes) -> Constant:
     start, limit, delta = (_given(inputs, index).ravel()[0] for index in range(3))
-    _bounded((max(0, math.ceil((limit - start) / delta)),))
     return np.arange(start, limit, delta, dtype=_first(inputs).dtype)
 
 
@@ -287,13 +329,11 @@ def _tile(inputs: Inputs, _attributes: Attributes) -> Constant:
     data, repeats = _first(inputs), _ints(inputs[1])
     if len(repeats) != data.ndim or min(repeats, default=0) < 0:
         raise ValueError(f"repeats {repeats}")
-    _bounded([size * times for size, times in zip(data.shape, repeats, strict=True)])
     return np.tile(data, repeats)
 
 
 def _where(inputs: Inputs, _attributes: Attributes) -> Constant:
     condition, left, right = (_given(inputs, index) for index in range(3))
-    _bounded(np.broadcast_shapes(condition.shape, left.shape, right.shape))
     return np.where(condition.astype(bool), left, right)
 
 
@@ -333,7 +373,6 @@ def _extremum(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attribut
         result = _first(inputs)
         for index in range(1, len(inputs)):
             other = _given(inputs, index)
-            _bounded(np.broadcast_shapes(result.shape, other.shape))
             result = np.asarray(function(result, other))
         return result
 
@@ -348,7 +387,6 @@ def _predicate(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attribu
 def _binary(function: Callable[[Any, Any], Any]) -> Callable[[Inputs, Attributes], Constant]:
     def run(inputs: Inputs, _attributes: Attributes) -> Constant:
         left, right = _first(inputs), _given(inputs, 1)
-        _bounded(np.broadcast_shapes(left.shape, right.shape))
         return np.asarray(function(left, right))
 
     return run

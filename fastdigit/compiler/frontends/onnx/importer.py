@@ -37,6 +37,7 @@ from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.frontends.onnx.upgrade import upgraded
 from fastdigit.compiler.ir import Graph, Op, Shape
+from fastdigit.compiler.limits import MAX_PORTS
 from fastdigit.compiler.ops import Reshape
 from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
 
@@ -95,8 +96,6 @@ class Importer:
         #: Whether a shape that the options give could be meant in another order.
         self.ambiguous = False
         self.env: dict[str, _Known] = {"": None}
-        self.evaluator = Evaluator()
-        self.builder = GraphBuilder()
         self.batch: int | None = None
         self.inputs: list[Port] = []
         #: By the names of outputs, which axis is the batch.
@@ -105,6 +104,10 @@ class Importer:
         self.outputs = self._choose_outputs()
         self._nodes = self._reachable()
         self._read_initializers()
+        stored = sum(given.nbytes for given in self.env.values() if isinstance(given, np.ndarray))
+        stored += sum(node.ByteSize() for node in self._nodes if node.op_type == "Constant")
+        self.evaluator = Evaluator(stored)
+        self.builder = GraphBuilder(stored // 4)
         self._read_inputs()
 
     def run(self) -> Graph:
@@ -194,6 +197,11 @@ class Importer:
         chosen = self.options.choose(list(outputs))
         if self.options.outputs is None and floats:
             chosen = floats
+        if len(chosen) > MAX_PORTS:
+            raise UnsupportedError(
+                f"the model has {len(chosen)} outputs, at most {MAX_PORTS} fit: choose some "
+                "(outputs=, --keep)"
+            )
         for name in chosen:
             if outputs[name].WhichOneof("value") == "sequence_type":
                 raise UnsupportedError(
@@ -201,13 +209,13 @@ class Importer:
                     "a classifier of scikit-learn, convert it without ZipMap: "
                     "to_onnx(model, images[:1], options={'zipmap': False})"
                 )
-        return list(dict.fromkeys(map(self._scores_of, chosen)))
+        writers = {name: node for node in self.graph.node for name in node.output}
+        return list(dict.fromkeys(self._scores_of(name, writers) for name in chosen))
 
-    def _scores_of(self, output: str) -> str:
+    def _scores_of(self, output: str, writers: Mapping[str, Any]) -> str:
         """Return what an output is the ArgMax of, or the output."""
         from onnx import helper
 
-        writers = {name: node for node in self.graph.node for name in node.output}
         name = output
         while (node := writers.get(name)) and node.op_type in _KEEP_LABELS and len(node.input):
             name = node.input[0]
@@ -225,6 +233,8 @@ class Importer:
         if self.graph.sparse_initializer:
             raise UnsupportedError("the model has sparse weights; supported are dense ones")
         for tensor in self.graph.initializer:
+            if tensor.name not in self._wanted:
+                continue
             self.env[tensor.name] = array_of(f"the weights {tensor.name!r}", tensor)
 
     def _read_inputs(self) -> None:

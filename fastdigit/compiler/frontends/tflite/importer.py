@@ -91,6 +91,18 @@ def image_shape(shape: Shape) -> Shape:
     return shape or (1,)
 
 
+def _bytes_stored(model: TFLiteModel) -> int:
+    """Return from where to where in the file its weights lie: several tensors may share bytes."""
+    starts = [
+        (tensor.data.__array_interface__["data"][0], tensor.data.nbytes)
+        for tensor in model.tensors
+        if tensor.data is not None and tensor.data.nbytes
+    ]
+    if not starts:
+        return 0
+    return int(max(start + size for start, size in starts) - min(starts)[0])
+
+
 class Importer:
     """Walks the nodes once; ``env`` has what each tensor is, by its number.
 
@@ -109,7 +121,7 @@ class Importer:
         self._numbers = 0
         self._places: dict[Moments, str] = {}
         self.nodes = needed_nodes(model, outputs)
-        self.builder = GraphBuilder()
+        self.builder = GraphBuilder(_bytes_stored(model))
         _refuse_integers(model, [node for _, node in self.nodes], outputs)
         #: The inputs that are needed: the numbers of their tensors, by the names of their values.
         self.inputs: dict[str, int] = {}
@@ -236,6 +248,11 @@ class Importer:
             return results
         return [self._activated(name, result, fused) for result in results]
 
+    def _count(self, numbers: int) -> None:
+        self._numbers += numbers
+        if self._numbers > MAX_NUMBERS:
+            raise UnsupportedError(f"the constants have more than {MAX_NUMBERS} numbers")
+
     def _given(self, number: int) -> Given:
         if number not in self.env:
             tensor = self.model.tensors[number]
@@ -244,9 +261,7 @@ class Importer:
                     f"{self.model.name}: nothing computes tensor {shown(tensor.name)} before it is "
                     "read"
                 )
-            self._numbers += math.prod(tensor.shape)
-            if self._numbers > MAX_NUMBERS:
-                raise UnsupportedError(f"the constants have more than {MAX_NUMBERS} numbers")
+            self._count(math.prod(tensor.shape))
             self.env[number] = dequantized(tensor)
         given = self.env[number]
         if isinstance(given, Formula) and isinstance(given.what, Moments):
@@ -261,7 +276,9 @@ class Importer:
             if node.type not in FOLDS:
                 raise not_supported(f"{name}, of constants,", node.type)
             constants = [one for one in given if not isinstance(one, Value | Formula)]
-            return [*fold(name, node.type, constants, node.options, len(node.outputs))]
+            results = fold(name, node.type, constants, node.options, len(node.outputs))
+            self._count(sum(result.size for result in results))
+            return [*results]
         if given and isinstance(given[0], Formula) and isinstance(given[0].what, Blocks):
             others = (None, *(self.placed(one) for one in given[1:]))
             operator = Operator(name, node.type, others, node.options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -230,13 +232,108 @@ def test_weights_without_measure(tmp_path: Path) -> None:
         group = file["model_weights/c/c"]
         del group["kernel:0"]
         group.create_dataset("kernel:0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
-    with pytest.raises(ModelFormatError, match="more than 268435456 weights"):
+    with pytest.raises(ModelFormatError, match=r"more than \d+ weights, of \d+ bytes"):
+        read_file(path)
+    with h5py.File(path, "r+") as file:  # within what a file may have, but not one of its size
+        del file["model_weights/c/c/kernel:0"]
+        file["model_weights/c/c"].create_dataset("kernel:0", (1 << 25,), "f4", chunks=(1 << 20,))
+    with pytest.raises(ModelFormatError, match=r"more than \d+ weights, of \d+ bytes"):
         read_file(path)
     with h5py.File(path, "r+") as file:
         del file["model_weights/c/c/kernel:0"]
         file["model_weights/c/c/kernel:0"] = np.array([b"text"])
     with pytest.raises(ModelFormatError, match="not numbers"):
         read_file(path)
+
+
+def test_archives_that_unpack_to_much_more(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(keras3_config()))
+        archive.writestr("model.weights.h5", bytes(1 << 25))
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(ModelFormatError, match=r"model\.weights\.h5 is encrypted, or over \d+"):
+        read_file(path)
+
+
+def test_archives_that_lie_about_sizes(tmp_path: Path) -> None:
+    """What is unpacked is never more than what the directory of the archive says."""
+    data = keras3(tmp_path / "m.keras").read_bytes()
+    path = tmp_path / "n.keras"
+    place = data.rindex(b"PK\x01\x02")
+    for offset, size in ((24, 10), (20, 10), (24, 0)):
+        damaged = bytearray(data)
+        damaged[place + offset : place + offset + 4] = struct.pack("<I", size)
+        path.write_bytes(damaged)
+        with pytest.raises(ModelFormatError):
+            read_file(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(1 << 26))
+    damaged = bytearray(path.read_bytes())
+    place = damaged.rindex(b"PK\x01\x02")
+    damaged[place + 24 : place + 28] = struct.pack("<I", 100)
+    path.write_bytes(damaged)
+    tracemalloc.start()
+    with pytest.raises(ModelFormatError):
+        read_file(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archives_with_a_file_twice(tmp_path: Path) -> None:
+    path = keras3(tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ModelFormatError, match="a zip archive that has a file twice"):
+        read_file(path)
+
+
+def test_names_of_other_files_in_an_archive(tmp_path: Path) -> None:
+    """Nothing is unpacked to the disk: what is not asked for is not looked at."""
+    path = keras3(tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("../outside", "/outside", "..\\outside", "C:/outside", ""):
+            archive.writestr(zipfile.ZipInfo(name), b"data")
+    before = set(tmp_path.iterdir())
+    assert import_model(read_file(path)).graph.nodes
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_links_in_circles(tmp_path: Path) -> None:
+    path = list_config(tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/c/c"]
+        group["again"] = h5py.SoftLink("/model_weights")
+        group["self"] = h5py.SoftLink("/model_weights/c/c/self")
+        group["hard"] = file["model_weights"]
+        del group["kernel:0"]
+        group["kernel:0"] = h5py.SoftLink("/model_weights/c/c/kernel:0")
+    with pytest.raises(ModelFormatError, match="no weights"):
+        read_file(path)
+
+
+#: Numbers as a configuration may have them, each in the place of one that is right.
+ODD_NUMBERS: list[Any] = [
+    *(10**12, 10**400, -3, 0, 1.5, float("nan"), float("inf"), 1e308, "3", "many", True, None),
+    *([], [3], {}, [[[]]], {"class_name": "int", "config": 3}, "9" * 5000, -(2**63), 2**64),
+]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=lambda number: repr(number)[:12])
+def test_odd_numbers_in_a_configuration(number: Any, tmp_path: Path) -> None:
+    """Whatever the option, and whatever stands there: read as what it says, or one sentence."""
+    path = tmp_path / "m.keras"
+    for place, entry in enumerate(keras3_config()["config"]["layers"]):
+        for option in entry["config"]:
+            config = keras3_config()
+            config["config"]["layers"][place]["config"][option] = number
+            write_keras(path, config, OBJECTS3)
+            try:
+                import_model(read_file(path))
+            except FastDigitError as error:
+                text = str(error)
+                assert "\n" not in text and len(text) < 700, (entry["class_name"], option, text)
 
 
 def test_archives_without_measure(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def _bias(layer: Layer, outputs: int) -> Array | None:
 
 def _window(layer: Layer, shape: Shape, kernel: Pair) -> dict[str, Any]:
     """Stride, dilation and padding of a convolution."""
-    stride, dilation = layer.pair("strides"), layer.pair("dilation_rate")
+    stride, dilation = layer.steps("strides"), layer.steps("dilation_rate")
     pad = (0, 0, 0, 0)
     if layer.word("padding", "valid", "same") == "same":
         extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
@@ -31,7 +31,7 @@ def _window(layer: Layer, shape: Shape, kernel: Pair) -> dict[str, Any]:
 
 def _sequence_window(layer: Layer, shape: Shape, size: int) -> dict[str, Any]:
     """Stride, dilation and padding of a convolution of a sequence."""
-    stride, dilation = (1, layer.single("strides")), (1, layer.single("dilation_rate"))
+    stride, dilation = _step(layer, "strides"), _step(layer, "dilation_rate")
     extent = dilation[1] * (size - 1) + 1
     pad = (0, 0, 0, 0)
     match layer.word("padding", "valid", "same", "causal"):
@@ -46,6 +46,12 @@ def _depthwise(kernel: Array) -> tuple[Array, int]:
     """Return weights (height, width, 1, outputs) and groups, from (..., inputs, multiplier)."""
     height, width, inputs, multiplier = kernel.shape
     return kernel.reshape(height, width, 1, inputs * multiplier), inputs
+
+
+def _step(layer: Layer, option: str) -> Pair:
+    """A stride or dilation of steps: they are columns."""
+    layer.single(option)
+    return 1, layer.steps(option)[1]
 
 
 @converts("Conv2D")
@@ -114,7 +120,7 @@ def convert_separable1d(layer: Layer, shape: Shape) -> Ops:
 def convert_conv2d_transpose(layer: Layer, shape: Shape) -> Ops:
     size, filters = layer.pair("kernel_size"), layer.integer("filters")
     kernel = weight(layer, "kernel", *size, filters, shape[-1])
-    stride, dilation = layer.pair("strides"), layer.pair("dilation_rate")
+    stride, dilation = layer.steps("strides"), layer.steps("dilation_rate")
     given = None if layer.options["output_padding"] is None else layer.pair("output_padding")
     return activated(layer, [_transposed(layer, kernel, stride, dilation, given, shape)], shape)
 
@@ -123,7 +129,7 @@ def convert_conv2d_transpose(layer: Layer, shape: Shape) -> Ops:
 def convert_conv1d_transpose(layer: Layer, shape: Shape) -> Ops:
     size, filters = layer.single("kernel_size"), layer.integer("filters")
     kernel = weight(layer, "kernel", size, filters, shape[-1])[np.newaxis]
-    stride, dilation = (1, layer.single("strides")), (1, layer.single("dilation_rate"))
+    stride, dilation = _step(layer, "strides"), _step(layer, "dilation_rate")
     given = None
     if layer.options["output_padding"] is not None:
         given = (0, layer.single("output_padding"))

@@ -41,8 +41,12 @@ __all__ = ["read_file"]
 #: Bytes of a configuration, and of the archive member with the weights.
 MAX_CONFIG = 1 << 26
 MAX_ARCHIVED = 1 << 30
-#: Weights of a file, and objects in it.
+#: How many times its own size a member of an archive may be, beyond so many bytes.
+MAX_RATIO, FREE_BYTES = 64, 1 << 24
+#: Weights of a file: at most, and so many beyond some times its bytes, for HDF5 can be compressed.
 MAX_WEIGHTS = 1 << 28
+FREE_WEIGHTS, WEIGHTS_BY_BYTES = 1 << 24, 16
+#: Objects of a file.
 MAX_OBJECTS = 1 << 18
 
 
@@ -124,16 +128,23 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _read_zip(path: Path, architecture: Mapping[str, Any] | None) -> Network:
     with _damaged(path.name, "zip archive"), zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
+        entries = archive.infolist()
+        members = {info.filename: info for info in entries}
+        if len(members) != len(entries):
+            raise ModelFormatError(f"{path.name}: a zip archive that has a file twice")
         if "config.json" not in members:
             raise ModelFormatError(f"{path.name}: a zip archive without config.json: not of Keras")
 
         def member(name: str, limit: int) -> bytes:
             if name not in members:
                 raise ModelFormatError(f"{path.name} has no {name}")
-            if members[name].file_size > limit or members[name].flag_bits & 1:
-                raise ModelFormatError(f"{path.name}: {name} is encrypted, or over {limit} bytes")
-            return archive.read(members[name])
+            info = members[name]
+            most = min(limit, FREE_BYTES + MAX_RATIO * info.compress_size)
+            if info.file_size > most or info.flag_bits & 1:
+                raise ModelFormatError(f"{path.name}: {name} is encrypted, or over {most} bytes")
+            with archive.open(info) as file:
+                # Not all of it: what is packed may be more than what the archive says.
+                return file.read(info.file_size)
 
         config = architecture or _parse(member("config.json", MAX_CONFIG), "config.json")
         written_by = None
@@ -143,7 +154,7 @@ def _read_zip(path: Path, architecture: Mapping[str, Any] | None) -> Network:
         weights = io.BytesIO(member("model.weights.h5", MAX_ARCHIVED))
     network = _network(config, major_version(written_by, config), path.stem)
     with _damaged(f"{path.name}: model.weights.h5", "HDF5"), _open(weights) as opened:
-        return with_weights(network, _Contents(opened).store(3, None))
+        return with_weights(network, _Contents(opened, weights.getbuffer().nbytes).store(3, None))
 
 
 # ---- HDF5 ----
@@ -160,7 +171,7 @@ def _read_hdf5(file: Any, path: Path, architecture: Mapping[str, Any] | None) ->
                 "model.save('model.keras')"
             )
         config = _parse(_text(text), "model_config")
-    contents = _Contents(file)
+    contents = _Contents(file, path.stat().st_size)
     backend = contents.word("backend") or _word(config, "backend")
     written_by = _word(config, "keras_version") or contents.word("keras_version")
     version = major_version(written_by, config)
@@ -198,10 +209,15 @@ class _Contents:
     """The objects of an HDF5 file, by path; links are not followed."""
 
     file: Any
+    bytes: int
     objects: dict[str, Any] = field(init=False, default_factory=dict)
-    left: int = field(init=False, default=MAX_WEIGHTS)
+    most: int = field(init=False)
+    left: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.most = min(MAX_WEIGHTS, FREE_WEIGHTS + WEIGHTS_BY_BYTES * self.bytes)
+        self.left = self.most
+
         def visit(name: str, found: Any) -> bool | None:
             self.objects[name.replace("\\", "/")] = found
             return True if len(self.objects) > MAX_OBJECTS else None
@@ -280,6 +296,8 @@ class _Contents:
             raise ModelFormatError(f"the weights {path!r} are of type {dataset.dtype}, not numbers")
         self.left -= dataset.size or 0
         if self.left < 0:
-            raise ModelFormatError(f"the file has more than {MAX_WEIGHTS} weights")
+            raise ModelFormatError(
+                f"the file has more than {self.most} weights, of {self.bytes} bytes"
+            )
         found = np.asarray(dataset[()])
         return found if found.dtype == np.float64 else found.astype(np.float32)

@@ -80,8 +80,9 @@ def modern_options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if name in ("Convolution2D", "Deconvolution2D") and "border_mode" in found:
         found.pop("atrous_rate", None)
     found = {_OPTIONS.get(key, key): value for key, value in found.items()}
-    if found.get("data_format") in _LAYOUTS:
-        found["data_format"] = _LAYOUTS[found["data_format"]]
+    layout = found.get("data_format")
+    if isinstance(layout, str) and layout in _LAYOUTS:
+        found["data_format"] = _LAYOUTS[layout]
     return found
 
 

@@ -96,6 +96,13 @@ class Layer:
             raise self._wrong(option, "one or two integers")
         return values[0], values[-1]
 
+    def steps(self, option: str) -> Pair:
+        """Return two strides or dilations; one stands for two that are equal."""
+        values = self.pair(option)
+        if min(values) < 1:
+            raise self._wrong(option, "integers of at least 1")
+        return values
+
     def single(self, option: str) -> int:
         values = self.integers(option)
         if len(values) != 1:
@@ -115,7 +122,9 @@ class Layer:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 63
+    return isinstance(value, float)
 
 
 def _is_integer(value: Any) -> bool:

@@ -17,7 +17,7 @@ _NO_PADDING = (0, 0, 0, 0)
 @converts("MaxPooling2D", "AveragePooling2D")
 def convert_pooling(layer: Layer, shape: Shape) -> Ops:
     size = layer.pair("pool_size")
-    stride = size if layer.options["strides"] is None else layer.pair("strides")
+    stride = size if layer.options["strides"] is None else layer.steps("strides")
     same = layer.word("padding", "valid", "same") == "same"
     pad = same_padding(shape, size, stride) if same else _NO_PADDING
     return [Pool2D(Pool(_mode(layer), size, stride, pad))]
@@ -26,7 +26,7 @@ def convert_pooling(layer: Layer, shape: Shape) -> Ops:
 @converts("MaxPooling1D", "AveragePooling1D")
 def convert_sequence_pooling(layer: Layer, shape: Shape) -> Ops:
     size = (1, layer.single("pool_size"))
-    stride = size if layer.options["strides"] is None else (1, layer.single("strides"))
+    stride = size if layer.options["strides"] is None else (1, layer.steps("strides")[1])
     same = layer.word("padding", "valid", "same") == "same"
     pad = same_padding((1, shape[0]), size, stride) if same else _NO_PADDING
     return in_one_row(layer, [Pool2D(Pool(_mode(layer), size, stride, pad))], shape)

@@ -66,9 +66,23 @@ def test_the_smaller_operand_may_come_first(op_type):
     compiled(net.add("Flatten").gemm(48, 3))
 
 
-def test_a_dividend_that_broadcasts_is_refused():
-    net = OnnxNet(("N", 2, 6, 6)).add("GlobalMaxPool").add("Div", None, "input")
-    with pytest.raises(UnsupportedError, match="the divisor to the dividend"):
+@pytest.mark.parametrize("op_type", ["Add", "Sub", "Mul", "Div", "Max", "Min"])
+@pytest.mark.parametrize("axes", [([2], [3]), ([1], [2, 3]), ([1, 2, 3], []), ([2, 3], [1, 2])])
+def test_operands_that_broadcast_to_each_other(op_type, axes):
+    """Rows by columns, channels by pixels, and a dividend that is smaller than its divisor."""
+    net = OnnxNet(("N", 2, 4, 5))
+    image = net.conv(2, 3, (3, 3)).add("Sigmoid").last
+    first, second = (
+        net.add("ReduceMax", image, np.array(given), keepdims=1).last if given else image
+        for given in axes
+    )
+    net.add(op_type, first, second).add("Flatten")
+    compiled(net)
+
+
+def test_operands_that_do_not_broadcast_are_refused():
+    net = OnnxNet(("N", 2, 6, 6)).add("Flatten").add("Mul", None, "input")
+    with pytest.raises(UnsupportedError, match="two of the same rank that broadcast"):
         import_model(net.model())
 
 

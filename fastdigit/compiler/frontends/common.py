@@ -282,18 +282,23 @@ class GraphBuilder:
         return self.add(name, Concat(axis), *halves)
 
     def combine(self, name: str, kind: str, left: str, right: str) -> str:
-        """Combine two values, of which one broadcasts to the other; ``kind`` is that of Binary."""
+        """Combine two values that broadcast; ``kind`` is that of Binary."""
         a, b = self.shapes[left], self.shapes[right]
-        result = np.broadcast_shapes(a, b) if _fit(a, b) else ()
-        if len(a) == len(b) and result == a:
-            return self.add(name, Binary(kind), left, right)
-        if len(a) != len(b) or result != b or kind == "div":
+        if not _fit(a, b):
             raise UnsupportedError(
-                f"{name}: combines shapes {a} and {b}; supported are two of the same rank, of "
-                "which one broadcasts to the other (the divisor to the dividend)"
+                f"{name}: combines shapes {a} and {b}; supported are two of the same rank that "
+                "broadcast"
             )
-        value = self.add(name, Binary(kind), right, left)
-        return self.add(name, Eltwise(affine=uniform(b, -1.0)), value) if kind == "sub" else value
+        result = np.broadcast_shapes(a, b)
+        if result == b != a and kind != "div":
+            value = self.add(name, Binary(kind), right, left)
+            flipped = Eltwise(affine=uniform(b, -1.0))
+            return self.add(name, flipped, value) if kind == "sub" else value
+        # Of Binary, only the second operand broadcasts: the first is repeated where it has to be.
+        sizes = enumerate(zip(a, result, strict=True))
+        for op in taken(a, {axis: [0] * size for axis, (own, size) in sizes if own != size}):
+            left = self.add(name, op, left)
+        return self.add(name, Binary(kind), left, right)
 
     def build(self, *outputs: str) -> Graph:
         """Return the graph that computes ``outputs``, of the inputs that they depend on.

@@ -152,7 +152,8 @@ class _Input:
         return f" in {low:g}..{high:g}" if abs(low) < _GREATEST or high < _GREATEST else ""
 
     def _expected(self) -> str:
-        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in self.batch_shapes]
+        usual = [shape for shape in self.batch_shapes if len(shape) < 3 or shape == self.shape]
+        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in usual]
         shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes[:1]]
         return f"of shape {' or '.join(shapes)}"
 
@@ -828,12 +829,16 @@ def _described_outputs(meta: Mapping[str, Any]) -> dict[str | None, dict[str, An
 
 
 def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of one image of a batch: whole, without an axis of length 1, and flat."""
+    """Shapes of one image of a batch: whole, without an axis of length 1 or with that at the other
+    end, and flat."""
     if len(shape) == 1:
         return (shape,)
     height, width, channels = shape
     without = [shape[:axis] + shape[axis + 1 :] for axis in (2, 0, 1) if shape[axis] == 1]
-    return (*dict.fromkeys(without), shape, (height * width * channels,))
+    moved = []
+    if shape.count(1) == 1 and 1 in (height, channels):  # one channel, first or last: the same
+        moved = [(channels, height, width) if channels == 1 else (width, channels, height)]
+    return (*dict.fromkeys((*without, shape, *moved)), (height * width * channels,))
 
 
 def _source_shape(shape: tuple[int, ...], given: Any) -> tuple[int, ...]:

@@ -40,6 +40,9 @@ __all__ = ["InputRange", "Inputs", "Numbers", "Preprocessing", "find_inputs", "p
 InputRange: TypeAlias = tuple[float, float] | Literal["auto"] | None
 Numbers: TypeAlias = float | Sequence[float] | NDArray[Any]
 F64 = NDArray[np.float64]
+Readers: TypeAlias = Mapping[str, Sequence[Node]]
+#: Least and greatest value of an input, and why these.
+Range: TypeAlias = tuple[float, float, str]
 
 ANY: Final = (-math.inf, math.inf)
 UNIT: Final = (0.0, 1.0)
@@ -236,8 +239,8 @@ def find_inputs(
     other reasons than the size of the inputs.
     """
     value = graph.input if value is None else value
-    found = _usual_range(graph, value, dtype)
-    guess = _weighed(graph, value) if found is None else None
+    begins = _beginnings(remove_dead(graph), value)
+    found, guess = _found(graph, value, dtype, begins)
     low, high, why = found or guess or (*UNIT, "")
     if given is None:  # and no guess says what bytes mean
         return Inputs(*ANY, 0 if found is None else _divisor(low, high), "as given")
@@ -251,8 +254,28 @@ def find_inputs(
         return Inputs(low, high, _divisor(low, high), why)
     if guess is not None:
         return Inputs(low, high, _divisor(low, high), f"assumed: {why}", assumed=True)
-    unusual = "" if _beginning(graph, value).affine is None else UNUSUAL
+    unusual = UNUSUAL if any(one.affine is not None for one in begins) else ""
     return Inputs(*UNIT, 255, f"assumed{unusual}", assumed=True)
+
+
+def _found(
+    graph: Graph, value: str, dtype: str, begins: Sequence[_Beginning]
+) -> tuple[Range | None, Range | None]:
+    """Return the range that the source takes, and why, if it says so; and one that is a guess."""
+    if dtype == "uint8":
+        return (*BYTES, "the source takes bytes"), None
+    ranges = [_usual_range(graph, value, one) for one in begins]
+    said = {one[:2]: one for one in ranges if one is not None}
+    if not said:
+        guesses = [_weighed(graph, value, one) for one in begins]
+        return None, None if None in guesses else guesses[0]
+    if len(said) > 1:  # branches that contradict each other
+        return None, None
+    (found,) = said.values()
+    if None not in ranges:
+        return found, None
+    low, high, why = found
+    return None, (low, high, f"{why}, in one of the branches that read this input")
 
 
 def _checked(given: tuple[float, float]) -> tuple[float, float]:
@@ -279,11 +302,8 @@ def _divisor(low: float, high: float) -> int:
     return 1 if low <= 0 and high >= 255 else 0
 
 
-def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, str] | None:
-    """Return the range that the source takes, and why; None if it does not say."""
-    if dtype == "uint8":
-        return *BYTES, "the source takes bytes"
-    begins = _beginning(graph, value)
+def _usual_range(graph: Graph, value: str, begins: _Beginning) -> Range | None:
+    """Return the range that a beginning is for, and why; None if it does not say."""
     if begins.affine is None:
         return _averaged(graph, value, begins) or _summed(graph, value, begins)
     scale, shift = begins.affine
@@ -305,7 +325,7 @@ def _usual_range(graph: Graph, value: str, dtype: str) -> tuple[float, float, st
     return None
 
 
-def _averaged(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float, str] | None:
+def _averaged(graph: Graph, value: str, begins: _Beginning) -> Range | None:
     """Return the range that inputs had if a batch normalization has seen them, and why."""
     if begins.average is None or len(graph.shapes[value]) == 1:
         return None
@@ -321,8 +341,8 @@ def _first_layer(
     """Return the layer that reads what a network begins with, the first normalization behind it if
     one comes before the next layer, and whether that one sees the sums of the layer as they are;
     None if no such layer is the only reader, or a normalization came before it."""
-    known = readers_of(graph)
-    readers = known[begins.value]
+    known = begins.known
+    readers = known[begins.value] if begins.reader is None else [begins.reader]
     if len(readers) != 1 or begins.average is not None:
         return None
     layer = readers[0].op
@@ -345,7 +365,7 @@ def _first_layer(
     return layer, None, False
 
 
-def _summed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float, str] | None:
+def _summed(graph: Graph, value: str, begins: _Beginning) -> Range | None:
     """Return the range of bytes if a batch normalization has seen what only such inputs make."""
     first = _first_layer(graph, begins)
     if first is None or len(graph.shapes[value]) != 3:
@@ -355,14 +375,13 @@ def _summed(graph: Graph, value: str, begins: _Beginning) -> tuple[float, float,
     return _bounded(layer, affine.mean) if direct and affine is not None else None
 
 
-def _weighed(graph: Graph, value: str) -> tuple[float, float, str] | None:
+def _weighed(graph: Graph, value: str, begins: _Beginning) -> Range | None:
     """Return the range of bytes if the weights of the first layer are as small as if made for them:
     a guess.
 
     Converters multiply what a network begins with into the weights behind it. No normalization may
     come before the next layer: with one, the size of weights means nothing.
     """
-    begins = _beginning(graph, value)
     first = _first_layer(graph, begins)
     if first is None or begins.affine is not None or len(graph.shapes[value]) != 3:
         return None
@@ -378,7 +397,7 @@ def _weighed(graph: Graph, value: str) -> tuple[float, float, str] | None:
     return *BYTES, "the weights of the first layer are as small as such inputs make them"
 
 
-def _bounded(layer: Conv2D | Dense, mean: Array) -> tuple[float, float, str] | None:
+def _bounded(layer: Conv2D | Dense, mean: Array) -> Range | None:
     """Return the range of bytes if a batch normalization behind the first layer has seen sums that
     inputs up to 1 cannot make: none is greater than the sum of its weights."""
     weights = np.abs(layer.weights.astype(np.float64))
@@ -425,22 +444,54 @@ class _Beginning:
         What the input was in training, if a batch normalization follows.
     value
         What they make.
+    reader
+        That of ``value`` which is meant, if several branches begin with it.
+    known
+        The readers of each value.
     """
 
     affine: tuple[F64, F64] | None
     average: F64 | None
     value: str
+    reader: Node | None
+    known: Readers
 
 
-def _beginning(graph: Graph, value: str) -> _Beginning:
+def _beginnings(graph: Graph, value: str) -> list[_Beginning]:
+    """What a network does to an input first: in each branch, if several read it as it is."""
+    known = readers_of(graph)
+    found: list[_Beginning] = []
+    todo: list[tuple[str, Node | None]] = [(value, None)]
+    while todo:
+        value, reader = todo.pop()
+        begins = _beginning(graph, known, value, reader)
+        behind = known[begins.value]
+        goes_on = begins.affine is None and begins.average is None
+        if begins.reader is not None or not goes_on or len(behind) < 2:
+            found.append(begins)
+            continue
+        todo += [
+            (node.output, None) if _passes(node) else (begins.value, node)
+            for node in reversed(behind)
+        ]
+    return found
+
+
+def _passes(node: Node) -> bool:
+    """Whether it gives values of an input, or those between, as they are."""
+    return len(node.inputs) == 1 and isinstance(
+        node.op, Reshape | Transpose | Resize | Pool2D | Pad | Crop
+    )
+
+
+def _beginning(graph: Graph, known: Readers, value: str, reader: Node | None) -> _Beginning:
     """Follow an input through arithmetic with constants, and through what moves pixels, or gives
-    values between those of some, before it or between its parts."""
-    graph = remove_dead(graph)
+    values between those of some, before it or between its parts; into that reader, where several
+    read the same."""
     scale, shift = (np.full((1,) * len(graph.shapes[value]), number) for number in (1.0, 0.0))
     parts, average = 0, None
-    known = readers_of(graph)
     while value not in graph.outputs:
-        readers = known[value]
+        readers = known[value] if reader is None else [reader]
         if len(readers) != 1 or len(readers[0].inputs) != 1:
             break
         node = readers[0]
@@ -484,12 +535,12 @@ def _beginning(graph: Graph, value: str) -> _Beginning:
                     break
             case _:
                 break
-        value = node.output
+        value, reader = node.output, None
     # What does nothing says nothing, unless its parts cancel.
     if parts < 2 and (scale == 1).all() and not shift.any():
-        return _Beginning(None, average, value)
+        return _Beginning(None, average, value, reader, known)
     scale, shift = np.broadcast_arrays(scale, shift)
-    return _Beginning((scale, shift), average, value)
+    return _Beginning((scale, shift), average, value, reader, known)
 
 
 def _reshaped(part: F64, before: Shape, after: Shape) -> F64:

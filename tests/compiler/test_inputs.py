@@ -33,7 +33,7 @@ from fastdigit.compiler.verify import check, make_samples
 from fastdigit.errors import InputError, ModelFormatError
 from tests.support import need, reference
 from tests.support.compiler_cases import OnnxNet, engine, run_onnx
-from tests.support.networks import chain, conv
+from tests.support.networks import Net, chain, conv
 
 need("onnx")
 need("onnxruntime")
@@ -136,6 +136,41 @@ def learned(mean: float, gamma: float = 1.0) -> Eltwise:
     deviation, beta = np.full(3, 100.0**2), np.full(3, 0.3)
     means = mean * np.array([1.0, 0.5, 0.9])
     return Eltwise(affine=batchnorm(2, means, deviation, np.full(3, gamma), beta, 1e-3))
+
+
+X255, X127 = uniform(1 / 255), uniform(1 / 127.5, -1.0)
+CUT = Crop(((1, 1), (0, 0), (0, 0)))
+
+#: Branches that read one input, and what it takes; whether that is assumed, with a warning.
+BRANCHES: dict[str, tuple[list[tuple[Op, ...]], tuple[float, float], bool]] = {
+    "all alike": ([(X255, FIRST), (X255, FIRST)], BYTES, False),
+    "of one range": ([(X255, FIRST), (X127, FIRST)], BYTES, False),
+    "behind parts": ([(CUT, X255, FIRST), (CUT, X127, FIRST)], BYTES, False),
+    "one as it is": ([(X255,), ()], BYTES, True),
+    "one unknown": ([(X255, FIRST), (FIRST,)], BYTES, True),
+    "contradicting": ([(X255, FIRST), (uniform(2.0, -1.0), FIRST)], UNIT, True),
+    "nothing": ([(FIRST,), (FIRST,)], UNIT, False),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+@pytest.mark.parametrize("before", [(), (CUT,)])
+def test_branches_of_one_input(name: str, before: tuple[Op, ...]) -> None:
+    branches, want, doubtful = BRANCHES[name]
+    net = Net((8, 8, 3))
+    start = net.last
+    for op in before:
+        start = net.add(op, start)
+    ends = []
+    for branch in branches:
+        end = start
+        for op in branch:
+            end = net.add(op, end)
+        ends.append(end)
+    net.add(Binary("add"), *ends)
+    inputs = find_inputs(net.graph())
+    assert inputs.range == want
+    assert inputs.doubtful == doubtful
 
 
 #: Nothing is known of what these take.

@@ -66,12 +66,31 @@ OF_BYTES: dict[str, Callable[[], Any]] = {
 }
 
 
+def functional(*branches: Callable[[Any], Any]) -> Any:
+    inputs = keras.Input((20, 20, 3))
+    ends = [L.Conv2D(8, 3, activation="relu")(branch(inputs)) for branch in branches]
+    outputs = L.Dense(5, activation="softmax")(L.Flatten()(L.Add()(ends)))
+    return keras.Model(inputs, outputs)
+
+
+OF_BYTES["two branches"] = lambda: functional(
+    lambda x: L.Rescaling(1 / 255)(x), lambda x: L.Rescaling(1 / 127.5, offset=-1)(x)
+)
+# Keras 3 records that these were called with training=True, which is their default.
+OF_BYTES["augmentation in a functional model"] = lambda: functional(
+    lambda x: L.Rescaling(1 / 255)(L.RandomContrast(0.1)(L.RandomFlip()(x))),
+    lambda x: L.Rescaling(1 / 255)(L.Dropout(0.2)(x, training=True)),
+)
+
+
 @pytest.mark.parametrize("name", OF_BYTES)
-def test_the_same_bytes_give_the_same_answers(name: str) -> None:
+def test_the_same_bytes_give_the_same_answers(name: str, tmp_path: Path) -> None:
     model = OF_BYTES[name]()
     shape = model.input_shape[1:]
     images = np.random.default_rng(0).integers(0, 256, (64, *shape), np.uint8)
-    result = fastdigit.compile(model, None)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    result = fastdigit.compile(path, None)
     assert result.inputs.range == (0, 255) and not result.inputs.assumed
     compiled = fastdigit.Model(result.data)
     want = model.predict(images, verbose=0)

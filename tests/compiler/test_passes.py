@@ -178,7 +178,7 @@ def test_unit_permutation():
 # ---- canonicalize_input, fit_ranks, sink_reshapes ----------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(784,), (28, 28), (14, 56)])
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 28, 28)])
 def test_the_input_becomes_the_image_it_is_reshaped_to(shape):
     before = chain(shape, RELU, Reshape((28, 28, 1)), conv(rng, (3, 3), 1, 2))
     after = optimize(before)
@@ -346,13 +346,20 @@ def test_axes_of_length_one_move_in_the_input():
     assert kinds(after) == ["Eltwise", "Conv2D"]
 
 
-def test_an_image_is_reshaped():
-    before = chain((4, 9, 1), Reshape((6, 6, 1)), conv(rng, (3, 3), 1, 2))
-    after = remove_identities(sink_reshapes(canonicalize_input(before)))
+@pytest.mark.parametrize("shape", [(4, 9), (4, 9, 1), (2, 6, 3), (6, 1, 6), (1, 6, 6)])
+def test_an_image_that_is_reshaped_keeps_the_shape_that_batches_have(shape):
+    before = chain(shape, Reshape((6, 3, 2)), conv(rng, (3, 3), 2, 2))
+    after = optimize(before)
     same(before, after, exact=True)
-    assert after.shapes[after.input] == (6, 6, 1)
-    blocked = chain((4, 9, 1), affine(rng, 0, 4), Reshape((6, 6, 1)))
-    assert canonicalize_input(blocked) is blocked
+    now = after.shapes[after.input]
+    assert now == (shape if len(shape) == 3 else (1, *shape))
+
+
+def test_the_first_reshape_of_a_flat_input_says_what_the_image_is():
+    before = chain((36,), Reshape((4, 3, 3)), Reshape((6, 3, 2)), conv(rng, (3, 3), 2, 2))
+    after = optimize(before)
+    same(before, after, exact=True)
+    assert after.shapes[after.input] == (4, 3, 3)
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (30,)])

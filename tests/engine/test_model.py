@@ -154,6 +154,7 @@ def as_float(x: np.ndarray) -> np.ndarray:
     "convert",
     [
         pytest.param(lambda x: x.reshape(-1, 28, 28, 1), id="channels"),
+        pytest.param(lambda x: x.reshape(-1, 1, 28, 28), id="one channel first"),
         pytest.param(lambda x: x.reshape(-1, 784), id="flat"),
         pytest.param(as_float, id="float32"),
         pytest.param(lambda x: x.astype(np.float64) / 255, id="float64"),
@@ -206,7 +207,7 @@ def test_no_image(model: Model, shape: tuple[int, ...], dtype: type) -> None:
             np.zeros((5, 27, 28), np.float32),
             r"the batch has shape \(5, 27, 28\), expected of shape \(N, 28, 28\)",
         ),
-        (np.zeros((1, 1, 28, 28), np.float32), r"shape \(1, 1, 28, 28\)"),
+        (np.zeros((1, 2, 28, 28), np.float32), r"shape \(1, 2, 28, 28\)"),
         (np.zeros((2, 28, 28, 3), np.float32), r"shape \(2, 28, 28, 3\)"),
         (np.zeros(784, np.float32), r"shape \(784,\)"),
         (np.zeros((), np.float32), r"shape \(\)"),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fastdigit.compiler.ir import Graph
 from fastdigit.compiler.passes.absorb_padding import absorb_padding
 from fastdigit.compiler.passes.cancel_transposes import cancel_transposes
-from fastdigit.compiler.passes.canonicalize_input import canonicalize_input
+from fastdigit.compiler.passes.canonicalize_input import canonicalize_input, unflatten_input
 from fastdigit.compiler.passes.commute_pooling import commute_pooling
 from fastdigit.compiler.passes.fit_ranks import fit_ranks
 from fastdigit.compiler.passes.fold_batchnorm import fold_batchnorm
@@ -97,6 +97,7 @@ def optimize(
     graph = remove_identities(graph)
     verify(graph)
     graph = _run(fit_ranks, graph, observe)
+    graph = _run(unflatten_input, graph, observe)
     graph = _simplify(graph, simplify, observe)
     for step in FUSE:
         graph = _run(step, graph, observe)

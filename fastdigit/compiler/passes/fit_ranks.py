@@ -70,7 +70,8 @@ def fit_ranks(graph: Graph) -> Graph:
 
 
 def _image_of_matrix(graph: Graph, value: str) -> Shape:
-    """Return the image as which to read an input of rank 2: any will do.
+    """Return the image as which to read an input of rank 2: one that has its rows and columns, for
+    so batches come.
 
     It is told by the operators that read it first, with no regard to what else does.
     """
@@ -80,7 +81,9 @@ def _image_of_matrix(graph: Graph, value: str) -> Shape:
         node = readers[value][0]
         after = graph.shapes[node.output]
         match node.op:
-            case Reshape() if len(after) == 3:
+            case Reshape() if len(after) == 3 and tuple(n for n in after if n != 1) == tuple(
+                n for n in shape if n != 1
+            ):
                 return after
             case Dense():
                 return (*shape, 1)

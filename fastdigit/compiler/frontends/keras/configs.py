@@ -193,6 +193,9 @@ class _Reader:
             if key in ("inputs", "x", "x1", "x2", "xs", "values") and found:
                 operands += found  # the call named its arguments
                 del arguments[key]
+        if isinstance(node, Mapping):
+            # Keras 3 records the default of augmentation, True, and predicts with False.
+            arguments.pop("training", None)
         for key, value in arguments.items():
             if value is not None and value is not False:
                 raise layer.refuse(f"called with {key}={value!r:.80}", "a call without")

@@ -172,6 +172,42 @@ def test_weights_may_lie_anywhere_in_the_archive(place: int, tmp_path: Path) -> 
     np.testing.assert_allclose(results(path), expected(), rtol=0, atol=1e-6)
 
 
+def test_objects_within_objects_are_found_by_counting(tmp_path: Path) -> None:
+    """Files without names of layers, as tf.keras and the first of Keras 3 wrote them: paths count
+    classes, whatever the layers are called, and some objects have no variables of their own."""
+    random = np.random.default_rng(1).normal
+    cell = [random(size=(3, 16)), random(size=(4, 16)), random(size=16)]
+    objects = {
+        "layers/bidirectional/forward_layer/cell": cell,
+        "layers/bidirectional/backward_layer/cell": [random(size=(3, 16)), *cell[1:]],
+        "layers/lstm/cell": [random(size=(8, 16)), *cell[1:]],
+        "layers/sequential/layers/dense": [random(size=(4, 6)), random(size=6)],
+        "layers/sequential_1/layers/dense": [random(size=(6, 2)), random(size=2)],
+    }
+
+    def written(last: str) -> Path:
+        """With the names that paths would have too, or with others."""
+
+        inner = layer("LSTM", f"inner{last}", units=4, return_sequences=True)
+        layers = [
+            layer("InputLayer", "i", batch_shape=[None, 5, 3], dtype="float32"),
+            layer("Bidirectional", f"bidirectional{last}", layer=inner, merge_mode="concat"),
+            layer("LSTM", f"lstm{last}", units=4),
+        ]
+        for count, units in (("", 6), ("_1", 2)):
+            own = [layer("Dense", f"dense{last}", units=units)]
+            name = f"sequential{count}{last}"
+            layers.append(layer("Sequential", name, layers=own))
+        config = {"class_name": "Sequential", "config": {"name": "net", "layers": layers}}
+        return write_keras(tmp_path / f"net{last}.keras", config, objects, version="2.21.0")
+
+    images = random(size=(4, 5, 3))
+    (want,) = evaluate(read_file(written("")), [images])
+    (got,) = evaluate(read_file(written("_9")), [images])
+    assert want.shape == (4, 2) and np.ptp(want) > 0.1
+    np.testing.assert_array_equal(got, want)
+
+
 def test_what_verified_is_said(tmp_path: Path) -> None:
     result = compile_model(keras3(tmp_path / "model.keras"), None, engine=engine)
     assert result.verification.reference == f"the source in float64 (numpy {np.__version__})"

@@ -288,6 +288,11 @@ class Numbered:
     def _paths(self, network: Network) -> dict[int, str]:
         """Return the path of each layer: by its name, or as the count of its class tells."""
         found: dict[int, str] = {}
+        groups = {  # of objects, and of those that objects are in
+            "/".join(parts[:count])
+            for parts in (place.split("/") for place in self.objects)
+            for count in range(1, len(parts) + 1)
+        }
         for container in ("layers", "_layer_checkpoint_dependencies"):
             prefix = f"{self.path}{container}/"
             members = {
@@ -305,7 +310,7 @@ class Numbered:
                 base = _snake_case(layer.kind)
                 count = used[base] = used.get(base, -1) + 1
                 path = f"{prefix}{base}_{count}" if count else f"{prefix}{base}"
-                if path in self.objects:
+                if path in groups:
                     found.setdefault(id(layer), path)
         return found
 

@@ -445,6 +445,37 @@ def test_a_model_in_memory_is_held_against_keras():
     assert result.verification.reference == f"keras {keras.__version__}"
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_a_model_of_half_precision_is_held_against_its_layers(policy):
+    """Keras is off by the rounding of its own type."""
+    layers = [
+        L.Conv2D(4, 3, activation="relu", dtype=policy),
+        L.BatchNormalization(dtype=policy),
+        L.Flatten(),
+        L.Dense(3, activation="softmax", dtype="float32"),
+    ]
+    model = randomize(sequential((8, 8, 1), *layers))
+    found = compile_model(model, None, engine=engine).verification
+    assert found.reference.startswith("the source in float64 (numpy ")
+    assert found.reference.endswith(f"; Keras computes it in {policy.removeprefix('mixed_')})")
+    assert found.max_error <= 1e-5
+
+
+def test_a_model_that_keras_cannot_run_here_is_held_against_its_layers():
+    """TensorFlow has no kernels for NCHW on CPUs, but for those that oneDNN brings."""
+    model = randomize(FILES["channels-first"]())
+    found = compile_model(model, None, engine=engine).verification
+    assert found.max_error <= 1e-5
+
+    def predict(*_arguments, **_options):
+        raise tf.errors.UnimplementedError(None, None, "only supports NHWC")
+
+    model.predict = predict
+    found = compile_model(model, None, engine=engine).verification
+    assert found.reference.endswith("; Keras cannot run it here)")
+    assert found.max_error <= 1e-5
+
+
 class Strange(L.Layer):
     def call(self, x):
         return x

@@ -29,6 +29,7 @@ from fastdigit.compiler.frontends.keras.live import is_keras, live_runner, read_
 from fastdigit.compiler.frontends.keras.network import Network
 from fastdigit.compiler.frontends.keras.registry import supported_layers
 from fastdigit.compiler.frontends.runners import Runner
+from fastdigit.errors import VerificationError
 
 __all__ = ["FRONT_END", "SUPPORTED_LAYERS", "import_keras"]
 
@@ -59,16 +60,22 @@ def _owns(model: Any) -> bool:
 
 
 def _runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    """Keras, for a model in memory; else the evaluation of the source in float64."""
+    """Keras, for a model in memory, if it computes that in float32; else the evaluation of the
+    source in float64."""
+    network, reason = model, ""
     if not isinstance(model, Network):
-        return live_runner(model, imported)
-    network = model.choose([port.name for port in imported.outputs])
+        network = read_live(model)
+        try:
+            return live_runner(model, network, imported)
+        except VerificationError as error:
+            reason = f"; {error}"
+    network = network.choose([port.name for port in imported.outputs])
     places = [[port.name for port in imported.inputs].index(g.name) for g in network.inputs]
 
     def run(inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
         return list(evaluate(network, [inputs[place] for place in places]))
 
-    return f"the source in float64 (numpy {np.__version__})", run
+    return f"the source in float64 (numpy {np.__version__}{reason})", run
 
 
 FRONT_END = FrontEnd(

@@ -16,7 +16,7 @@ from fastdigit.compiler.frontends.keras.network import Layer, Network
 from fastdigit.compiler.frontends.keras.weights import Variable, named, with_weights
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.ir import Array
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import UnsupportedError, VerificationError
 
 __all__ = ["is_keras", "live_runner", "read_live"]
 
@@ -68,9 +68,17 @@ def _is_own_class(layer: Any) -> bool:
     return type(layer).__module__.split(".")[0] in PACKAGES
 
 
-def live_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
-    """Return what runs a model: Keras itself."""
-    network = read_live(model)
+def live_runner(model: Any, network: Network, imported: Imported) -> tuple[str, Runner]:
+    """Return what runs a model: Keras itself.
+
+    Raises
+    ------
+    VerificationError
+        If Keras cannot run it here, or computes in half precision.
+    """
+    half = _half_precision(json.loads(model.to_json()))
+    if half is not None:
+        raise VerificationError(f"Keras computes it in {half}")
     names = [port.name for port in imported.inputs]
 
     def run(inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[Any]]:
@@ -81,14 +89,39 @@ def live_runner(model: Any, imported: Imported) -> tuple[str, Runner]:
             else np.zeros((count, *(size or 1 for size in each.shape or ())), np.float32)
             for each in network.inputs
         ]
-        found = model.predict(given if len(given) > 1 else given[0], verbose=0)
+        try:
+            found = model.predict(given if len(given) > 1 else given[0], verbose=0)
+        except Exception as error:  # of its backend, such as a layout for which that has no kernels
+            reason = " ".join(str(error).split())[:200]
+            raise VerificationError(
+                f"Keras cannot run the model, so the result cannot be verified: {reason}"
+            ) from error
         if isinstance(found, dict):
             found = [found[name] for name in network.output_names]
         results = list(found) if isinstance(found, list | tuple) else [found]
         by_name = dict(zip(network.output_names, results, strict=True))
         return [np.asarray(by_name[port.name]) for port in imported.outputs]
 
+    try:
+        run([np.zeros((1, *port.shape), np.float32) for port in imported.inputs])
+    except VerificationError as error:
+        raise VerificationError("Keras cannot run it here") from error
     return f"{_package(model)} {_version(model)}", run
+
+
+def _half_precision(config: Any) -> str | None:
+    """Return the type of less than 32 bits that a layer of a configuration computes in."""
+    if isinstance(config, list):
+        return next(filter(None, map(_half_precision, config)), None)
+    if not isinstance(config, dict):
+        return None
+    policy = config.get("dtype")
+    if isinstance(policy, dict):
+        policy = policy.get("config")
+        policy = policy.get("name") if isinstance(policy, dict) else None
+    if isinstance(policy, str) and policy.endswith("float16"):
+        return policy.removeprefix("mixed_")
+    return next(filter(None, map(_half_precision, config.values())), None)
 
 
 class _Live:

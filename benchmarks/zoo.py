@@ -1,4 +1,4 @@
-"""Small networks of many kinds, compiled, verified, and timed beside the other runtimes.
+"""Networks of many kinds (networks.py), compiled, verified, and timed beside the other runtimes.
 
     python -m benchmarks.zoo --output runs/zoo            # all networks, all runtimes installed
     python -m benchmarks.zoo --networks lenet5,mlp --runtimes fastdigit,onnxruntime
@@ -16,160 +16,23 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import fastdigit
+from benchmarks.networks import NETWORKS
 from fastdigit.bench import cli as bench
 from fastdigit.errors import FastDigitError
 
-if TYPE_CHECKING:
-    import keras
-
 __all__ = ["NETWORKS", "main"]
 
-BATCHES = (1, 64)
+BATCHES = (1, 8, 64)
 SUBJECT, REFERENCE = "fastdigit", "onnxruntime"
 
-
-def lenet5() -> keras.Model:
-    """LeCun, Bottou, Bengio and Haffner 1998, with average pooling and a softmax."""
-    from keras import Input, Sequential, layers
-
-    return Sequential(
-        [
-            Input((32, 32, 1)),
-            layers.Conv2D(6, 5, activation="tanh"),
-            layers.AveragePooling2D(2),
-            layers.Conv2D(16, 5, activation="tanh"),
-            layers.AveragePooling2D(2),
-            layers.Flatten(),
-            layers.Dense(120, activation="tanh"),
-            layers.Dense(84, activation="tanh"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-def simple_convnet() -> keras.Model:
-    """Two convolutions and a classifier, as in the first vision example of the Keras site."""
-    from keras import Input, Sequential, layers
-
-    return Sequential(
-        [
-            Input((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-def fashion() -> keras.Model:
-    """A network as people train on Fashion-MNIST: pairs of convolutions with normalisation."""
-    from keras import Input, Sequential, layers
-
-    body: list[Any] = [Input((28, 28, 1))]
-    for channels in (32, 64):
-        for _ in range(2):
-            body += [
-                layers.Conv2D(channels, 3, padding="same", use_bias=False),
-                layers.BatchNormalization(),
-                layers.ReLU(),
-            ]
-        body += [layers.MaxPooling2D(2), layers.Dropout(0.25)]
-    body += [
-        layers.Flatten(),
-        layers.Dense(256, activation="relu"),
-        layers.BatchNormalization(),
-        layers.Dense(10, activation="softmax"),
-    ]
-    return Sequential(body)
-
-
-def resnet() -> keras.Model:
-    """A residual network of some 100,000 parameters for 32x32 colour images (He et al. 2016)."""
-    from keras import Input, Model, layers
-
-    x = image = Input((32, 32, 3))
-    x = layers.Conv2D(16, 3, padding="same", use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    for channels, blocks in ((16, 2), (32, 2), (64, 1)):
-        for block in range(blocks):
-            stride = 2 if block == 0 and channels > 16 else 1
-            y = layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
-            y = layers.ReLU()(layers.BatchNormalization()(y))
-            y = layers.Conv2D(channels, 3, padding="same", use_bias=False)(y)
-            y = layers.BatchNormalization()(y)
-            if stride > 1:
-                x = layers.Conv2D(channels, 1, stride, use_bias=False)(x)
-                x = layers.BatchNormalization()(x)
-            x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    return Model(image, layers.Dense(10, activation="softmax")(x))
-
-
-def mobilenet() -> keras.Model:
-    """Depthwise separable convolutions (Howard et al. 2017) for 32x32 colour images."""
-    from keras import Input, Model, layers
-
-    x = image = Input((32, 32, 3))
-    x = layers.Conv2D(16, 3, 2, padding="same", use_bias=False)(x)
-    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
-    for channels, stride in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
-        x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
-        x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
-        x = layers.Conv2D(channels, 1, use_bias=False)(x)
-        x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
-    x = layers.GlobalAveragePooling2D()(x)
-    return Model(image, layers.Dense(10, activation="softmax")(x))
-
-
-def letters() -> keras.Model:
-    """A network for the 62 letters and digits of EMNIST."""
-    from keras import Input, Sequential, layers
-
-    return Sequential(
-        [
-            Input((28, 28, 1)),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(62, activation="softmax"),
-        ]
-    )
-
-
-def mlp() -> keras.Model:
-    """A perceptron with two hidden layers."""
-    from keras import Input, Sequential, layers
-
-    return Sequential(
-        [
-            Input((28, 28, 1)),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-NETWORKS: dict[str, Callable[[], Any]] = {
-    function.__name__: function
-    for function in (lenet5, simple_convnet, fashion, resnet, mobilenet, letters, mlp)
-}
+#: tf2onnx lets the first state of an LSTM depend on the batch, which the ONNX front end refuses.
+COMPILED_FROM_KERAS = frozenset({"captcha"})
 
 
 def build(name: str, folder: Path) -> dict[str, Path]:
@@ -195,7 +58,8 @@ def build(name: str, folder: Path) -> dict[str, Path]:
     files = {suffix: folder / f"{name}.{suffix}" for suffix in ("keras", "onnx", "fdm")}
     model.save(files["keras"])
     files["onnx"].write_bytes(convert_nhwc(model).SerializeToString())
-    result = fastdigit.compile(files["onnx"], files["fdm"], name=name)
+    source = files["keras" if name in COMPILED_FROM_KERAS else "onnx"]
+    result = fastdigit.compile(source, files["fdm"], name=name)
     print(f"{name}: {model.count_params():,} parameters, error {result.verification.max_error:.1e}")
     return files
 

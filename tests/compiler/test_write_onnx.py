@@ -275,6 +275,42 @@ PLAIN = {
     "mobilenet": ["Conv Clip"] * 11 + ["GlobalAveragePool Flatten Gemm Softmax"],
     "letters": ["Conv Relu MaxPool"] * 2 + ["Flatten Gemm Relu Gemm Softmax"],
     "mlp": ["Flatten Gemm Relu Gemm Relu Gemm Softmax"],
+    "mini_xception": [
+        *["Conv Relu"] * 2,
+        *["Conv Conv Conv Relu Conv Conv MaxPool Add"] * 4,
+        "Conv GlobalAveragePool Transpose Reshape Softmax",
+    ],
+    "traffic_signs": ["Conv Relu Conv Relu MaxPool"] * 2 + ["Flatten Gemm Relu Gemm Softmax"],
+    "cifar": ["Conv Relu Conv Relu MaxPool"] * 2 + ["Flatten Gemm Relu Gemm Softmax"],
+    "pfld": [
+        *["Conv Relu"] * 2,
+        *["Conv Relu Conv Relu Conv"] * 13,
+        *["Add"] * 10,
+        *["Conv Relu"] * 2,
+        *["GlobalAveragePool"] * 2,
+        *["Transpose Reshape"] * 3,
+        "Concat Concat Gemm",
+    ],
+    "mobilenet_96": ["Conv Relu"] * 27 + ["GlobalAveragePool Flatten Gemm Softmax"],
+    "ds_cnn": ["Conv Relu"] * 9 + ["GlobalAveragePool Flatten Gemm Softmax"],
+    "resnet8": [
+        *("Conv Relu", "Conv Relu Conv Add Relu"),
+        *["Conv Relu Conv Conv Add Relu"] * 2,
+        "GlobalAveragePool Flatten Gemm Softmax",
+    ],
+    "mnist_pytorch": ["Conv Relu", "Conv Relu MaxPool", "Flatten Gemm Relu Gemm Softmax"],
+    "quickstart": ["Conv Relu", "Flatten Gemm Relu Gemm Softmax"],
+    "captcha": [
+        *["Conv Relu MaxPool"] * 2,
+        *["Conv"] * 2,
+        "Relu",
+        *["LSTM"] * 4,
+        *["Transpose"] * 11,
+        *["Reshape"] * 10,
+        *["Concat"] * 2,
+        "Softmax",
+    ],
+    "meter": ["Mul Add", *["Conv Relu MaxPool"] * 3, "Flatten Gemm Relu Gemm Softmax"],
 }
 
 

@@ -3,10 +3,11 @@
 
 #include <string.h>
 
-fd_work fd_work_of(const fd_call *call, unsigned worker, unsigned owner, size_t first) {
+fd_work fd_work_of(const fd_call *call, fd_owners owners, size_t first) {
     const fd_model *const m = call->model;
     const fd_input *const in = &m->inputs[0];
-    fd_work w = {.bases = {call->arena + worker * m->arena, call->arena + owner * m->arena}};
+    fd_work w = {.bases = {call->arena + owners.image * m->arena, call->arena + owners.chunk * m->arena,
+                           call->arena + owners.scratch * m->arena}};
     const int in_place = fd_input_in_place(in, call->inputs[0].type);
     w.input = in_place ? (const float *)call->inputs[0].values + first * in->elements : fd_target(&w, &in->place, 0);
     w.input_stride = in_place ? in->elements : in->place.image;
@@ -31,19 +32,26 @@ void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share) {
     for (const fd_step *step = op->steps; step; step = step->next) step->run(step, work, &share);
 }
 
-size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock,
-                        fd_pace *pace) {
+size_t fd_execute_inputs(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock) {
     const fd_model *const m = call->model;
-    const fd_planned *const ops = m->planned;
     size_t taken = 0;
     for (size_t k = 0; k < m->file.input_count; k++) {
         const fd_input *const in = &m->inputs[k];
-        fd_execute_op(&ops[k], work, (fd_share){i, i + 1, 0, 1}); /* its margins */
+        fd_execute_op(&m->planned[k], work, (fd_share){i, i + 1, 0, 1}); /* its margins */
         const size_t outside = fd_input_take(in, work, call->inputs[k].values, call->inputs[k].type, first + i, i);
         taken += outside;
         if (outside < in->elements) return taken;
         account(call, k, clock);
     }
+    return taken;
+}
+
+size_t fd_execute_image(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock,
+                        fd_pace *pace) {
+    const fd_model *const m = call->model;
+    const fd_planned *const ops = m->planned;
+    const size_t taken = fd_execute_inputs(call, work, first, i, clock);
+    if (taken < m->input_elements) return taken;
     if (!fd_watch_goes_on(call->watch, pace, m->watches_ops ? 0 : m->operations)) return taken;
     for (size_t k = m->file.input_count; k < m->batched; k++) {
         if (m->watches_ops && !fd_watch_goes_on(call->watch, pace, ops[k].work)) return taken;

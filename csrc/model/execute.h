@@ -18,9 +18,13 @@ typedef struct fd_call {
     fd_watch *watch;
 } fd_call;
 
-/* What `worker` works on, of the chunk whose first image is `first` of the call: values of one image are its own, those
- * of the whole chunk lie in the arena of `owner`. */
-fd_work fd_work_of(const fd_call *call, unsigned worker, unsigned owner, size_t first);
+/* Whose arenas a worker uses. */
+typedef struct fd_owners {
+    unsigned scratch, image, chunk; /* of what a step needs while it runs; of values of one image, of the whole chunk */
+} fd_owners;
+
+/* What a worker works on, of the chunk whose first image is `first` of the call. */
+fd_work fd_work_of(const fd_call *call, fd_owners owners, size_t first);
 
 /* Where the time goes; `since` is read first when a worker begins. */
 typedef struct fd_clock {
@@ -28,6 +32,9 @@ typedef struct fd_clock {
 } fd_clock;
 
 void fd_clock_start(const fd_call *call, fd_clock *clock);
+
+/* Takes the inputs of image i of the chunk. Returns as fd_execute_image does. */
+size_t fd_execute_inputs(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock);
 
 /* Everything that happens to image i of the chunk alone. Returns the model's input_elements, or the index of its
  * first value that is out of range, counted through all inputs. `clock` may be NULL. It is not done if the call is over

@@ -14,10 +14,18 @@
 #include "model/pool.h"
 #include "model/team.h"
 
-/* Units into which a thread's share of a layer is cut, so that one that comes late finds some left. */
-enum { UNITS_PER_THREAD = 2 };
 /* Rows of a narrow layer that make a unit. */
 enum { ROWS_PER_UNIT = 8 };
+/* Operations of a unit, at least: to take one, and to have another CPU's values in one's caches, takes about a
+ * microsecond. Tests that want small networks shared ask for less. */
+#ifndef FD_UNIT_WORK
+#define FD_UNIT_WORK (UINT64_C(1) << 14)
+#endif
+/* Operations that a call shares out, at least: of fewer, to wake a thread takes longer than it saves. On a Zen 1 they
+ * are about 75 microseconds of one thread. */
+#ifndef FD_WAKE_WORK
+#define FD_WAKE_WORK (UINT64_C(3) << 19)
+#endif
 
 /* A call, and what its workers take of it. */
 typedef struct fd_batch {
@@ -25,21 +33,29 @@ typedef struct fd_batch {
     fd_watch watch;
     unsigned threads;
     size_t n, chunk;
+    size_t first_op;    /* that workers share a chunk of: of an image alone the first one, else the first batched one */
     size_t first, rows; /* of the chunk that all workers share */
+    fd_pace pace;       /* of worker 0, if all share each chunk */
     atomic_size_t next; /* first row that no worker has taken, if each takes chunks of its own */
     atomic_size_t bad;  /* least index of an offending value, n * input_elements if none so far */
 } fd_batch;
 
-/* Runs image i of the chunk alone. False if it holds an offending value, or the call is over. */
-static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock, fd_pace *pace) {
+/* Whether an image is to go on whose first value out of range is `outside`; it notes the least of the call. */
+static int accept(fd_batch *batch, size_t image, size_t outside) {
     const size_t elements = batch->call.model->input_elements;
-    const size_t outside = fd_execute_image(&batch->call, work, first, i, clock, pace);
     if (outside == elements) return !fd_watch_over(&batch->watch);
-    const size_t index = (first + i) * elements + outside;
+    const size_t index = image * elements + outside;
     size_t least = atomic_load(&batch->bad);
     while (index < least && !atomic_compare_exchange_weak(&batch->bad, &least, index)) {
     }
     return 0;
+}
+
+static int is_bad(fd_batch *batch) { return atomic_load(&batch->bad) < batch->n * batch->call.model->input_elements; }
+
+/* Runs image i of the chunk alone. False if it holds an offending value, or the call is over. */
+static int run_image(fd_batch *batch, const fd_work *work, size_t first, size_t i, fd_clock *clock, fd_pace *pace) {
+    return accept(batch, first + i, fd_execute_image(&batch->call, work, first, i, clock, pace));
 }
 
 /* ---- A long batch: each worker takes chunks until there are none left ---- */
@@ -53,7 +69,7 @@ static void run_chunks(void *arg, unsigned worker) {
         const size_t first = atomic_fetch_add(&batch->next, batch->chunk);
         if (first >= batch->n) return;
         const size_t rows = fd_min(batch->chunk, batch->n - first);
-        const fd_work work = fd_work_of(&batch->call, worker, worker, first);
+        const fd_work work = fd_work_of(&batch->call, (fd_owners){worker, worker, worker}, first);
         for (size_t i = 0; i < rows; i++) {
             if (run_image(batch, &work, first, i, &clock, &pace)) continue;
             atomic_store(&batch->next, batch->n);
@@ -65,33 +81,54 @@ static void run_chunks(void *arg, unsigned worker) {
     }
 }
 
-/* ---- A short batch: all workers share each chunk; phase 0 is its images, then each batched op is a phase ---- */
+/* ---- A short batch: all workers share each chunk; phase 0 is its images, then each batched op is a phase. Of an image
+ * alone, phase 0 takes its inputs, and each op is a phase. ---- */
+
+static int shares_image(const fd_batch *batch) { return batch->n == 1; }
 
 static const fd_planned *op_of(const fd_batch *batch, size_t phase) {
-    const fd_model *const m = batch->call.model;
-    return &m->planned[m->batched + phase - 1];
+    return &batch->call.model->planned[batch->first_op + phase - 1];
 }
+
+/* What it takes, in operations: Winograd's multiply-adds are fewer than those that a plan is limited by. */
+static uint64_t work_of(const fd_planned *op) {
+    return fd_add_capped(op->work - op->facts.multiply_adds, op->facts.executed);
+}
+
+static size_t phases_of(const fd_batch *batch) { return 1 + batch->call.model->file.op_count - batch->first_op; }
 
 /* An op that can be cut is cut; of any other the rows are shared out. */
 static size_t units_of(const fd_batch *batch, size_t phase) {
     if (phase == 0) return batch->rows;
     const size_t parts = op_of(batch, phase)->parts;
-    if (parts > 1) return fd_min(parts, (size_t)batch->threads * UNITS_PER_THREAD);
+    if (parts > 1) {
+        const size_t most = fd_min(parts, (size_t)batch->threads);
+        const uint64_t worth = fd_mul_capped(batch->rows, op_of(batch, phase)->work) / FD_UNIT_WORK;
+        return worth == 0 ? 1 : worth < most ? (size_t)worth : most;
+    }
     return (batch->rows + ROWS_PER_UNIT - 1) / ROWS_PER_UNIT;
 }
 
 static void run_unit(void *arg, unsigned worker, size_t phase, size_t unit) {
     fd_batch *const batch = arg;
-    const fd_work work = fd_work_of(&batch->call, worker, 0, batch->first);
-    fd_pace pace = {.worker = worker};
-    if (phase == 0) {
+    const fd_owners owners = {worker, shares_image(batch) ? 0 : worker, 0};
+    const fd_work work = fd_work_of(&batch->call, owners, batch->first);
+    /* The caller's goes on from unit to unit: many small ones are a long call too. */
+    fd_pace own = {.worker = worker}, *const pace = worker == 0 ? &batch->pace : &own;
+    if (shares_image(batch)) {
+        if (phase == 0) {
+            accept(batch, 0, fd_execute_inputs(&batch->call, &work, 0, 0, NULL));
+            return;
+        }
+        if (is_bad(batch)) return; /* what was not taken is nothing to compute with */
+    } else if (phase == 0) {
         /* After an offending value the outputs do not matter, but the least index of one does. */
-        run_image(batch, &work, batch->first, unit, NULL, &pace);
+        run_image(batch, &work, batch->first, unit, NULL, pace);
         return;
     }
     const fd_planned *const op = op_of(batch, phase);
     const size_t parts = op->parts, units = units_of(batch, phase);
-    if (!fd_watch_goes_on(&batch->watch, &pace, fd_mul_capped(batch->rows, op->work) / units)) return;
+    if (!fd_watch_goes_on(&batch->watch, pace, fd_mul_capped(batch->rows, op->work) / units)) return;
     fd_share share = {0, batch->rows, parts * unit / units, parts * (unit + 1) / units};
     if (parts == 1) {
         const size_t row = unit * ROWS_PER_UNIT;
@@ -107,18 +144,32 @@ static void keep_watch(void *arg) {
 }
 
 static void run_shared(fd_batch *batch, size_t *units) {
-    const fd_model *const m = batch->call.model;
-    const size_t phases = 1 + m->file.op_count - m->batched;
+    const size_t phases = phases_of(batch);
+    /* A call may be over while its caller waits for others to end a long op. */
+    const int watches = batch->call.watch->context->poll || batch->call.model->watches_ops;
+    void (*const idle)(void *) = watches ? keep_watch : NULL;
     for (batch->first = 0; batch->first < batch->n; batch->first += batch->rows) {
         batch->rows = fd_min(batch->chunk, batch->n - batch->first);
         for (size_t p = 0; p < phases; p++) units[p] = units_of(batch, p);
-        fd_team_run(run_unit, batch->call.watch->context->poll ? keep_watch : NULL, batch, units, phases,
-                    batch->threads);
-        if (atomic_load(&batch->bad) < batch->n * m->input_elements || fd_watch_over(&batch->watch)) return;
-        const fd_work work = fd_work_of(&batch->call, 0, 0, batch->first);
+        fd_team_run(run_unit, idle, batch, units, phases, batch->threads);
+        if (is_bad(batch) || fd_watch_over(&batch->watch)) return;
+        const fd_work work = fd_work_of(&batch->call, (fd_owners){0, 0, 0}, batch->first);
         fd_execute_outputs(&batch->call, &work, batch->first, batch->rows);
         if (batch->first + batch->rows < batch->n && !fd_watch_look(&batch->watch, 0)) return;
     }
+}
+
+/* Operations that threads can share of a short batch: an image's own are not, unless it is alone. */
+static uint64_t shared_work(fd_batch *batch) {
+    const fd_model *const m = batch->call.model;
+    uint64_t work = 0, alone = m->operations;
+    batch->rows = fd_min(batch->chunk, batch->n);
+    for (size_t phase = 1; phase < phases_of(batch); phase++) {
+        const fd_planned *const op = op_of(batch, phase);
+        alone = op->work < alone ? alone - op->work : 0;
+        if (units_of(batch, phase) > 1) work = fd_add_capped(work, fd_mul_capped(batch->n, work_of(op)));
+    }
+    return fd_add_capped(work, fd_mul_capped(batch->n - 1, alone));
 }
 
 /* Runs inputs that were looked at, `total` values in all. *offending is `total` then, or the least index of one that is
@@ -127,6 +178,7 @@ static fd_status run(const fd_call *call, fd_context *context, size_t n, size_t 
                      fd_error *error) {
     const unsigned threads = context->threads;
     fd_batch batch = {.call = *call, .threads = threads, .n = n};
+    batch.first_op = shares_image(&batch) ? call->model->file.input_count : call->model->batched;
     fd_watch_start(&batch.watch, context);
     batch.call.watch = &batch.watch;
     atomic_init(&batch.next, 0);
@@ -138,8 +190,9 @@ static fd_status run(const fd_call *call, fd_context *context, size_t n, size_t 
     batch.chunk = (n + chunks - 1) / chunks;
     if (own_chunks) {
         const fd_task task = {run_chunks, context->poll ? keep_watch : NULL, &batch};
-        fd_pool_run(&task, threads);
+        fd_pool_run(&task, fd_mul_capped(n, call->model->operations) < FD_WAKE_WORK ? 1 : threads);
     } else {
+        if (shared_work(&batch) < FD_WAKE_WORK) batch.threads = 1;
         run_shared(&batch, context->units);
     }
     *offending = atomic_load(&batch.bad);

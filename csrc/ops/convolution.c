@@ -120,8 +120,27 @@ static void margins(const fd_plan *p, const fd_file_op *op, size_t margin[4]) {
 
 /* ---- The runs ---- */
 
+/* An image can be cut into parts of so many rows of outputs before pooling: the last part may have fewer. */
+typedef struct fd_cut {
+    size_t part_rows;
+    size_t pooled; /* of those, rows that pooling makes one of */
+} fd_cut;
+
+/* Where the rows of a share begin; *rows becomes how many there are. */
+static size_t cut_rows(const fd_cut *cut, const fd_share *share, size_t *rows, fd_epilogue *epilogue) {
+    const size_t first = share->part * cut->part_rows;
+    *rows = fd_min(share->part_end * cut->part_rows, *rows) - first;
+    if (epilogue->axis == FD_AXIS_HEIGHT) {
+        epilogue->scale += first;
+        epilogue->shift += first;
+    }
+    return first;
+}
+
 typedef struct direct_step {
     fd_step step;
+    fd_cut cut;
+    size_t part_cols; /* of one long row, columns of a part; 0: the cut is by rows */
     fd_place in, out, ring;
     void (*kernel)(const fd_conv2d_args *);
     fd_conv2d_args args;
@@ -130,9 +149,20 @@ typedef struct direct_step {
 static void run_direct(const fd_step *step, const fd_work *work, const fd_share *share) {
     const direct_step *const s = (const direct_step *)step;
     fd_conv2d_args a = s->args;
+    size_t in = 0, out = 0; /* from the image's first element to the share's */
+    if (s->part_cols) {
+        const size_t col = share->part * s->part_cols;
+        a.cols = fd_min(share->part_end * s->part_cols, a.cols) - col;
+        in = col * a.in_col_step;
+        out = col * a.out_col;
+    } else {
+        const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
+        in = row * a.in_row_step;
+        out = row / s->cut.pooled * a.out_row;
+    }
     for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
+        a.in = fd_source(work, &s->in, i) + in;
+        a.out = fd_target(work, &s->out, i) + out;
         a.ring = fd_target(work, &s->ring, i);
         s->kernel(&a);
     }
@@ -165,6 +195,7 @@ static void run_grouped(const fd_step *step, const fd_work *work, const fd_share
 
 typedef struct depthwise_step {
     fd_step step;
+    fd_cut cut;
     fd_place in, out;
     void (*kernel)(const fd_depthwise_args *);
     fd_depthwise_args args;
@@ -173,15 +204,18 @@ typedef struct depthwise_step {
 static void run_depthwise(const fd_step *step, const fd_work *work, const fd_share *share) {
     const depthwise_step *const s = (const depthwise_step *)step;
     fd_depthwise_args a = s->args;
+    const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
     for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
+        a.in = fd_source(work, &s->in, i) + row * a.in_row_step;
+        a.out = fd_target(work, &s->out, i) + row * a.out_row;
         s->kernel(&a);
     }
 }
 
 typedef struct winograd_step {
     fd_step step;
+    fd_cut cut;
+    size_t patch; /* rows of outputs of one */
     fd_place in, out, v, products;
     void (*kernel)(const fd_winograd_args *);
     fd_winograd_args args;
@@ -190,9 +224,11 @@ typedef struct winograd_step {
 static void run_winograd(const fd_step *step, const fd_work *work, const fd_share *share) {
     const winograd_step *const s = (const winograd_step *)step;
     fd_winograd_args a = s->args;
+    const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
+    a.patch_rows = (a.rows + s->patch - 1) / s->patch;
     for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
+        a.in = fd_source(work, &s->in, i) + row * a.in_row;
+        a.out = fd_target(work, &s->out, i) + row / s->cut.pooled * a.out_row;
         a.v = fd_target(work, &s->v, i);
         a.products = fd_target(work, &s->products, i);
         s->kernel(&a);
@@ -204,6 +240,13 @@ static void run_winograd(const fd_step *step, const fd_work *work, const fd_shar
 static void name_algorithm(fd_plan *p, const char *name) {
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->algorithm, sizeof facts->algorithm, "%s", name);
+}
+
+/* Cuts an image into parts of so many rows, unless its input is gathered first, which each worker would do again. */
+static fd_cut plan_cut(fd_plan *p, const fd_image *in, size_t rows, size_t part_rows, size_t pooled) {
+    if (in->first.base == FD_SCRATCH) return (fd_cut){rows, pooled};
+    p->planned->parts = (rows + part_rows - 1) / part_rows;
+    return (fd_cut){part_rows, pooled};
 }
 
 /* What it reads: its input, or a copy with the margins that it wants; at the first tap of the first output. */
@@ -241,6 +284,8 @@ static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *
     if (weights) fd_algorithm_transform(plan->algorithm, fd_file_values(p->file, op->weights), &plan->shape, weights);
     winograd_step s = {
         .step = {.run = run_winograd},
+        .cut = plan_cut(p, in, plan->shape.rows, w.m, op->pool_mode != FD_POOL_NONE ? 2 : 1),
+        .patch = w.m,
         .in = in->first,
         .out = fd_place_of(out),
         .kernel = four ? p->isa->floats->winograd_4x4_3x3 : p->isa->floats->winograd_2x2_2x2,
@@ -276,6 +321,7 @@ static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_image *in)
     const fd_value *const out = fd_plan_value(p, op->output);
     const depthwise_step s = {
         .step = {.run = run_depthwise},
+        .cut = plan_cut(p, in, out->rows, 1, 1),
         .in = in->first,
         .out = fd_place_of(out),
         .kernel = p->isa->floats->depthwise,
@@ -304,6 +350,16 @@ static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_image *in)
 static int is_plane(const fd_file_op *op, const fd_conv_plan *plan) {
     return plan->shape.in_channels == 1 && op->kernel[0] == 3 && abreast_kernel(op, plan->abreast) == 3 &&
            op->stride[0] == 1 && op->stride[1] == 1 && op->dilation[0] == 1 && op->dilation[1] == 1;
+}
+
+/* Whether the kernel takes 2x2 maxima of its tiles, without a ring. */
+static int is_halved(const fd_conv2d_args *a) {
+    const fd_pool2d_args *const p = &a->pool;
+    const uint32_t act = a->epilogue.activation;
+    const int simple = act == FD_ACT_LINEAR || act == FD_ACT_RELU || act == FD_ACT_CLIPPED_RELU;
+    return simple && a->pool_mode == FD_POOL_MAX && p->size[0] == 2 && p->size[1] == 2 && p->stride[0] == 2 &&
+           p->stride[1] == 2 && p->pad[0] == 0 && p->pad[1] == 0 && a->rows % 2 == 0 && a->cols % 2 == 0 &&
+           p->channels == a->channels;
 }
 
 /* What all direct ones have in common. */
@@ -371,12 +427,20 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     facts->kernel = "conv2d";
     name_algorithm(p, "direct");
     if (plan->abreast > 1) put_abreast(p, op, plan, a);
+    if (op->pool_mode == FD_POOL_NONE)
+        s.cut = plan_cut(p, in, a->rows, 1, 1);
+    else if (is_halved(a))
+        s.cut = plan_cut(p, in, a->rows, 2, 2);
+    else
+        s.cut = (fd_cut){a->rows, 1}; /* its windows overlap, or its rows go through a ring */
     /* A 1x1 convolution of an image without gaps is a product of matrices: one long row has no tails of tiles. */
     const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_CHANNEL;
     if (op->kernel[0] == 1 && op->kernel[1] == 1 && op->stride[0] == 1 && op->stride[1] == 1 && by_pixel &&
         op->pool_mode == FD_POOL_NONE && in->row == a->cols * in->channels && out->row == a->cols * out->channels) {
+        if (p->planned->parts > 1) s.part_cols = a->cols;
         a->cols *= a->rows;
         a->rows = 1;
+        s.cut.part_rows = 1;
     }
     fd_plan_step(p, &s.step, sizeof s);
 }

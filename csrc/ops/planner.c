@@ -28,7 +28,7 @@ void fd_plan_step(fd_plan *plan, const fd_step *step, size_t size) {
 
 fd_place fd_plan_scratch(fd_plan *plan, size_t floats) {
     size_t *const scratch = &plan->planned->facts.scratch;
-    const fd_place place = {.base = FD_OWN, .offset = (ptrdiff_t)(plan->scratch_at + *scratch)};
+    const fd_place place = {.base = FD_SCRATCH, .offset = (ptrdiff_t)(plan->scratch_at + *scratch)};
     *scratch += fd_round_up(floats, FD_ALIGN / sizeof(float));
     if (*scratch > plan->scratch) plan->scratch = *scratch;
     return place;

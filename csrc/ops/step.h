@@ -8,9 +8,10 @@
 
 /* Whose memory an operand lies in. */
 enum {
-    FD_OWN,   /* of the worker: room for one image, which the next one takes over */
-    FD_CHUNK, /* of the chunk, which workers may share: room for each of its images */
-    FD_INPUT  /* of the network's first input: the caller's, or one of the others */
+    FD_OWN,     /* of one image, whoever works on it; the next one takes it over */
+    FD_CHUNK,   /* of the chunk, which workers may share: room for each of its images */
+    FD_SCRATCH, /* of the worker, while a step runs */
+    FD_INPUT    /* of the network's first input: the caller's, or one of the others */
 };
 
 /* Where an operand lies, in floats. */
@@ -22,7 +23,7 @@ typedef struct fd_place {
 
 /* What a worker works on. */
 typedef struct fd_work {
-    float *bases[2];     /* FD_OWN, FD_CHUNK */
+    float *bases[3];     /* FD_OWN, FD_CHUNK, FD_SCRATCH */
     const float *input;  /* the first element of the chunk's first image */
     size_t input_stride; /* to the next image's */
 } fd_work;

@@ -20,6 +20,7 @@ from tests.support.networks import (
     affine,
     chain,
     conv,
+    cut_convolutions,
     dense,
     operator_networks,
     packed,
@@ -170,6 +171,9 @@ def lenet(tmp_path: Path) -> Path:
 
 def test_threads(lenet: Path, tmp_path: Path) -> None:
     prefix = sanitizer(THREADS, tmp_path)
+    shared = tmp_path / "shared.fdm"
+    shared.write_bytes(packed(cut_convolutions()))
+    run_checked([*prefix, driver("threads", THREADS), shared, "alone"], **OPTIONS)
     run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
 
 

@@ -18,8 +18,18 @@ from hypothesis import strategies as st
 from fastdigit import Model, _core
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import Dense, Softmax
+from fastdigit.errors import InputError
 from tests.support import reference
-from tests.support.networks import affine, chain, conv, dense, packed, seed_network, small_networks
+from tests.support.networks import (
+    affine,
+    chain,
+    conv,
+    cut_convolutions,
+    dense,
+    packed,
+    seed_network,
+    small_networks,
+)
 
 USABLE = [name for name, usable in _core.isas() if usable]
 SMALL = small_networks()
@@ -270,6 +280,33 @@ def test_batch_invariance_of_small_networks(isa: str, name: str) -> None:
     together = model.logits(x)
     for i in range(len(x)):
         assert model.logits(x[i : i + 1]).tobytes() == together[i : i + 1].tobytes()
+
+
+def test_threads_share_one_image(isa: str) -> None:
+    """Whatever a convolution is cut into: its bits are those of one thread, and they are right."""
+    graph = cut_convolutions()
+    one = Model(packed(graph))
+    x = images(graph.shapes["v0"], 6)
+    close(one.predict_proba(x), graph, x)
+    for threads in (2, 3, 7):
+        model = Model(packed(graph), threads=threads)
+        for n in (1, 2, 3):
+            for first in (0, 3):
+                some = x[first : first + n]
+                assert model.logits(some).tobytes() == one.logits(some).tobytes()
+
+
+def test_a_bad_value_of_a_shared_image_is_refused(isa: str) -> None:
+    graph = cut_convolutions()
+    model = Model(packed(graph), threads=2)
+    x = images(graph.shapes["v0"], 1)
+    want = model.logits(x)
+    for index in (0, x.size - 1):
+        bad = x.copy()
+        bad.flat[index] = np.nan
+        with pytest.raises(InputError, match=f"element {index} of image 0 is not finite"):
+            model.logits(bad)
+    assert model.logits(x).tobytes() == want.tobytes()
 
 
 def test_bytes_are_the_floats_they_stand_for(isa: str, seed_bytes: bytes) -> None:

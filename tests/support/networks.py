@@ -333,6 +333,43 @@ def recurrents(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
+def cut_convolutions() -> Graph:
+    """Each kind of convolution that threads can share one image of, and some that they cannot,
+    large enough that they do."""
+    rng = np.random.default_rng(16)
+    same = (1, 1, 1, 1)
+    return chain(
+        (22, 24, 16),
+        [
+            conv(rng, (3, 3), 16, 48, pad=same, activation=RELU, affine=affine(rng, 0, 22)),
+            conv(
+                rng,
+                (3, 3),
+                48,
+                32,
+                pad=same,
+                activation=RELU,
+                affine=affine(rng, 0, 22),
+                pool=HALVE,
+            ),
+            conv(
+                rng, (3, 3), 32, 32, groups=32, pad=same, activation=RELU, affine=affine(rng, 0, 11)
+            ),
+            conv(rng, (1, 1), 32, 40, activation=RELU),
+            conv(rng, (1, 1), 40, 24, activation=Activation("tanh"), affine=affine(rng, 0, 11)),
+            conv(rng, (5, 5), 24, 24, pad=(2, 2, 2, 2), affine=affine(rng, 0, 11)),
+            conv(rng, (5, 5), 24, 24, pad=(2, 2, 2, 2), affine=affine(rng, 0, 11), pool=HALVE),
+            conv(rng, (2, 2), 24, 32, pad=(0, 0, 1, 1), activation=RELU),
+            conv(rng, (3, 3), 32, 6, pad=same, affine=affine(rng, 0, 5)),
+            conv(rng, (3, 3), 6, 12, groups=2, pad=same, activation=RELU),
+            conv(rng, (3, 3), 12, 12, pad=same, pool=Pool("average", (2, 2), (1, 1))),
+            dense(rng, 240, 200, activation=RELU),
+            dense(rng, 200, 10),
+            Softmax(),
+        ],
+    )
+
+
 def operator_networks() -> dict[str, Graph]:
     """Networks of one operator, or of a few, with all that its record can say; small files.
 

@@ -18,8 +18,11 @@ MEMORY = Toolchain(
         *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     )
 )
-# The kernels know nothing of threads, so one ISA will do.
-THREADS = Toolchain(flags=("-O1", "-g1", "-fsanitize=thread"), isas=("generic",))
+# The kernels know nothing of threads, so one ISA will do; and networks are shared however small.
+THREADS = Toolchain(
+    flags=("-O1", "-g1", "-fsanitize=thread", "-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1"),
+    isas=("generic",),
+)
 
 #: Damaged sizes may ask for any amount of memory: that is an answer of malloc, and no error.
 OPTIONS = {

@@ -1,8 +1,8 @@
-/* threads MODEL.fdm [fork]
+/* threads MODEL.fdm [fork | alone]
  *
  * Several threads share a model, each with a context of three threads of its own; every result must be, bit for bit,
  * that of one thread and one image at a time. With `fork`, processes are forked off meanwhile, and again when all is
- * quiet; each child must get the same results.
+ * quiet; each child must get the same results. With `alone`, most calls have one image, which the threads share.
  */
 #define _DEFAULT_SOURCE /* fork, alarm */
 #include <pthread.h>
@@ -17,6 +17,7 @@ enum { CALLERS = 4, THREADS = 3, IMAGES = 70, CALLS = 15, CHILDREN = 20, CHILD_S
 static fd_model *model;
 static size_t inputs, outputs;
 static float *images, *want;
+static int alone;
 static atomic_int forking; /* the callers go on until it is over */
 
 /* Rows [first, first + n) once more; whether they are what they were. */
@@ -34,7 +35,8 @@ static void *caller(void *seed) {
     OK(fd_context_create(model, THREADS, &context, &error));
     float *const values = exactly(IMAGES * outputs * sizeof(float));
     for (int i = 0; i < CALLS || atomic_load(&forking); i++) {
-        const size_t first = random_below(&state, IMAGES), n = 1 + random_below(&state, IMAGES - first);
+        const size_t first = random_below(&state, IMAGES), most = alone ? 1 + (i % 4 == 0) : IMAGES;
+        const size_t n = 1 + random_below(&state, IMAGES - first < most ? IMAGES - first : most);
         if (!run_again(context, values, first, n))
             DIE("images %zu to %zu give other bits in threads", first, first + n - 1);
     }
@@ -58,7 +60,8 @@ static void fork_once(fd_context *context, float *values) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2) DIE("usage: threads MODEL.fdm [fork]");
+    if (argc < 2) DIE("usage: threads MODEL.fdm [fork | alone]");
+    alone = argc > 2 && strcmp(argv[2], "alone") == 0;
     const int forks = argc > 2 && strcmp(argv[2], "fork") == 0;
     OK(fd_model_open(argv[1], &model, &error));
     fd_model_info info;

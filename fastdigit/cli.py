@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Final
 
 from fastdigit import __version__
-from fastdigit.errors import FastDigitError, VerificationError
+from fastdigit.errors import FastDigitError, VerificationError, in_words
 
 __all__ = ["main"]
 
@@ -69,8 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VerificationError as error:
         _complain(options.command, f"{error}; nothing was written")
         return NOT_VERIFIED
-    except (FastDigitError, OSError) as error:
+    except FastDigitError as error:
         _complain(options.command, str(error))
+        return ERROR
+    except OSError as error:
+        _complain(options.command, in_words(error))
         return ERROR
     except MemoryError as error:
         _complain(options.command, f"out of memory: {error}")

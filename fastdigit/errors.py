@@ -19,6 +19,7 @@ __all__ = [
     "RunTimeoutError",
     "UnsupportedError",
     "VerificationError",
+    "in_words",
     "pip_install",
 ]
 
@@ -82,6 +83,13 @@ class IsaError(FastDigitError, RuntimeError):
 
 class MissingExtraError(FastDigitError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+def in_words(error: OSError) -> str:
+    """What an error of the operating system says, without its number."""
+    if error.strerror is None or error.filename is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"
 
 
 def pip_install(*extras: str) -> str:

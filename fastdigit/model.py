@@ -88,7 +88,15 @@ def load(
         path = DEFAULT_MODEL
     if path in SHIPPED_MODELS:
         path = shipped_file(path)
-    return Model(os.fspath(path), threads=threads, output=output, limits=limits)
+    path = os.fspath(path)
+    try:
+        return Model(path, threads=threads, output=output, limits=limits)
+    except ModelFormatError as error:
+        if os.path.splitext(path)[1].lower() in (".fdm", ""):
+            raise
+        raise ModelFormatError(
+            f"{error}; a model of another library is compiled first: fastdigit compile {path}"
+        ) from error
 
 
 def shipped_file(name: str) -> str:

@@ -16,7 +16,7 @@ import fastdigit
 from fastdigit.commands import common
 from fastdigit.commands.names import read_names
 from fastdigit.commands.steps import save_steps
-from fastdigit.errors import InputError
+from fastdigit.errors import InputError, in_words
 from fastdigit.images import FITTINGS, MODES, prepare
 from fastdigit.model import REJECTED, Model
 
@@ -123,7 +123,8 @@ def _each(
         try:
             pixels = read(path)
         except (InputError, OSError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            said = in_words(error) if isinstance(error, OSError) else str(error)
+            print(said if said.startswith(f"{path}: ") else f"{path}: {said}", file=sys.stderr)
             failed = 1
             continue
         print(say(number, path, pixels[np.newaxis]))

@@ -49,6 +49,7 @@ from fastdigit.compiler.verify import (
     check,
     check_labels,
     check_small_inputs,
+    check_tolerance,
     compare,
     compare_outputs,
     count_samples,
@@ -270,6 +271,7 @@ def compile_model(
             "temperature is for networks of one input and one output: choose it (outputs=, --keep)"
         )
     calibrated = _with_temperature(rounded, temperature)
+    check_tolerance(tolerance)
     asked = tolerance is not None
     if tolerance is None:
         tolerance = TOLERANCES[precision]
@@ -367,6 +369,7 @@ def verify_model(
     program = unpack(data)
     takes = [Inputs(*port.range, port.u8_divisor, "of the file") for port in program.inputs]
     precision = str(program.meta.get("precision", "fp32"))
+    check_tolerance(tolerance)
     asked = tolerance is not None
     if tolerance is None:
         tolerance = TOLERANCES.get(precision, TOLERANCES["fp32"])

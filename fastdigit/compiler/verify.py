@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "check_labels",
     "check_small_inputs",
+    "check_tolerance",
     "compare",
     "compare_outputs",
     "count_samples",
@@ -188,6 +189,18 @@ def check(images: Any, shape: tuple[int, ...], inputs: Inputs) -> F32:
             "HIGH), or for all numbers (none)"
         )
     return array
+
+
+def check_tolerance(tolerance: float | None) -> None:
+    """Refuse what is no tolerance.
+
+    Raises
+    ------
+    InputError
+        If it is negative, or no number.
+    """
+    if tolerance is not None and not tolerance >= 0:
+        raise InputError(f"tolerance is {tolerance}, expected a number >= 0")
 
 
 def check_labels(labels: Any, samples: int, classes: int) -> NDArray[np.int64]:

@@ -467,6 +467,15 @@ def test_inputs_too_many_to_be_quantised_are_refused():
         compile_model(net, None, engine=engine, precision="int8-dynamic")
 
 
+@pytest.mark.parametrize("tolerance", [-1, -1e-9, float("nan")])
+def test_what_is_no_tolerance_is_refused(model, tolerance):
+    with pytest.raises(InputError, match="expected a number >= 0"):
+        compile_model(model, None, engine=engine, tolerance=tolerance)
+    data = compile_model(model, None, engine=engine).data
+    with pytest.raises(InputError, match="expected a number >= 0"):
+        verify_model(data, model, engine=engine, tolerance=tolerance)
+
+
 def test_many_samples_run_in_parts(model, samples):
     many = np.concatenate([samples] * 7)
     assert len(many) > 256

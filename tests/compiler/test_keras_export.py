@@ -253,6 +253,9 @@ class Module(tf.Module):
         y = self.images(x)
         return {"scores": y, "double": y * 2.0}
 
+    def loop(self, x: Any) -> Any:
+        return tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: (y + 1.0,), (x,))[0]
+
     def two(self, x: Any, y: Any) -> Any:
         return self.images(x + y)
 
@@ -282,9 +285,10 @@ IMAGE = (None, 8, 8, 2)
     ("arguments", "options", "message"),
     [
         (("images", IMAGE), {"name": ""}, "has no signatures; expected serving_default or serve"),
+        (("loop", IMAGE), {}, r"recurrent layers are loops, .* compile the \.keras or \.h5 file"),
         (("images", (None, None, None, 2)), {}, r"'x0.*' has shape \['\?', '\?', '\?', 2\]"),
     ],
-    ids=["signature", "size"],
+    ids=["signature", "loop", "size"],
 )
 def test_refused_saved_models(arguments: Any, options: Any, message: str, tmp_path: Path) -> None:
     path = save(tmp_path / "model", *arguments, **options)

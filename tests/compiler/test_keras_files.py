@@ -172,6 +172,23 @@ def test_weights_may_lie_anywhere_in_the_archive(place: int, tmp_path: Path) -> 
     np.testing.assert_allclose(results(path), expected(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_network_without_weights(version: str, tmp_path: Path) -> None:
+    source = layer("InputLayer", "i", batch_shape=[None, 4, 4, 1], dtype="float32")
+    config = {"name": "net", "layers": [source, layer("Flatten", "f"), layer("ReLU", "r")]}
+    config = {"class_name": "Sequential", "config": config}
+    if version == "2":
+        path = write_h5(tmp_path / "net.h5", config, {})
+    else:
+        path = write_keras(tmp_path / "net.keras", config, {})
+    images = np.random.default_rng(0).random((2, 4, 4, 1))
+    assert results(path, images).shape == (2, 16)
+    config["config"]["layers"].append(layer("Dense", "d", units=2))
+    path = write_keras(tmp_path / "none.keras", config, {})
+    with pytest.raises(ModelFormatError, match="has the weights none; expected kernel, bias"):
+        open_source(path)
+
+
 def test_objects_within_objects_are_found_by_counting(tmp_path: Path) -> None:
     """Files without names of layers, as tf.keras and the first of Keras 3 wrote them: paths count
     classes, whatever the layers are called, and some objects have no variables of their own."""

@@ -269,6 +269,13 @@ def test_inputs_that_no_output_needs(shape: tuple[int | str, ...] | None) -> Non
     assert [port.name for port in import_model(model).inputs] == ["input"]
 
 
+def test_an_input_with_its_batch_behind_the_steps() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"\[7, '\?', 3\], with its batch as axis 1; .*batch_f"
+    ):
+        import_model(OnnxNet((7, "N", 3)).add("Relu").model())
+
+
 def test_weights_that_are_inputs_too() -> None:
     for version in (3, 8):
         model = small()

@@ -66,6 +66,7 @@ FILES = [
     ("net.xml", b'<?xml version="1.0"?>\n<net name="x">', "an OpenVINO model", "converted from"),
     ("page.xml", b'<?xml version="1.0"?>\n<rss>', "XML", "download"),
     ("net.param", b"7767517\n3 2\n", "an ncnn network", "converted from"),
+    ("paper.onnx", b"%PDF-1.7\n1 0 obj\n", "a PDF document", "the network"),
     ("train.py", "import keras  # für alle\n".encode(), "a text file", "weights"),
     ("missing.onnx", b"404: Not Found", "a text file", "weights"),
     ("digit.png", b"\x89PNG\r\n\x1a\n" + bytes(8), "a picture", "fastdigit predict"),

@@ -60,6 +60,24 @@ def test_errors_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert shown.startswith("fastdigit predict: ") and "Traceback" not in shown
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["predict", "x.png", "--model"]])
+def test_a_model_that_is_not_compiled(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    path = str(tmp_path / "model.h5")
+    assert main([*command, path]) == 2
+    assert f"compiled first: fastdigit compile {path}\n" in capsys.readouterr().err
+
+
+def test_files_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = str(tmp_path / "nothing")
+    for arguments in (["predict", nothing], ["predict", "--labels", nothing, nothing]):
+        assert main(arguments) in (1, 2)
+        shown = capsys.readouterr().err
+        assert f"{nothing}: No such file or directory\n" in shown and "Errno" not in shown
+
+
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["serve", "--port", "x"], ["predict"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -31,6 +31,10 @@ OPSET = 18
 Run: TypeAlias = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 
 
+#: Of recurrent layers, as tf2onnx converts their loops or leaves them.
+_RECURRENT = frozenset({"GRU", "LSTM", "Loop", "RNN", "Scan"})
+
+
 @dataclass(frozen=True)
 class SavedModel:
     """A signature of a SavedModel.
@@ -193,7 +197,16 @@ def import_saved_model(source: SavedModel, options: ImportOptions = DEFAULTS) ->
     if isinstance(shape, Mapping):
         shape = {source.inputs[name]: shape[name] for name in shape if name in source.inputs}
     asked = None if options.outputs is None else tuple(wanted)
-    imported = import_onnx(source.model, ImportOptions(asked, shape))
+    try:
+        imported = import_onnx(source.model, ImportOptions(asked, shape))
+    except UnsupportedError as error:
+        if _RECURRENT & {node.op_type for node in source.model.graph.node}:
+            advice = (
+                f"{source.name}: in a SavedModel, recurrent layers are loops, of which some are "
+                "not recognised; compile the .keras or .h5 file of the model, where they are layers"
+            )
+            error.reasons = (advice, *error.reasons)
+        raise
     sources = {value: name for name, value in source.inputs.items()}
     results = dict(zip(wanted, names, strict=True))
     inputs = tuple(replace(port, name=sources[port.name]) for port in imported.inputs)

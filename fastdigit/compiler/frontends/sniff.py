@@ -348,6 +348,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "an ncnn network", "compile the model that it was converted from", _text_begins("7767517")
     ),
+    Kind("a PDF document, not a model", "give the file that has the network", _begins(b"%PDF-")),
     Kind(
         "a text file, not a model",
         "give the file that has the network and its weights",

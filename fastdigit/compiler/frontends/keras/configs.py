@@ -197,6 +197,8 @@ class _Reader:
             # Keras 3 records the default of augmentation, True, and predicts with False.
             arguments.pop("training", None)
         for key, value in arguments.items():
+            if key == "slice_spec":
+                raise layer.refuse("slicing, x[...]", "Cropping1D and Cropping2D")
             if value is not None and value is not False:
                 raise layer.refuse(f"called with {key}={value!r:.80}", "a call without")
         if layer.kind.partition(".")[0] not in ("ops", "activations"):

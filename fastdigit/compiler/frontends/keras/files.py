@@ -89,7 +89,9 @@ def _damaged(name: str, kind: str) -> Iterator[None]:
     except (FastDigitError, FileNotFoundError, PermissionError):
         raise
     except (OSError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile, EOFError) as error:
-        raise ModelFormatError(f"{name}: damaged {kind}: {error}") from error
+        raise ModelFormatError(
+            f"{name}: {kind} that is cut off or damaged; download or copy it again ({error})"
+        ) from error
 
 
 def _open(file: Any) -> Any:
@@ -279,7 +281,7 @@ class _Contents:
             elif last.isdigit() and (owner == "vars" or owner.endswith("/vars")):
                 variable = self._variable(path, path)
                 objects.setdefault(owner[: -len("/vars")], {})[int(last)] = variable
-        if not objects:
+        if not objects and any(hasattr(found, "dtype") for found in self.objects.values()):
             raise ModelFormatError("the file has no weights in a layout of Keras")
         return Numbered(objects, names)
 

@@ -49,7 +49,10 @@ def load_onnx(path: Path) -> Any:
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's DecodeError, in whichever implementation is installed
-        raise ModelFormatError(f"{path.name}: not an ONNX model: {error}") from error
+        raise ModelFormatError(
+            f"{path.name}: no ONNX model, or one that is cut off or damaged; download or copy it "
+            f"again ({error})"
+        ) from error
     left = MAX_BYTES
     folder = path.resolve().parent if path.is_symlink() else path.parent.resolve()
     for tensor in tensors_of(model):

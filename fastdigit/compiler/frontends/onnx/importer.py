@@ -282,6 +282,11 @@ class Importer:
             given = given.get(name)
         shape = self._as_asked(name, dims, given) if given is not None else tuple(dims[1:])
         fixed = tuple(size for size in shape if size is not None)
+        if len(fixed) != len(shape) and len(dims) == 3 and dims[0] and dims[2] and given is None:
+            raise UnsupportedError(
+                f"the input {name!r} has shape {_shown(dims)}, with its batch as axis 1; supported "
+                "is an input with its batch first (batch_first=True of PyTorch's layers)"
+            )
         if len(fixed) != len(shape):
             raise UnsupportedError(
                 f"the input {name!r} has shape {_shown(dims)}; give the shape of an image, "

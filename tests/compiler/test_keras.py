@@ -120,6 +120,7 @@ def test_sequences():
         [L.Dense(7), L.LayerNormalization(), L.Softmax()],
         [L.BatchNormalization(axis=1), L.Softmax(axis=1)],
         [L.Permute((2, 1)), L.Dense(5), L.PReLU()],
+        [L.LSTM(4), L.RepeatVector(7), L.LSTM(3, return_sequences=True), L.Dense(2)],
         [L.Reshape((5, 2, 2, 3)), L.Permute((1, 4, 3, 2)), L.Dense(2)],
         [L.LayerNormalization(axis=(1, 2)), L.Flatten(), L.Dense(4)],
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastdigit
 from fastdigit.compiler.check import check_source
 from fastdigit.compiler.driver import compile_model, verify_model
 from fastdigit.compiler.frontends import import_model, open_source
@@ -42,6 +43,7 @@ from tests.support.keras_cases import (
     layers2,
     list_config,
     results,
+    vector,
 )
 from tests.support.keras_files import (
     called,
@@ -170,6 +172,17 @@ def test_weights_may_lie_anywhere_in_the_archive(place: int, tmp_path: Path) -> 
             begins = member.header_offset + 30 + len(member.filename)
     assert path.read_bytes()[place:].startswith(b"\x89HDF")
     np.testing.assert_allclose(results(path), expected(), rtol=0, atol=1e-6)
+
+
+def test_vectors_are_repeated(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).random((3, 6), np.float32)
+    for times in (1, 4):
+        path = vector(tmp_path / "net.h5", "2.4.0", layer("RepeatVector", "r", n=times))
+        got = fastdigit.Model(fastdigit.compile(path, None).data).run(vectors)
+        np.testing.assert_allclose(got, vectors[:, None].repeat(times, axis=1), atol=1e-7)
+    path = vector(tmp_path / "net.h5", "2.4.0", layer("RepeatVector", "r", n=10**12))
+    with pytest.raises(UnsupportedError, match="n=1000000000000 of shape"):
+        import_model(read_file(path))
 
 
 @pytest.mark.parametrize("version", ["2", "3"])

@@ -514,6 +514,11 @@ def _zero_padding1d(layer: Layer, operands: list[F64]) -> F64:
     return np.pad(operands[0], [(0, 0), (before, after), (0, 0)])
 
 
+@_evaluates("RepeatVector")
+def _repeat_vector(layer: Layer, operands: list[F64]) -> F64:
+    return np.stack([operands[0]] * int(layer.options["n"]), axis=1)
+
+
 @_evaluates("UpSampling1D")
 def _upsampling1d(layer: Layer, operands: list[F64]) -> F64:
     return np.repeat(operands[0], _ints(layer.options["size"], 1)[0], axis=1)

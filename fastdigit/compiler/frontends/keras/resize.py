@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastdigit.compiler.frontends.keras.layers import in_one_row
 from fastdigit.compiler.frontends.keras.network import Layer
 from fastdigit.compiler.frontends.keras.registry import Ops, converts
 from fastdigit.compiler.ir import Array, Pair, Shape
-from fastdigit.compiler.ops import Resize
+from fastdigit.compiler.limits import MAX_ELEMENTS
+from fastdigit.compiler.ops import Reshape, Resize
 
 
 @converts("UpSampling2D")
@@ -23,6 +26,16 @@ def convert_upsampling(layer: Layer, shape: Shape) -> Ops:
 def convert_sequence_upsampling(layer: Layer, shape: Shape) -> Ops:
     columns = _repeated(layer, shape[0], layer.single("size"))
     return in_one_row(layer, [Resize(np.zeros(1), columns)], shape)
+
+
+@converts("RepeatVector")
+def convert_repeat(layer: Layer, shape: Shape) -> Ops:
+    """A vector is the only row of an image, and that is taken several times."""
+    times, size = layer.integer("n"), math.prod(shape)
+    if len(shape) != 1 or times < 1 or times * size > MAX_ELEMENTS:
+        raise layer.refuse(f"n={times} of shape {shape}", f"vectors, up to {MAX_ELEMENTS} elements")
+    row = Resize(np.zeros(times), np.zeros(1))
+    return [Reshape((1, 1, size)), row, Reshape((times, size))]
 
 
 @converts("Resizing")

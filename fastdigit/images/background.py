@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastdigit.images.arrays import box_mean, closing
+from fastdigit.images.arrays import box_mean, closing, framed
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
 
-__all__ = ["SMALL", "ink_is_dark", "paper_of_dark_ink", "structure_of", "widest_stroke"]
+__all__ = [
+    "SMALL",
+    "flat_paper",
+    "ink_is_dark",
+    "paper_of_dark_ink",
+    "structure_of",
+    "widest_stroke",
+]
 
 # Of the longer side: what is as wide and as high as this is no stroke, but a shadow or the table.
 WIDEST_STROKE = 0.36
@@ -28,6 +36,17 @@ CORNER_CONTACT = 0.1
 BORDER_VOTE = 0.3
 # Where noise is averaged, to see what lies below it; not in a picture of fewer pixels a side.
 AVERAGED, FEWEST = 5, 16
+# Pixels a side that are enough to tell how noisy they are.
+ENOUGH = 96
+
+
+def flat_paper(grey: Floats) -> float | None:
+    """The brightness of the border, if it is the same everywhere, and nothing in the picture is
+    both brighter and darker: drawings, and digits that were prepared already."""
+    paper = float(grey[0, 0])
+    if any((side != paper).any() for side in _border(grey)):
+        return None
+    return paper if paper in (float(grey.min()), float(grey.max())) else None
 
 
 def structure_of(grey: Floats) -> tuple[float, float]:
@@ -44,7 +63,9 @@ def structure_of(grey: Floats) -> tuple[float, float]:
     away = box_mean(grey - rows.T @ light @ columns, AVERAGED)
     edge = AVERAGED // 2  # beyond it, pixels would count several times
     away = away[edge:-edge, edge:-edge]
-    noise = max(_typical(np.abs(np.diff(grey, axis=axis))) for axis in (0, 1)) / 2**0.5
+    every = -(-max(grey.shape) // ENOUGH)
+    steps = np.diff(grey[:, ::every], axis=0), np.diff(grey[::every], axis=1)
+    noise = max(_typical(np.abs(step)) for step in steps) / 2**0.5
     return float(np.abs(away).max()), noise / AVERAGED
 
 
@@ -55,6 +76,7 @@ def _typical(sizes: Floats) -> float:
     return float(np.partition(sizes.ravel(), count)[:count].mean()) / 0.5586
 
 
+@lru_cache(maxsize=512)
 def _polynomials(count: int) -> Floats:
     """Three orthonormal ones, of degrees 0 to 2, at evenly spaced places."""
     places = np.linspace(-1, 1, count)
@@ -69,7 +91,8 @@ def ink_is_dark(grey: Floats) -> bool:
     the picture, which is mostly paper, decides.
     """
     windows = (max(3, round(part * max(grey.shape)) | 1) for part in NEIGHBOURHOODS)
-    cubes = np.stack([(grey - box_mean(grey, window)) ** 3 for window in windows])
+    away = [grey - box_mean(grey, window) for window in windows]
+    cubes = np.stack([values * values * values for values in away])
     skew = float(cubes.sum() / max(np.abs(cubes).sum(), 1e-30))
     border = np.concatenate(_border(grey))
     middle = (float(grey.min()) + float(grey.max())) / 2
@@ -90,7 +113,7 @@ def paper_of_dark_ink(grey: Floats, window: int) -> Floats:
     edged[:, 0], edged[:, -1] = left[::-1], right
     edged[0], edged[-1] = top, bottom[::-1]
     pad = window - 1
-    padded = np.pad(edged, pad, "edge")
+    padded = framed(edged, pad, pad)
     padded[pad : pad + height, pad : pad + width] = grey
     return closing(padded, window)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastdigit.errors import InputError
+from fastdigit.images.arrays import surrounded
 from fastdigit.images.ink import INK
 
 if TYPE_CHECKING:
@@ -62,29 +63,10 @@ def marks_of(ink: Floats) -> Marks:
     inked = blocks.max((1, 3)) > INK
     amounts = blocks.sum((1, 3)) * inked
 
-    edges = np.diff(np.pad(inked, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    edges = np.diff(surrounded(inked.view(np.int8), 1)[1:-1], axis=1)
     ys, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
-    runs = list(zip(ys.tolist(), starts.tolist(), ends.tolist(), strict=True))
-    parent = list(range(len(runs)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    above = 0
-    for i, (y, start, end) in enumerate(runs):
-        while runs[above][0] < y - 1 or (runs[above][0] == y - 1 and runs[above][2] < start):
-            above += 1
-        other = above
-        while other < i and runs[other][0] == y - 1 and runs[other][1] <= end:
-            parent[root(other)] = root(i)
-            other += 1
-
-    _, numbers = np.unique([root(i) for i in range(len(runs))], return_inverse=True)
-    count = int(numbers.max(initial=-1)) + 1
+    numbers, count = _joined(ys.tolist(), starts.tolist(), ends.tolist())
     labels = np.full(inked.shape, -1)
     labels[inked] = numbers.repeat(ends - starts)
     boxes = np.tile(np.array([1 << 30, 0, 1 << 30, 0]), (count, 1))
@@ -94,6 +76,37 @@ def marks_of(ink: Floats) -> Marks:
     np.maximum.at(boxes[:, 3], numbers, ends)
     totals = np.bincount(labels[inked], amounts[inked], count).astype(np.float64)
     return Marks(labels, cell, boxes, totals)
+
+
+def _joined(ys: list[int], starts: list[int], ends: list[int]) -> tuple[NDArray[np.intp], int]:
+    """Of each run, in order, the number of its mark; and how many marks there are."""
+    # A run points to an earlier one of its mark, or to itself.
+    parent = list(range(len(ys)))
+
+    above = 0
+    for i, (y, start, end) in enumerate(zip(ys, starts, ends, strict=True)):
+        while ys[above] < y - 1 or (ys[above] == y - 1 and ends[above] < start):
+            above += 1
+        other, mine = above, i
+        while other < i and ys[other] == y - 1 and starts[other] <= end:
+            first = other
+            while parent[first] != first:
+                first = parent[first]
+            if first < mine:
+                parent[mine] = first
+                mine = first
+            else:
+                parent[first] = mine
+            other += 1
+        parent[i] = mine
+    numbers, count = [0] * len(ys), 0
+    for i, earlier in enumerate(parent):
+        if earlier == i:
+            numbers[i] = count
+            count += 1
+        else:
+            numbers[i] = numbers[earlier]
+    return np.array(numbers, np.intp), count
 
 
 def digit_of(ink: Floats, marks: Marks) -> Floats:
@@ -107,7 +120,7 @@ def digit_of(ink: Floats, marks: Marks) -> Floats:
         )
     mask = np.append(kept, False)[marks.labels]
     # A cell of faint pixels beside a mark is the mark's soft edge.
-    padded = np.pad(mask, 1)
+    padded = surrounded(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     mask = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
     height, width = ink.shape

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastdigit.errors import InputError
-from fastdigit.images.arrays import averaged, box_mean, run_lengths, sliding_max
+from fastdigit.images.arrays import averaged, box_mean, quantile, run_lengths, sliding_max
 from fastdigit.images.background import (
     SMALL,
+    flat_paper,
     ink_is_dark,
     paper_of_dark_ink,
     structure_of,
@@ -51,6 +52,8 @@ WIDER_THAN_STROKES: Final = 1.4
 # Of the pixels along the edge of a negative; and of the side, how narrow it may be.
 OPPOSITE: Final = 0.8
 NARROWEST_STRIPE: Final = 0.15
+# Of a picture of flat paper: what ink covers of it there for sure.
+LITTLE_COVERED: Final = 0.25
 # Noise beyond this part of the contrast is averaged away first.
 MUCH_NOISE: Final = 0.07
 
@@ -79,8 +82,10 @@ def checked(pixels: NDArray[Any]) -> NDArray[Any]:
 def reduced(pixels: NDArray[Any], side: int) -> Floats:
     """Values in 0..1, (height, width, 1 or 3), averaged over square blocks until neither side is
     longer; in bands, so that memory stays small."""
-    height, width, _ = pixels.shape
+    height, width, channels = pixels.shape
     block = -(-max(height, width) // side)
+    if channels in (1, 3):
+        return averaged(pixels, block) / _full(pixels)
     band = block * max(1, side // block)
     rows = [_composites(pixels[y : y + band]) for y in range(0, height, band)]
     planes = [
@@ -90,13 +95,14 @@ def reduced(pixels: NDArray[Any], side: int) -> Floats:
     return max(planes, key=lambda plane: float(np.ptp(plane)))
 
 
-def _composites(pixels: NDArray[Any]) -> tuple[Floats, ...]:
-    """Colours on white and on black; one alone if nothing can be transparent."""
-    scale = {"u": np.iinfo, "b": None}.get(pixels.dtype.kind)
-    full = float(scale(pixels.dtype).max) if scale else 1.0
-    values = pixels.astype(np.float64) / full
-    if values.shape[2] in (1, 3):
-        return (values,)
+def _full(pixels: NDArray[Any]) -> float:
+    """What stands for 1."""
+    return float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
+
+
+def _composites(pixels: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Colours on white and on black."""
+    values = pixels.astype(np.float64) / _full(pixels)
     alpha = values[..., -1:]
     ink = values[..., :-1] * alpha
     return ink + (1 - alpha), ink
@@ -155,6 +161,9 @@ def without_negatives(grey: Floats) -> Floats:
 
 def ink_of(grey: Floats) -> Floats:
     """How much ink there is in each pixel: 0 for paper, 1 for much."""
+    plain = _ink_on_flat_paper(grey)
+    if plain is not None:
+        return _without_plateaus(plain)
     structure, noise = structure_of(grey)
     if structure < ABOVE_NOISE * noise:
         raise _no_digit(structure)
@@ -181,6 +190,35 @@ def ink_of(grey: Floats) -> Floats:
     return _without_plateaus(ink)
 
 
+def _ink_on_flat_paper(grey: Floats) -> Floats | None:
+    """What the steps for any light come to if the paper is of one brightness; None if it is not,
+    or if what is on it may not be ink."""
+    paper = flat_paper(grey)
+    window = widest_stroke(grey)
+    if paper is None or window < WIDER:
+        return None
+    dark = paper > float(grey.min())
+    away = paper - grey if dark else (1 - paper) - (1 - grey)
+    away /= (paper if dark else 1 - paper) + LITTLE_LIGHT
+    if _coverage(away) > LITTLE_COVERED or (away > 0).mean() > 0.5:
+        return None
+    if _squares(away > 0, WIDER).any():
+        narrow = round(STROKES * stroke_width(away / away.max(), 0.5)) | 1
+        if _squares(away > 0, narrow if WIDER <= narrow < NARROWER * window else window).any():
+            return None
+    ink, _, top = _stretched(away)
+    if top < MIN_CONTRAST:
+        raise _no_digit(top)
+    return ink
+
+
+def _squares(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Which squares of so many pixels a side lie in the mask, by their first corners."""
+    if side > min(mask.shape):
+        return np.zeros((0, 0), bool)
+    return ~sliding_max(sliding_max(~mask, side, 0), side, 1)
+
+
 def _no_digit(contrast: float) -> InputError:
     return InputError(
         f"the image shows no digit: nothing stands out from the paper by more than {contrast:.1%} "
@@ -190,17 +228,19 @@ def _no_digit(contrast: float) -> InputError:
 
 def _without_plateaus(ink: Floats) -> Floats:
     """Less, by what is wider than strokes and paler: what a shadow or a stain has left."""
+    pale = (ink > INK) & (ink < PALE)
+    few = 0.02 * np.count_nonzero(ink >= PALE)
+    if np.count_nonzero(_squares(pale, 3)) <= few:
+        return ink
     wide = round(WIDER_THAN_STROKES * stroke_width(ink, PALE)) | 1
     if not 3 <= wide <= min(ink.shape):
         return ink
-    pale = ((ink > INK) & (ink < PALE)).astype(np.float64)
-    inside = -sliding_max(-pale, wide, 0)
-    core = -sliding_max(-inside, wide, 1) > 0
-    if core.sum() <= 0.02 * (ink >= PALE).sum():
+    core = _squares(pale, wide)
+    if np.count_nonzero(core) <= few:
         return ink
     before = wide // 2
     values = ink[before : before + core.shape[0], before : before + core.shape[1]][core]
-    floor = min(float(np.quantile(values, 0.95)), PALE)
+    floor = min(quantile(values, 0.95), PALE)
     return np.clip((ink - floor) / (1 - floor), 0, 1)
 
 
@@ -224,13 +264,13 @@ def _coverage(away: Floats) -> float:
 
 def _stretched(away: Floats) -> tuple[Floats, float, float]:
     """The ink of differences from the paper, the noise of these, and their range."""
-    low, quarter = np.quantile(away, (0.1, 0.25))
+    low, quarter = quantile(away, 0.1), quantile(away, 0.25)
     # Paper is at least half of the picture: the lower half of the noise's bell curve is all its.
-    noise = float(quarter - low) / 0.607
-    paper = float(quarter) + 0.674 * noise
+    noise = (quarter - low) / 0.607
+    paper = quarter + 0.674 * noise
     top = float(away.max())
     much = away[away > paper + (top - paper) / 2]
-    top = float(np.quantile(much, 0.75)) if len(much) else top
+    top = quantile(much, 0.75) if len(much) else top
     if top <= paper:
         return np.zeros_like(away), noise, 0.0
     start = paper + min(3 * noise, (top - paper) / 2)

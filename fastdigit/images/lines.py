@@ -84,8 +84,13 @@ def find_lines(ink: Floats) -> list[Line]:
 
 def _level(mask: NDArray[np.bool_], upright: bool) -> list[Line]:
     height, width = mask.shape
+    inked = np.logical_or.reduce(mask, axis=0)
+    if min(width, height) < SMALLEST or np.count_nonzero(inked) < COVERED * LENGTH * width:
+        return []
+    if width < SMALL and not (inked[:2].any() and inked[-2:].any()):
+        return []  # there, a line goes through all of the picture
     ys, xs = np.nonzero(mask)
-    if min(width, height) < SMALLEST or len(ys) < LENGTH * width:
+    if len(ys) < LENGTH * width:
         return []
     runs = run_lengths(mask)
     thin = runs[ys, xs] <= max(2, THICKNESS * height)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import resampling, sliding_max
+from fastdigit.images.arrays import framed, resampling, sliding_max, surrounded
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
@@ -17,6 +18,7 @@ __all__ = ["in_range", "mean_width"]
 # Those out of this range are brought to what lies well inside.
 THINNEST, THIN = 1.45, 1.8
 BOLDEST, BOLD = 4.1, 3.3
+EASE: Final = 2.0
 # The grid on which strokes are changed is so much finer than that of the box.
 FINER: Final = 3
 
@@ -26,7 +28,7 @@ def mean_width(small: Floats) -> float:
 
     The outline's length is the sum of the gradient, which holds for soft edges too.
     """
-    padded = np.pad(small, 1)
+    padded = surrounded(small, 1)
     across, down = np.diff(padded, axis=1)[:-1], np.diff(padded, axis=0)[:, :-1]
     return 2 * float(small.sum()) / max(float(np.hypot(across, down).sum()), 1e-12)
 
@@ -40,19 +42,24 @@ def in_range(digit: Floats, width: float, box: int) -> Floats:
     scale = side / max(digit.shape)
     rows, columns = (max(1, round(n * scale)) for n in digit.shape)
     fine = resampling(digit.shape[0], rows) @ digit @ resampling(digit.shape[1], columns).T
-    target = THIN if width < THINNEST else BOLD
-    steps = round(FINER * abs(target - width) / 2)
+    # Little out of range, little is changed: else a hair's breadth would decide.
+    if width < THINNEST:
+        target = min(THIN, THINNEST + EASE * (THINNEST - width))
+    else:
+        target = max(BOLD, BOLDEST - EASE * (width - BOLDEST))
+    steps = FINER * abs(target - width) / 2
+    whole = math.ceil(steps)
     fine /= fine.max()
     # Averaging has made hairlines pale.
     fine = np.sqrt(fine) if width < THINNEST else np.clip(2 * fine - 0.5, 0, 1)
-    fine = np.pad(fine, steps + 1)
+    fine = surrounded(fine, whole + 1)
     sign = 1 if width < THINNEST else -1
     changed = fine
-    for step in range(steps):
+    for step in range(whole):
         grown = sign * _grown(sign * changed, bool(step % 2))
         if sign < 0 and grown.sum() < 0.25 * fine.sum():
             break  # next to nothing would be left
-        changed = grown
+        changed = changed + min(1.0, steps - step) * (grown - changed)
     inside = changed > 0.5
     if not inside.any():
         return digit
@@ -62,8 +69,9 @@ def in_range(digit: Floats, width: float, box: int) -> Floats:
 
 def _grown(values: Floats, square: bool) -> Floats:
     """Larger by a pixel; squares and crosses in turn come near to a disc."""
-    padded = np.pad(values, 1, "edge")
+    padded = framed(values, 1, 1)
     upright = sliding_max(padded, 3, 0)
     if square:
         return sliding_max(upright, 3, 1)
-    return np.maximum(upright[:, 1:-1], sliding_max(padded, 3, 1)[1:-1])
+    cross: Floats = np.maximum(upright[:, 1:-1], sliding_max(padded, 3, 1)[1:-1])
+    return cross

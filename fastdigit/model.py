@@ -202,7 +202,9 @@ class _Head:
         names = classes if isinstance(classes, list) else []
         if self.ctc_blank is not None and len(names) == self.shape[-1]:
             self.characters = list(map(str, names))
-        if not isinstance(classes, list) or len(classes) != labels:
+        if self.characters is not None:
+            classes = self.characters
+        elif not isinstance(classes, list) or len(classes) != labels:
             classes = list(range(labels))
         self.classes = tuple(map(str, classes))
 
@@ -377,7 +379,8 @@ class Model:
     @property
     def classes(self) -> tuple[str, ...]:
         """What each label stands for, in order: a name for each output, or two if the only one is a
-        sigmoid, which tells the second class from the first. Of the output that
+        sigmoid, which tells the second class from the first; of a network that reads text, one for
+        each class of a step, the blank's included, if they are known. Of the output that
         :attr:`output_shape` is of; :meth:`classes_of` has those of others."""
         return self._head.classes
 

@@ -59,6 +59,7 @@ def test_text_by_what_the_model_knows(softmax: str, classes: Any, tmp_path: Path
     model = fastdigit.Model(result.data)
     assert model.info()["ctc_blank"] == 4
     assert model.predict_text(pictures(*ROWS)) == ["abba", "d"]
+    assert model.classes == (*"abcd", "")  # of each step
     assert model.predict_text(pictures(*ROWS), classes="wxyz") == ["wxxw", "z"]
     assert model.predict_text(pictures(ROWS[0]), blank=1, classes="pqrs") == ["pssp"]
     assert model.predict_text(pictures()[:0]) == []

@@ -97,6 +97,23 @@ def test_contexts(tmp_path: Path) -> None:
     run_checked([*sanitizer(MEMORY, tmp_path), driver("contexts", MEMORY, link), model], **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    "memory", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["native", "sanitized"]
+)
+def test_what_memory_and_threads_refuse(memory: bool, tmp_path: Path) -> None:
+    """Every allocation failing once, and every thread: a stated error, or the caller alone."""
+    wrapped = ("malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "pthread_create")
+    link = ("-Wl," + ",".join(f"--wrap={name}" for name in wrapped),)
+    model = tmp_path / "lenet.fdm"
+    model.write_bytes(packed(c_networks.networks()["lenet"]))
+    NATIVE.require()
+    if memory:
+        command = [*sanitizer(MEMORY, tmp_path), driver("faults", MEMORY, link), model]
+        run_checked(command, **OPTIONS)
+    else:
+        assert int(run_checked([driver("faults", NATIVE, link), model]).split()[0]) >= 8
+
+
 @pytest.mark.slow
 def test_what_can_change_is_the_pool() -> None:
     """The library has no mutable state but the threads' pool, and no run of one thread needs it."""

@@ -11,6 +11,7 @@ import pytest
 from fastdigit.compiler.driver import compile_model
 from fastdigit.compiler.frontends.keras.evaluate import evaluate
 from fastdigit.compiler.frontends.keras.files import read_file
+from fastdigit.errors import UnsupportedError
 from tests.support import need, reference
 from tests.support.compiler_cases import engine
 from tests.support.keras_cases import (
@@ -226,13 +227,96 @@ def test_operations_of_keras3(tmp_path: Path) -> None:
         operation("c", "Clip", tensor("a"), x_min=0.25, x_max=0.75),
         operation("g", "Gelu", tensor("c"), approximate=True),
         operation("x", "Maximum", tensor("g"), 0.3),
+        operation("q", "Sqrt", tensor("x")),
+        operation("l", "Log", tensor("q")),
+        operation("b", "Absolute", tensor("l")),
     ]
-    config = functional(layers, ["i"], ["x"])
+    config = functional(layers, ["i"], ["b"])
     path = write_keras(tmp_path / "m.keras", config, {"": [np.zeros(1)]})
     x = RNG.random((3, 6)).astype(np.float32)
     want = np.maximum(1 - x.astype(np.float64) * [1, 2, 3, 4, 5, 6], 0) + x
     want = reference.activate(np.clip(want, 0.25, 0.75), "gelu_tanh")
-    np.testing.assert_allclose(results(path, x), np.maximum(want, 0.3), rtol=0, atol=1e-6)
+    want = np.abs(np.log(np.sqrt(np.maximum(want, 0.3))))
+    np.testing.assert_allclose(results(path, x), want, rtol=0, atol=1e-6)
+
+
+def sliced(tmp_path: Path, key: list[Any], shape: list[int], version: int) -> Path:
+    """A file of a network that is one slicing."""
+    if version == 3:
+        written: list[Any] = [
+            {"class_name": "__ellipsis__", "config": {}}
+            if one is ...
+            else {
+                "class_name": "__slice__",
+                "config": {"start": one.start, "stop": one.stop, "step": one.step},
+            }
+            if isinstance(one, slice)
+            else one
+            for one in key
+        ]
+        entry = {"module": "keras.src.ops.numpy", "class_name": "GetItem", "config": {"name": "g"}}
+        inputs = called(layer("InputLayer", "i", batch_shape=[None, *shape]))
+        layers = [inputs, called(entry, {"args": [tensor("i"), written], "kwargs": {}})]
+        config = functional(layers, ["i"], ["g"])
+        return write_keras(tmp_path / "m.keras", config, {"": [np.zeros(1)]})
+    written = [
+        "Ellipsis"
+        if one is ...
+        else {"start": one.start, "stop": one.stop, "step": one.step}
+        if isinstance(one, slice)
+        else one
+        for one in key
+    ]
+    entry = layer("SlicingOpLambda", "g", function="__operators__.getitem")
+    inputs = called(layer("InputLayer", "i", batch_input_shape=[None, *shape]))
+    layers = [inputs, called(entry, [["i", 0, 0, {"slice_spec": written}]])]
+    return write_h5(tmp_path / "m.h5", functional(layers, ["i"], ["g"]), {}, "2.9.0")
+
+
+BATCH = slice(None)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    "key",
+    [
+        [..., 0],
+        [BATCH, -1],
+        [BATCH, 2, slice(1, None)],
+        [BATCH, slice(1, 5, 2), BATCH, slice(None, None, -1)],
+        [BATCH, BATCH, slice(-3, -1)],
+        [BATCH, None, ..., None, 1],
+        [slice(0, None, 1), ..., slice(1, 2), BATCH],
+        [BATCH, slice(None, None, -2), 0, 1],
+    ],
+)
+def test_parts_of_values(tmp_path: Path, key: list[Any], version: int) -> None:
+    path = sliced(tmp_path, key, [6, 4, 3], version)
+    x = RNG.random((3, 6, 4, 3)).astype(np.float32)
+    want = x[tuple(key)]
+    np.testing.assert_array_equal(results(path, x).reshape(want.shape), want)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ([slice(1, None)], "a slice of the batch"),
+        ([0], "a slice of the batch"),
+        ([BATCH, 6], "index 6 of an axis of 6"),
+        ([BATCH, slice(4, 2)], "nothing of an axis of 6"),
+        ([BATCH, slice(None, None, 0)], "a step of 0"),
+        ([BATCH, 0, 0, 0, 0], "5 indices of 4 axes"),
+        ([..., 0, ...], "one for each"),
+        ([BATCH, slice("a", None)], "constant integers"),
+    ],
+)
+def test_parts_that_there_are_not(
+    tmp_path: Path, key: list[Any], message: str, version: int
+) -> None:
+    path = sliced(tmp_path, key, [6, 4, 3], version)
+    with pytest.raises(UnsupportedError, match=message):
+        results(path, np.zeros((1, 6, 4, 3), np.float32))
 
 
 def test_augmentation_is_nothing(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ for _name, _known in ACTIVATIONS.items():
     if _known.keras is not None and _known.keras not in _WITH_OPTIONS:
         converts(f"activations.{_known.keras}")(_function(_name))
 
+for _kind, _name in {"Absolute": "abs", "Sqrt": "sqrt", "Log": "log"}.items():
+    converts(f"ops.{_kind}")(_function(_name))
+
 
 @converts("Activation")
 def convert_activation(layer: Layer, shape: Shape) -> Ops:

@@ -22,6 +22,7 @@ from fastdigit.compiler.frontends.keras.network import (
 )
 from fastdigit.compiler.frontends.keras.operations import (
     keras_operation,
+    read_key,
     tensorflow_function,
     tensorflow_node,
 )
@@ -188,6 +189,13 @@ class _Reader:
             operands, arguments = _keras2_operands(node, known, layer)
         if layer.kind in ("TFOpLambda", "TensorFlowOpLayer"):
             return Call(*self.tensorflow(layer, index, operands, arguments, known))
+        if layer.kind in ("ops.GetItem", "SlicingOpLambda"):
+            key = arguments.get("slice_spec", arguments.get("key"))
+            if isinstance(node, Mapping) and len(args := _list(node.get("args"), "args")) > 1:
+                key = args[1]
+            values = [operand for operand in operands if isinstance(operand, tuple)]
+            key = read_key(layer, key)
+            return Call(self.known("ops.GetItem", layer.name, {"key": key}), index, tuple(values))
         for key, value in list(arguments.items()):
             found = list(_keras3_operands(value, layer)) if isinstance(node, Mapping) else []
             if key in ("inputs", "x", "x1", "x2", "xs", "values") and found:
@@ -197,8 +205,6 @@ class _Reader:
             # Keras 3 records the default of augmentation, True, and predicts with False.
             arguments.pop("training", None)
         for key, value in arguments.items():
-            if key == "slice_spec":
-                raise layer.refuse("slicing, x[...]", "Cropping1D and Cropping2D")
             if value is not None and value is not False:
                 raise layer.refuse(f"called with {key}={value!r:.80}", "a call without")
         if layer.kind.partition(".")[0] not in ("ops", "activations"):

@@ -474,6 +474,15 @@ def _squeeze(layer: Layer, operands: list[F64]) -> F64:
     return np.squeeze(x, tuple(axes))
 
 
+@_evaluates("ops.GetItem")
+def _get_item(layer: Layer, operands: list[F64]) -> F64:
+    key = (
+        slice(*entry) if isinstance(entry, list) else Ellipsis if entry == "..." else entry
+        for entry in layer.options["key"]
+    )
+    return operands[0][tuple(key)]
+
+
 def _sides(given: Any) -> list[tuple[int, int]]:
     if isinstance(given, int):
         return [(given, given), (given, given)]
@@ -593,6 +602,9 @@ for _name, _function in {
 EVALUATORS["ops.Divide"] = _elementwise(np.divide)
 EVALUATORS["ops.Negative"] = _elementwise(np.negative)
 EVALUATORS["ops.Square"] = _elementwise(np.square)
+EVALUATORS["ops.Absolute"] = _elementwise(np.abs)
+EVALUATORS["ops.Sqrt"] = _elementwise(np.sqrt)
+EVALUATORS["ops.Log"] = _elementwise(np.log)
 
 
 @_evaluates("Average")

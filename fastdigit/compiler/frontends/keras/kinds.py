@@ -186,6 +186,7 @@ KINDS: dict[str, Kind] = {
     "ops.Transpose": Kind({"axes": None}),
     "ops.ExpandDims": Kind({"axis": None}),
     "ops.Squeeze": Kind({"axis": None}),
+    "ops.GetItem": Kind({"key": None}),
     "ops.Clip": Kind({"x_min": None, "x_max": None}),
     "ops.Mean": Kind({"axis": None, "keepdims": False}),
     "ops.Max": Kind({"axis": None, "keepdims": False}, fixed={"initial": None}),
@@ -204,6 +205,7 @@ KINDS.update(
         f"ops.{name}": Kind()
         for name in (
             *("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum", "Negative"),
+            *("Absolute", "Sqrt", "Log"),
             *("Square", "Identity"),
         )
     }

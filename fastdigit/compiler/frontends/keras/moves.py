@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from fastdigit.compiler.frontends.common import taken
 from fastdigit.compiler.frontends.keras.kinds import IN_TRAINING
 from fastdigit.compiler.frontends.keras.layers import axis_of
 from fastdigit.compiler.frontends.keras.network import Layer, describe
+from fastdigit.compiler.frontends.keras.operations import ELLIPSIS
 from fastdigit.compiler.frontends.keras.registry import Ops, converts
 from fastdigit.compiler.ir import Pair, Shape
 from fastdigit.compiler.ops import Crop, Pad, Reshape, Transpose
@@ -118,6 +121,47 @@ def convert_squeeze(layer: Layer, shape: Shape) -> Ops:
     if any(shape[axis] != 1 for axis in axes):
         raise layer.refuse(f"axes {sorted(axes)} of shape {shape}", "axes of length 1")
     return [Reshape(tuple(size for axis, size in enumerate(shape) if axis not in axes))]
+
+
+@converts("ops.GetItem")
+def convert_get_item(layer: Layer, shape: Shape) -> Ops:
+    key: list[Any] = layer.options["key"]
+    named = sum(entry is not None and entry != ELLIPSIS for entry in key)
+    if key.count(ELLIPSIS) == 0:
+        key = [*key, ELLIPSIS]
+    if key.count(ELLIPSIS) > 1 or named > 1 + len(shape):
+        raise layer.refuse(f"{named} indices of {1 + len(shape)} axes", "one for each")
+    at = key.index(ELLIPSIS)
+    every = [[None, None, None]] * (1 + len(shape) - named)
+    entries: list[Any] = [*key[:at], *every, *key[at + 1 :]]
+    batch = entries[0]
+    if (
+        not isinstance(batch, list)
+        or batch[:2] not in ([None, None], [0, None])
+        or (batch[2] not in (None, 1))
+    ):
+        raise layer.refuse("a slice of the batch", "x[:, ...]")
+    indices: dict[int, range] = {}
+    after: list[int] = []
+    axis = 0
+    for entry in entries[1:]:
+        if entry is None:
+            after.append(1)
+            continue
+        size = shape[axis]
+        if isinstance(entry, int):
+            if not -size <= entry < size:
+                raise layer.refuse(f"index {entry} of an axis of {size}", "one within")
+            indices[axis] = range(entry % size, entry % size + 1)
+        else:
+            if entry[2] == 0:
+                raise layer.refuse("a step of 0", "another")
+            indices[axis] = range(size)[slice(*entry)]
+            after.append(len(indices[axis]))
+            if not indices[axis]:
+                raise layer.refuse(f"nothing of an axis of {size}", "something")
+        axis += 1
+    return [*taken(shape, indices), Reshape(tuple(after))]
 
 
 @converts("ops.Identity", *IN_TRAINING)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["keras_operation", "tensorflow_function", "tensorflow_node"]
+from fastdigit.compiler.frontends.keras.network import Layer
+
+__all__ = ["ELLIPSIS", "keras_operation", "read_key", "tensorflow_function", "tensorflow_node"]
+
+#: In the key of a slicing, stands for all axes that nothing is said of.
+ELLIPSIS: Final = "..."
 
 _UNARY = {
+    "abs": "ops.Absolute",
+    "absolute": "ops.Absolute",
     "elu": "activations.elu",
     "exp": "activations.exponential",
     "gelu": "activations.gelu",
@@ -17,6 +24,7 @@ _UNARY = {
     "hard_swish": "activations.hard_silu",
     "identity": "ops.Identity",
     "leaky_relu": "activations.leaky_relu",
+    "log": "ops.Log",
     "log_softmax": "activations.log_softmax",
     "negative": "ops.Negative",
     "relu": "activations.relu",
@@ -27,6 +35,7 @@ _UNARY = {
     "softmax": "activations.softmax",
     "softplus": "activations.softplus",
     "softsign": "activations.softsign",
+    "sqrt": "ops.Sqrt",
     "square": "ops.Square",
     "stop_gradient": "ops.Identity",
     "swish": "activations.silu",
@@ -141,3 +150,37 @@ def tensorflow_node(
     if op == "LeakyRelu":
         options["negative_slope"] = definition.get("attr", {}).get("alpha", {}).get("f")
     return kind, values, options
+
+
+def read_key(layer: Layer, given: Any) -> list[Any]:
+    """Return the key of ``x[...]`` as Keras 3 (GetItem) and tf.keras (SlicingOpLambda) write it.
+
+    Returns
+    -------
+    list
+        For each axis an integer, [start, stop, step], None (a new one), or ELLIPSIS.
+
+    Raises
+    ------
+    UnsupportedError
+        If it has anything else, such as a value of the network.
+    """
+    key: list[Any] = []
+    for entry in given if isinstance(given, list) else [given]:
+        if isinstance(entry, Mapping):
+            if entry.get("class_name") == "__ellipsis__":
+                key.append(ELLIPSIS)
+                continue
+            config = entry.get("config") if entry.get("class_name") == "__slice__" else entry
+            parts = config if isinstance(config, Mapping) else {}
+            entry = [parts.get(name, entry) for name in ("start", "stop", "step")]
+        elif entry == "Ellipsis":
+            entry = ELLIPSIS
+        whole = [entry] if not isinstance(entry, list) else entry
+        if entry != ELLIPSIS and any(
+            part is not None and (not isinstance(part, int) or isinstance(part, bool))
+            for part in whole
+        ):
+            raise layer.refuse(f"x[{entry!r:.80}]", "constant integers and slices of them")
+        key.append(entry)
+    return key

@@ -309,6 +309,10 @@ def test_parts_of_values(tmp_path: Path, key: list[Any], version: int) -> None:
         ([BATCH, 0, 0, 0, 0], "5 indices of 4 axes"),
         ([..., 0, ...], "one for each"),
         ([BATCH, slice("a", None)], "constant integers"),
+        ([BATCH, [0, 2, 1]], "constant integers"),
+        ([BATCH, True], "constant integers"),
+        ([BATCH, {"class_name": "__slice__", "config": [1, 2]}], "constant integers"),
+        ([BATCH, {"start": [1], "stop": {}}], "constant integers"),
     ],
 )
 def test_parts_that_there_are_not(

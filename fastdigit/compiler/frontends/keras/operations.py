@@ -167,20 +167,17 @@ def read_key(layer: Layer, given: Any) -> list[Any]:
     """
     key: list[Any] = []
     for entry in given if isinstance(given, list) else [given]:
+        kind = entry.get("class_name") if isinstance(entry, Mapping) else entry
+        if kind in ("__ellipsis__", "Ellipsis"):
+            key.append(ELLIPSIS)
+            continue
+        parts = [entry]
         if isinstance(entry, Mapping):
-            if entry.get("class_name") == "__ellipsis__":
-                key.append(ELLIPSIS)
-                continue
-            config = entry.get("config") if entry.get("class_name") == "__slice__" else entry
-            parts = config if isinstance(config, Mapping) else {}
-            entry = [parts.get(name, entry) for name in ("start", "stop", "step")]
-        elif entry == "Ellipsis":
-            entry = ELLIPSIS
-        whole = [entry] if not isinstance(entry, list) else entry
-        if entry != ELLIPSIS and any(
-            part is not None and (not isinstance(part, int) or isinstance(part, bool))
-            for part in whole
-        ):
+            config = entry.get("config") if kind == "__slice__" else entry
+            if isinstance(config, Mapping):
+                parts = [config.get(name, entry) for name in ("start", "stop", "step")]
+        # A list is no slice: it picks one by one.
+        if any(part is not None and type(part) is not int for part in parts):
             raise layer.refuse(f"x[{entry!r:.80}]", "constant integers and slices of them")
-        key.append(entry)
+        key.append(parts if len(parts) > 1 else entry)
     return key

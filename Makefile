@@ -18,7 +18,7 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 C_FILES := $(shell find csrc examples tests -name '*.c' -o -name '*.h' -o -name '*.def')
 # What the extension is made of; the Python files of an editable install need no building.
-SOURCES := setup.py pyproject.toml csrc/build.json $(wildcard csrc/cmake/*.in fastdigit/*.pyx) $(filter csrc/%,$(C_FILES))
+SOURCES := setup.py pyproject.toml csrc/build.json $(wildcard csrc/cmake/*.in fastdigit/*.pyx fastdigit/*/*.pyx) $(filter csrc/%,$(C_FILES))
 
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
@@ -50,7 +50,7 @@ format: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/clang-format -i $(C_FILES)
 
 # Python's part of static analysis is ruff's rules S, in `make lint`.
-CORE_FILES := $(wildcard csrc/base/*.c csrc/cpu/*.c csrc/ops/*.c csrc/model/*.c)
+CORE_FILES := $(wildcard csrc/base/*.c csrc/cpu/*.c csrc/ops/*.c csrc/model/*.c csrc/image/*.c)
 ANALYZED := -std=c11 -ffp-contract=off -pthread -Icsrc -Icsrc/include -DFD_HAVE_GENERIC
 analyze: $(STAMPS)/built $(STAMPS)/lint
 	echo $(CORE_FILES) | xargs -n 1 -P 4 gcc $(ANALYZED) -O1 -fanalyzer -Werror -S -o /dev/null
@@ -78,7 +78,7 @@ model: $(STAMPS)/built $(STAMPS)/export
 	$(BIN)/python -m export.build
 
 clean:
-	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/include fastdigit/lib
+	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/images/*.so fastdigit/include fastdigit/lib
 
 # The extension is built from what lies here, once for all targets.
 $(STAMPS)/built: $(SOURCES) | $(STAMPS)

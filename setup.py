@@ -1,9 +1,10 @@
-"""Builds the C library, and the Cython extension that is linked with it.
+"""Builds the C library, the Cython extension that is linked with it, and the one for pictures.
 
-The rest about the package is in pyproject.toml; what the library is made of, and with which flags,
-in csrc/build.json. One shared library holds the core and the kernels of every ISA, for Python and
-for C programs alike (docs/c-api.md). Its files are compiled here and not by setuptools, side by
-side and each with the flags of its ISA: only an ISA's kernels may use its instructions.
+The rest about the package is in pyproject.toml; what is made of C, and with which flags, in
+csrc/build.json. One shared library holds the core and the kernels of every ISA, for Python and for
+C programs alike (docs/c-api.md); the loops over pictures (csrc/image) are in their extension alone.
+C files are compiled here and not by setuptools, side by side and each with the flags of its ISA:
+only an ISA's kernels may use its instructions.
 """
 
 from __future__ import annotations
@@ -56,11 +57,16 @@ ISAS = tuple(
     Isa(row["name"], tuple(row["machines"]), tuple(row["flags"]), row["probe"])
     for row in BUILD["isas"]
 )
-CORE_SOURCES = [
-    path.relative_to(ROOT).as_posix()
-    for pattern in BUILD["core"]
-    for path in sorted((ROOT / "csrc").glob(pattern))
-]
+
+
+def sources_of(part: str) -> list[str]:
+    """The C files of a part in build.json."""
+    found = (sorted((ROOT / "csrc").glob(pattern)) for pattern in BUILD[part])
+    return [path.relative_to(ROOT).as_posix() for paths in found for path in paths]
+
+
+CORE_SOURCES = sources_of("core")
+IMAGE_SOURCES = sources_of("image")
 
 # No contraction: v_fma says where a multiply-add is fused, and only there. No -ffast-math: sums
 # keep their order. No errno from sqrt: it is an instruction then, and no libm is needed.
@@ -170,15 +176,16 @@ def begin(pool: ThreadPoolExecutor, compiler: Compiler, isas: list[Isa]) -> Part
         parts[isa.name] = [pool.submit(compiler.compile, source, flags)]
     flags = [*CFLAGS, *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)]
     parts["core"] = [pool.submit(compiler.compile, source, flags) for source in CORE_SOURCES]
+    parts["image"] = [pool.submit(compiler.compile, source, CFLAGS) for source in IMAGE_SOURCES]
     return parts
 
 
-def finish(parts: Parts) -> list[Path]:
-    """The objects, when they are there; and a line for each part."""
-    objects = []
+def finish(parts: Parts) -> dict[str, list[Path]]:
+    """The objects of each part, when they are there; and a line for each."""
+    objects: dict[str, list[Path]] = {}
     for name, futures in parts.items():
         done = [future.result() for future in futures]
-        objects += [path for path, _ in done]
+        objects[name] = [path for path, _ in done]
         seconds = sum(taken for _, taken in done)
         files = f"{len(done):3} {'file' if len(done) == 1 else 'files':5}"
         print(f"  {name:12}{files}  {f'{seconds:5.1f} s' if seconds else 'as it was'}", flush=True)
@@ -244,15 +251,16 @@ class BuildExtension(build_ext):
             ]
             print(f"fastdigit for {MACHINE}: {compiler.version}, {jobs} at a time", flush=True)
             parts = begin(pool, compiler, isas)
-            (extension,) = self.extensions
-            extension.sources = translated(extension)
+            core, pixels = self.extensions
+            core.sources, pixels.sources = translated(core), translated(pixels)
             objects = finish(parts)
         finally:
             pool.shutdown(cancel_futures=True)
-        library = self.link(objects)
+        pixels.extra_objects = pixels.depends = [str(path) for path in objects.pop("image")]
+        library = self.link([path for paths in objects.values() for path in paths])
         print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
-        extension.extra_link_args += [str(library), *rpath("lib")]
-        extension.depends = [str(library)]
+        core.extra_link_args += [str(library), *rpath("lib")]
+        core.depends = [str(library)]
         super().build_extensions()
         print(f"  in all {time.monotonic() - start:.1f} s", flush=True)
 
@@ -328,17 +336,22 @@ def cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def extension(name: str, sources: list[str]) -> Extension:
+    return Extension(
+        name,
+        sources,
+        include_dirs=["csrc", "csrc/include"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
+        py_limited_api=ABI3,
+        extra_compile_args=["-g0", "-fvisibility=hidden"],
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "fastdigit._core",
-            # The library exports its public API alone; the checksum is compiled in here as well.
-            ["fastdigit/_core.pyx", "csrc/base/xxhash64.c"],
-            include_dirs=["csrc", "csrc/include"],
-            define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
-            py_limited_api=ABI3,
-            extra_compile_args=["-g0", "-fvisibility=hidden"],
-        ),
+        # The library exports its public API alone; the checksum is compiled in here as well.
+        extension("fastdigit._core", ["fastdigit/_core.pyx", "csrc/base/xxhash64.c"]),
+        extension("fastdigit.images._pixels", ["fastdigit/images/_pixels.pyx"]),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
     cmdclass={"build_py": BuildPython, "build_ext": BuildExtension},

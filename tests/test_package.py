@@ -135,10 +135,10 @@ def test_a_wheel_holds_what_is_used_once(wheel: Wheel) -> None:
     held = {name for name in wheel.sizes if name.startswith("fastdigit/")}
     made = {Path(name).name for name in held - tracked - {header, pc}}
     assert tracked | {header, pc} <= held
-    assert len(made) == 2 and len(held - tracked) == 4, held - tracked
-    (extension,) = (name for name in made if name.startswith("_core"))
-    assert str(tag).split("-")[0] in extension
-    assert all(re.fullmatch(r"libfastdigit\..+", name) for name in made - {extension})
+    assert len(made) == 3 and len(held - tracked) == 5, held - tracked
+    extensions = {name for name in made if name.startswith(("_core", "_pixels"))}
+    assert len(extensions) == 2 and all(str(tag).split("-")[0] in name for name in extensions)
+    assert all(re.fullmatch(r"libfastdigit\..+", name) for name in made - extensions)
     others = {name.split("/")[0] for name in wheel.sizes} - {"fastdigit"}
     assert all(name.endswith(".dist-info") for name in others)
 
@@ -156,10 +156,11 @@ def test_a_wheel_is_for_every_python(wheel: Wheel) -> None:
         pytest.skip("this Python has no stable ABI")
     NATIVE.require("nm")
     assert re.fullmatch(r"fastdigit-[\d.]+-cp311-abi3-\w+\.whl", wheel.archive.name)
-    extension = wheel.site / "fastdigit/_core.abi3.so"
+    extensions = [wheel.site / f"fastdigit/{name}.abi3.so" for name in ("_core", "images/_pixels")]
     used = {
         line.split()[-1].partition("@")[0]
-        for line in run_checked(["nm", "--dynamic", "--undefined-only", extension]).splitlines()
+        for path in extensions
+        for line in run_checked(["nm", "--dynamic", "--undefined-only", path]).splitlines()
     }
     assert "PyObject_GetBuffer" in used
     assert {name for name in used if name.startswith("_Py")} <= STABLE_NAMES
@@ -179,7 +180,7 @@ def test_the_build_says_what_it_does(wheel: Wheel) -> None:
     assert begins[0] == MACHINE and int(begins[1]) >= 1
     rows = dict(re.findall(r"^ *(\w+) +\d+ files? +(as it was|[\d.]+ s)$", wheel.log, re.M))
     done = python("from fastdigit import _core; print(*dict(_core.isas()))", wheel.site)
-    assert set(rows) == {"core", *done.stdout.split()}
+    assert set(rows) == {"core", "image", *done.stdout.split()}
     assert re.search(r"libfastdigit\S+: [\d,]+ bytes", wheel.log)
     assert re.search(r"in all [\d.]+ s", wheel.log)
 
@@ -192,7 +193,7 @@ def test_a_wheel_has_the_c_library(wheel: Wheel, tmp_path: Path) -> None:
     package = site / "fastdigit"
     library = package / f"lib/libfastdigit.so.{ABI}"
     assert (package / "include/fastdigit.h").read_bytes() == HEADER.read_bytes()
-    assert not (package / "_core.pyx").exists() and not (site / "csrc").exists()
+    assert not [*package.rglob("*.pyx")] and not (site / "csrc").exists()
     assert exported(library, "--dynamic") == DECLARED
 
     def config(*arguments: str) -> str:

@@ -193,6 +193,7 @@ def running(p: Picture) -> None:
             "the Python API; needs NumPy alone",
             (
                 "fastdigit/images",
+                "csrc/image",
                 *(
                     f"fastdigit/{name}.py"
                     for name in ("__init__", "model", "datasets", "threads", "sdk")

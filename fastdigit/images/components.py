@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastdigit.errors import InputError
-from fastdigit.images.arrays import surrounded
+from fastdigit.images import _pixels
+from fastdigit.images.arrays import plane
 from fastdigit.images.ink import INK
 
 if TYPE_CHECKING:
@@ -45,105 +46,35 @@ class Marks:
         (marks, 4): first row, end of rows, first column, end of columns; in cells.
     ink
         How much there is in each.
+    area
+        Cells of each.
     """
 
-    labels: NDArray[np.intp]
+    labels: NDArray[np.int32]
     cell: int
-    boxes: NDArray[np.intp]
+    boxes: NDArray[np.int64]
     ink: Floats
+    area: NDArray[np.int64]
 
 
-def marks_of(ink: Floats) -> Marks:
+def marks_of(ink: Floats, cell: int | None = None) -> Marks:
     """Runs of inked cells that touch in neighbouring rows, corners included, are one mark."""
-    height, width = ink.shape
-    cell = -(-max(height, width) // LABEL_SIDE)
-    padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell))
-    padded[:height, :width] = ink
-    blocks = padded.reshape(padded.shape[0] // cell, cell, -1, cell)
-    inked = blocks.max((1, 3)) > INK
-    amounts = blocks.sum((1, 3)) * inked
-
-    edges = np.diff(surrounded(inked.view(np.int8), 1)[1:-1], axis=1)
-    ys, starts = np.nonzero(edges == 1)
-    ends = np.nonzero(edges == -1)[1]
-    numbers, count = _joined(ys.tolist(), starts.tolist(), ends.tolist())
-    labels = np.full(inked.shape, -1)
-    labels[inked] = numbers.repeat(ends - starts)
-    boxes = np.tile(np.array([1 << 30, 0, 1 << 30, 0]), (count, 1))
-    np.minimum.at(boxes[:, 0], numbers, ys)
-    np.maximum.at(boxes[:, 1], numbers, ys + 1)
-    np.minimum.at(boxes[:, 2], numbers, starts)
-    np.maximum.at(boxes[:, 3], numbers, ends)
-    totals = np.bincount(labels[inked], amounts[inked], count).astype(np.float64)
-    return Marks(labels, cell, boxes, totals)
-
-
-def _joined(ys: list[int], starts: list[int], ends: list[int]) -> tuple[NDArray[np.intp], int]:
-    """Of each run, in order, the number of its mark; and how many marks there are."""
-    # A run points to an earlier one of its mark, or to itself.
-    parent = list(range(len(ys)))
-
-    above = 0
-    for i, (y, start, end) in enumerate(zip(ys, starts, ends, strict=True)):
-        while ys[above] < y - 1 or (ys[above] == y - 1 and ends[above] < start):
-            above += 1
-        other, mine = above, i
-        while other < i and ys[other] == y - 1 and starts[other] <= end:
-            first = other
-            while parent[first] != first:
-                first = parent[first]
-            if first < mine:
-                parent[mine] = first
-                mine = first
-            else:
-                parent[first] = mine
-            other += 1
-        parent[i] = mine
-    numbers, count = [0] * len(ys), 0
-    for i, earlier in enumerate(parent):
-        if earlier == i:
-            numbers[i] = count
-            count += 1
-        else:
-            numbers[i] = numbers[earlier]
-    return np.array(numbers, np.intp), count
+    cell = cell or -(-max(ink.shape) // LABEL_SIDE)
+    labels, boxes, amounts, area = _pixels.marks(plane(ink), cell, INK)
+    return Marks(labels, cell, boxes, amounts, area)
 
 
 def digit_of(ink: Floats, marks: Marks) -> Floats:
     """The ink of the digit alone: without dirt and without what reaches in from beside."""
-    kept = _kept(marks)
-    several = _several(marks, kept)
+    rows, columns = marks.labels.shape
+    kept = _pixels.kept_marks(marks.boxes, marks.ink, rows, columns, SPECK)
+    several = _several(marks, kept) if len(kept) > 1 else 1
     if several > 1:
         raise InputError(
             f"the image shows several digits ({several} marks as large as digits), and one digit "
             "is expected: call fastdigit.normalize(image[top:bottom, left:right]) for each"
         )
-    mask = np.append(kept, False)[marks.labels]
-    # A cell of faint pixels beside a mark is the mark's soft edge.
-    padded = surrounded(mask, 1)
-    rows = padded[:-2] | padded[1:-1] | padded[2:]
-    mask = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
-    height, width = ink.shape
-    mask = mask.repeat(marks.cell, 0).repeat(marks.cell, 1)[:height, :width]
-    others = np.append(~kept, False)[marks.labels]
-    mask &= ~others.repeat(marks.cell, 0).repeat(marks.cell, 1)[:height, :width]
-    return np.where(mask, ink, 0)
-
-
-def _kept(marks: Marks) -> NDArray[np.bool_]:
-    """Which marks belong to a digit."""
-    height, width = marks.labels.shape
-    top, bottom, left, right = marks.boxes.T
-    at_border = (top == 0) | (left == 0) | (bottom == height) | (right == width)
-    middle = np.hypot((top + bottom) / height - 1, (left + right) / width - 1)
-    main = int(np.argmax(marks.ink * (1.5 - middle) * np.where(at_border, 0.5, 1)))
-    kept: NDArray[np.bool_] = marks.ink >= SPECK * marks.ink[main]
-    if not at_border[main]:
-        # What the border cuts off is not this digit's, unless it reaches into its box.
-        inside = (bottom > top[main]) & (top < bottom[main])
-        inside &= (right > left[main]) & (left < right[main])
-        kept &= ~at_border | inside
-    return kept
+    return _pixels.kept_ink(ink, marks.labels, marks.cell, kept)
 
 
 def _several(marks: Marks, kept: NDArray[np.bool_]) -> int:
@@ -175,7 +106,7 @@ def _several(marks: Marks, kept: NDArray[np.bool_]) -> int:
     return 1
 
 
-def _groups(spans: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def _groups(spans: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     """Numbers of the spans that overlap by more than a little, in order."""
     order = np.argsort(spans[:, 0])
     groups: list[list[int]] = []

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fastdigit.errors import InputError
-from fastdigit.images.arrays import averaged, box_mean, quantile, run_lengths, sliding_max
-from fastdigit.images.background import (
-    SMALL,
-    flat_paper,
-    ink_is_dark,
-    paper_of_dark_ink,
-    structure_of,
-    widest_stroke,
-)
+from fastdigit.images import _pixels
+from fastdigit.images.arrays import averaged, box_mean, plane, quantile
+from fastdigit.images.background import SMALL, ink_is_dark, structure_of, widest_stroke
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +24,8 @@ __all__ = ["INK", "checked", "grey_of", "ink_of", "reduced", "stroke_width"]
 INK: Final = 0.202
 # Less contrast than this, of the full range, is paper.
 MIN_CONTRAST: Final = 0.05
+# What stands for 1, by the dtype.
+FULL: Final = {"B": 255.0, "H": 65535.0}
 # Grey of red, green and blue: ITU-R BT.601.
 LUMA: Final = np.array([0.299, 0.587, 0.114])
 # So many standard deviations of noise do not make ink.
@@ -48,6 +45,7 @@ NARROWER: Final = 0.7
 LITTLE_LIGHT: Final = 0.15
 # Ink below is pale; and what is so much wider than strokes is none.
 PALE: Final = 0.6
+LESS_THAN_PALE: Final = math.nextafter(PALE, 0)
 WIDER_THAN_STROKES: Final = 1.4
 # Of the pixels along the edge of a negative; and of the side, how narrow it may be.
 OPPOSITE: Final = 0.8
@@ -72,7 +70,7 @@ def checked(pixels: NDArray[Any]) -> NDArray[Any]:
         # `not` also finds NaN.
         if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
             raise InputError("the image has floats that are not in 0..1; divide by 255 first?")
-    elif pixels.dtype not in (np.uint8, np.uint16, np.bool_):
+    elif pixels.dtype.char not in "BH?" or not pixels.dtype.isnative:
         raise InputError(
             f"the image has dtype {pixels.dtype}, expected uint8, uint16, bool, or floats in 0..1"
         )
@@ -85,7 +83,7 @@ def reduced(pixels: NDArray[Any], side: int) -> Floats:
     height, width, channels = pixels.shape
     block = -(-max(height, width) // side)
     if channels in (1, 3):
-        return averaged(pixels, block) / _full(pixels)
+        return averaged(pixels, block, FULL.get(pixels.dtype.char, 1.0))
     band = block * max(1, side // block)
     rows = [_composites(pixels[y : y + band]) for y in range(0, height, band)]
     planes = [
@@ -95,14 +93,9 @@ def reduced(pixels: NDArray[Any], side: int) -> Floats:
     return max(planes, key=lambda plane: float(np.ptp(plane)))
 
 
-def _full(pixels: NDArray[Any]) -> float:
-    """What stands for 1."""
-    return float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
-
-
 def _composites(pixels: NDArray[Any]) -> tuple[Floats, Floats]:
     """Colours on white and on black."""
-    values = pixels.astype(np.float64) / _full(pixels)
+    values = pixels.astype(np.float64) / FULL.get(pixels.dtype.char, 1.0)
     alpha = values[..., -1:]
     ink = values[..., :-1] * alpha
     return ink + (1 - alpha), ink
@@ -114,8 +107,7 @@ def grey_of(colours: Floats) -> Floats:
     That is the direction in which colours differ most from those around them.
     """
     if colours.shape[2] == 1:
-        only: Floats = colours[..., 0]
-        return only
+        return plane(colours[..., 0])
     luma: Floats = colours @ LUMA
     step = max(1, max(luma.shape) // 96)
     small = averaged(colours, step)
@@ -138,20 +130,19 @@ def without_negatives(grey: Floats) -> Floats:
 
     At their edges, straight through the picture, each pixel is the negative of its neighbour.
     """
-    low, high = float(grey.min()), float(grey.max())
+    low, high = _pixels.extremes(grey)
     if high - low < MIN_CONTRAST:
         return grey
-    inverted = np.zeros(grey.shape, bool)
-    for axis in (0, 1):
-        values = (np.moveaxis(grey, axis, 0) - low) / (high - low)
-        opposite = np.abs(values[:-1] + values[1:] - 1) < 0.35
-        opposite &= np.abs(np.diff(values, axis=0)) > 0.1
-        edges = np.flatnonzero(opposite.mean(1) >= OPPOSITE) + 1
-        bounds = np.concatenate([[0], edges, [len(values)]])
-        if len(edges) and np.diff(bounds).min() >= NARROWEST_STRIPE * len(values):
-            odd = np.searchsorted(edges, np.arange(len(values)), "right") % 2 == 1
-            inverted ^= odd[:, None] if axis == 0 else odd
-    if not inverted.any():
+    inverted: Any = False
+    for axis, opposite in enumerate(_pixels.opposites(grey, low, high)):
+        if not len(opposite) or opposite.max() < OPPOSITE:
+            continue
+        edges = np.flatnonzero(opposite >= OPPOSITE) + 1
+        bounds = np.concatenate([[0], edges, [grey.shape[axis]]])
+        if np.diff(bounds).min() >= NARROWEST_STRIPE * grey.shape[axis]:
+            odd = np.searchsorted(edges, np.arange(grey.shape[axis]), "right") % 2 == 1
+            inverted = inverted ^ (odd[:, None] if axis == 0 else odd)
+    if inverted is False:
         return grey
     mended = np.where(inverted, low + high - grey, grey)
     # A stroke as wide as that would be lost.
@@ -171,20 +162,20 @@ def ink_of(grey: Floats) -> Floats:
     sides = (grey, 1 - grey) if ink_is_dark(grey) else (1 - grey, grey)
     window = widest_stroke(grey)
     away = _away(sides[0], window)
-    covered = _coverage(away)
+    covered = _pixels.coverage(away)
     # Ink that covers the picture is its paper: there is a frame or a dark table around it.
     if covered > (MUCH_COVERED if max(grey.shape) > SMALL else MOST_COVERED):
         other = _away(sides[1], window)
-        if _coverage(other) < covered - 0.1:
+        if _pixels.coverage(other) < covered - 0.1:
             sides, away = sides[::-1], other
     # What is much wider than the strokes is none: a narrow shadow, a stain.
-    narrow = round(STROKES * stroke_width(away / max(away.max(), 1e-12), 0.5)) | 1
+    narrow = _narrow(away)
     if WIDER <= narrow < NARROWER * window:
         away = _away(sides[0], narrow)
-    ink, noise, top = _stretched(away)
+    ink, noise, top = _pixels.stretched(away)
     if noise > MUCH_NOISE * top and min(grey.shape) >= 40:
         window = 3 if noise < 2 * MUCH_NOISE * top or min(grey.shape) < 80 else 5
-        ink, noise, top = _stretched(box_mean(away, window))
+        ink, noise, top = _pixels.stretched(box_mean(away, window))
     if top < max(MIN_CONTRAST, ABOVE_NOISE * noise):
         raise _no_digit(top)
     return _without_plateaus(ink)
@@ -193,30 +184,29 @@ def ink_of(grey: Floats) -> Floats:
 def _ink_on_flat_paper(grey: Floats) -> Floats | None:
     """What the steps for any light come to if the paper is of one brightness; None if it is not,
     or if what is on it may not be ink."""
-    paper = flat_paper(grey)
+    flat = _pixels.flat_paper(grey)
     window = widest_stroke(grey)
-    if paper is None or window < WIDER:
+    if flat is None or window < WIDER:
         return None
-    dark = paper > float(grey.min())
-    away = paper - grey if dark else (1 - paper) - (1 - grey)
-    away /= (paper if dark else 1 - paper) + LITTLE_LIGHT
-    if _coverage(away) > LITTLE_COVERED or (away > 0).mean() > 0.5:
+    paper, least, _ = flat
+    away = _pixels.away_from(grey, paper, paper > least, LITTLE_LIGHT)
+    if _pixels.coverage(away) > LITTLE_COVERED or _pixels.count_above(away, 0) > away.size / 2:
         return None
-    if _squares(away > 0, WIDER).any():
-        narrow = round(STROKES * stroke_width(away / away.max(), 0.5)) | 1
-        if _squares(away > 0, narrow if WIDER <= narrow < NARROWER * window else window).any():
+    if _pixels.count_squares(away, 0, math.inf, WIDER):
+        narrow = _narrow(away)
+        side = narrow if WIDER <= narrow < NARROWER * window else window
+        if _pixels.count_squares(away, 0, math.inf, side):
             return None
-    ink, _, top = _stretched(away)
+    ink, _, top = _pixels.stretched(away)
     if top < MIN_CONTRAST:
         raise _no_digit(top)
     return ink
 
 
-def _squares(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """Which squares of so many pixels a side lie in the mask, by their first corners."""
-    if side > min(mask.shape):
-        return np.zeros((0, 0), bool)
-    return ~sliding_max(sliding_max(~mask, side, 0), side, 1)
+def _narrow(away: Floats) -> int:
+    """How wide what is wider than strokes is at least, in pixels; an odd number."""
+    greatest = max(_pixels.extremes(away)[1], 1e-12)
+    return round(STROKES * stroke_width(away, greatest / 2)) | 1
 
 
 def _no_digit(contrast: float) -> InputError:
@@ -228,14 +218,13 @@ def _no_digit(contrast: float) -> InputError:
 
 def _without_plateaus(ink: Floats) -> Floats:
     """Less, by what is wider than strokes and paler: what a shadow or a stain has left."""
-    pale = (ink > INK) & (ink < PALE)
-    few = 0.02 * np.count_nonzero(ink >= PALE)
-    if np.count_nonzero(_squares(pale, 3)) <= few:
+    few = 0.02 * _pixels.count_above(ink, LESS_THAN_PALE)
+    if _pixels.count_squares(ink, INK, PALE, 3) <= few:
         return ink
     wide = round(WIDER_THAN_STROKES * stroke_width(ink, PALE)) | 1
     if not 3 <= wide <= min(ink.shape):
         return ink
-    core = _squares(pale, wide)
+    core = _pixels.squares(ink, INK, PALE, wide)
     if np.count_nonzero(core) <= few:
         return ink
     before = wide // 2
@@ -246,32 +235,9 @@ def _without_plateaus(ink: Floats) -> Floats:
 
 def _away(grey: Floats, window: int) -> Floats:
     """The part of the paper's light that a pixel lacks; where there is little, less than that."""
-    paper = paper_of_dark_ink(grey, window)
-    return (paper - grey) / (paper + LITTLE_LIGHT)
+    return _pixels.away(grey, window, LITTLE_LIGHT)
 
 
 def stroke_width(ink: Floats, threshold: float = INK) -> float:
     """In pixels: the median of the shorter of the runs of ink, level and upright, through each."""
-    mask = ink > threshold
-    shorter = np.minimum(run_lengths(mask), run_lengths(mask.T).T)[mask]
-    return float(np.median(shorter)) if len(shorter) else 0.0
-
-
-def _coverage(away: Floats) -> float:
-    """The part of the picture that is nearer to its ink than to its paper."""
-    return float((away > away.max() / 2).mean())
-
-
-def _stretched(away: Floats) -> tuple[Floats, float, float]:
-    """The ink of differences from the paper, the noise of these, and their range."""
-    low, quarter = quantile(away, 0.1), quantile(away, 0.25)
-    # Paper is at least half of the picture: the lower half of the noise's bell curve is all its.
-    noise = (quarter - low) / 0.607
-    paper = quarter + 0.674 * noise
-    top = float(away.max())
-    much = away[away > paper + (top - paper) / 2]
-    top = quantile(much, 0.75) if len(much) else top
-    if top <= paper:
-        return np.zeros_like(away), noise, 0.0
-    start = paper + min(3 * noise, (top - paper) / 2)
-    return np.clip((away - start) / (top - start), 0, 1), noise, top - paper
+    return _pixels.stroke_width(plane(ink), threshold)

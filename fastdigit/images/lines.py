@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import run_lengths
+from fastdigit.images import _pixels
 from fastdigit.images.components import marks_of
 from fastdigit.images.ink import INK, stroke_width
 
@@ -20,8 +21,13 @@ __all__ = ["Line", "find_lines", "without_lines"]
 
 # Of the picture's side that a line goes through at least.
 LENGTH: Final = 0.55
-# Of the line that is to be inked.
+# Of the line that is to be inked, and where nothing else touches it.
 COVERED: Final = 0.85
+ALONE: Final = 0.4
+# The same in a small picture.
+ALONE_IN_SMALL: Final = 0.6
+# Of the lengths of its runs: its thickness.
+QUANTILE: Final = 0.4
 # Of the other side that a line may be thick.
 THICKNESS: Final = 0.08
 # A picture this small has few pixels to tell straight from curved.
@@ -56,8 +62,8 @@ class Line:
     upright: bool
     start: int
     end: int
-    top: NDArray[np.intp]
-    bottom: NDArray[np.intp]
+    top: NDArray[np.int32]
+    bottom: NDArray[np.int32]
     thickness: float
 
     @property
@@ -79,98 +85,37 @@ class Line:
 def find_lines(ink: Floats) -> list[Line]:
     """Long straight marks, be they lines or strokes."""
     mask = ink > INK
-    return [*_level(mask, False), *_level(mask.T, True)]
+    return [*_straight(mask, False), *_straight(mask, True)]
 
 
-def _level(mask: NDArray[np.bool_], upright: bool) -> list[Line]:
-    height, width = mask.shape
-    inked = np.logical_or.reduce(mask, axis=0)
-    if min(width, height) < SMALLEST or np.count_nonzero(inked) < COVERED * LENGTH * width:
+def _straight(mask: NDArray[np.bool_], upright: bool) -> list[Line]:
+    height, width = mask.shape[::-1] if upright else mask.shape
+    if min(width, height) < SMALLEST:
         return []
-    if width < SMALL and not (inked[:2].any() and inked[-2:].any()):
-        return []  # there, a line goes through all of the picture
-    ys, xs = np.nonzero(mask)
-    if len(ys) < LENGTH * width:
+    # In a small picture any stroke looks straight: a line goes through all of it.
+    ends = 2 if width < SMALL else 0
+    least = math.ceil(LENGTH * width), math.ceil(COVERED * LENGTH * width)
+    if not _pixels.spans(mask, upright, *least, ends):
         return []
-    runs = run_lengths(mask)
-    thin = runs[ys, xs] <= max(2, THICKNESS * height)
-    ys, xs = ys[thin], xs[thin]
-    steps = max(1, round(SLOPE * width / 2))
-    slopes = np.arange(-steps, steps + 1) * 2 / width
-    margin = int(SLOPE * width) + 2
-    lines: list[Line] = []
-    while len(lines) < MOST and len(ys) >= LENGTH * width / 2:
-        # Hough: the best of all slopes and heights.
-        drops = np.rint(slopes[:, None] * (xs - width / 2)).astype(np.intp)
-        places = ys - drops + margin
-        size = height + 2 * margin
-        places += np.arange(len(slopes))[:, None] * size
-        counts = np.bincount(places.ravel(), minlength=size * len(slopes))
-        # The more level of equals.
-        best = int(np.argmax(counts.reshape(-1, size).max(1) - np.abs(slopes)))
-        row = int(counts[best * size : (best + 1) * size].argmax()) - margin
-        if counts[best * size + row + margin] < LENGTH / 2 * width:
-            break
-        centre = row + np.rint(slopes[best] * (np.arange(width) - width / 2)).astype(np.intp)
-        line = _followed(mask, runs, centre, upright)
-        if line is not None:
-            lines.append(line)
-        reach = 2 if line is None else 1 + line.thickness
-        away = np.abs(ys - centre[xs]) > reach
-        ys, xs = ys[away], xs[away]
-    return lines
-
-
-def _followed(
-    mask: NDArray[np.bool_], runs: NDArray[np.intp], centre: NDArray[np.intp], upright: bool
-) -> Line | None:
-    """The line along those rows, one a column."""
-    height, width = mask.shape
-    columns = np.arange(width)
-    lengths, rows = np.zeros(width, np.intp), centre.copy()
-    for offset in (0, 1, -1) if width < 2 * SMALL else (0, 1, -1, 2, -2):
-        at = centre + offset
-        free = (lengths == 0) & (at >= 0) & (at < height)
-        at = at.clip(0, height - 1)
-        found = free & mask[at, columns]
-        lengths[found] = runs[at, columns][found]
-        rows[found] = at[found]
-    covered = lengths > 0
-    if not covered.any():
-        return None
-    start, end = _longest(covered, max(2, width // 25))
-    if end - start < LENGTH * width or covered[start:end].mean() < COVERED:
-        return None
-    inside = lengths[start:end][covered[start:end]]
-    thickness = float(np.quantile(inside, 0.4))
-    if thickness > max(2.0, THICKNESS * height):
-        return None
-    # A longer run is a stroke that crosses the line, or ends at it.
-    alone = covered & (lengths <= 1.5 * thickness + 1)
-    if alone[start:end].mean() < 0.4:
-        return None
-    # In a small picture any stroke looks straight: only a line goes through all of it.
-    if width < SMALL and not (start <= 1 and end >= width - 1 and alone.mean() > 0.6):
-        return None
-    padded = np.zeros((height + 2, width), bool)
-    padded[1:-1] = mask
-    top = rows.copy()
-    for _ in range(int(2 * thickness) + 2):
-        top = np.where(alone & padded[top.clip(0, height - 1), columns], top - 1, top)
-    top = np.maximum(top, 0)
-    bottom = np.where(alone, np.minimum(top + lengths + 1, height), top)
-    # Where a soft edge was below the threshold.
-    top = np.where(alone, np.maximum(top - 1, 0), top)
-    return Line(upright, start, end, top[start:end], bottom[start:end], thickness)
-
-
-def _longest(covered: NDArray[np.bool_], gap: int) -> tuple[int, int]:
-    """The longest stretch that has no gap longer than that."""
-    at = np.flatnonzero(covered)
-    breaks = np.flatnonzero(np.diff(at) > gap + 1)
-    starts, ends = np.append(at[0], at[breaks + 1]), np.append(at[breaks], at[-1]) + 1
-    longest = int(np.argmax(ends - starts))
-    return int(starts[longest]), int(ends[longest])
+    kind = (
+        *(LENGTH, COVERED, ALONE),
+        LENGTH / 2,  # seen at first, and left to look at
+        LENGTH / 2,
+        max(2, THICKNESS * height),
+        SLOPE,
+        1,  # of equals, the more level
+        QUANTILE,
+        max(2, width // 25),  # columns that may be missing
+        1 if width < 2 * SMALL else 2,  # rows beside the straight line
+        1,
+        MOST,
+        ends,
+        ALONE_IN_SMALL,
+    )
+    return [
+        Line(upright, start, end, top[start:end], bottom[start:end], thickness)
+        for start, end, thickness, top, bottom in _pixels.level_lines(mask, upright, kind)
+    ]
 
 
 def without_lines(ink: Floats) -> tuple[Floats, int]:

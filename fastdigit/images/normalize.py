@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import resampling
+from fastdigit.images import _pixels
 from fastdigit.images.components import digit_of, marks_of
 from fastdigit.images.ink import INK, checked, grey_of, ink_of, reduced
 from fastdigit.images.lines import without_lines
 from fastdigit.images.reading import decode
-from fastdigit.images.strokes import in_range, mean_width
+from fastdigit.images.strokes import in_range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,8 +141,10 @@ def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
     ink = ink_of(grey)
     clean, lines = without_lines(ink)
     digit = digit_of(clean, marks_of(clean))
-    top, bottom, left, right = _box(digit)
-    image, width = _placed(digit[top:bottom, left:right])
+    within = _pixels.box(digit, INK)
+    assert within is not None, "marks are made of ink"
+    top, bottom, left, right = within
+    image, width = _placed(digit, within)
     block = -(-max(pixels.shape[:2]) // WORKING_SIDE)
     box = (
         at[0] + top * block,
@@ -150,41 +152,15 @@ def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
         at[1] + left * block,
         at[1] + min(right * block, pixels.shape[1]),
     )
-    return Steps(grey, ink, digit, lines, box, (top, bottom, left, right), width, image)
+    return Steps(grey, ink, digit, lines, box, within, width, image)
 
 
-def _box(digit: Floats) -> tuple[int, int, int, int]:
-    inside = digit > INK
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def _placed(digit: Floats) -> tuple[NDArray[np.uint8], float]:
-    """In a box of 20x20 in 28x28; and the width that its strokes had."""
-    small = _fitted(digit)
-    width = mean_width(small)
-    fitting = in_range(digit, width, BOX)
-    if fitting is not digit:
-        small = _fitted(fitting)
-    rows, columns = small.shape
-    total = small.sum()
-    centres = [
-        float(small.sum(axis) @ np.arange(n)) / total for axis, n in ((1, rows), (0, columns))
-    ]
-    # By whole pixels, so that nothing is blurred again; and all of the box stays inside.
-    top, left = (
-        min(max(round(SIDE / 2 - centre), 0), SIDE - n)
-        for centre, n in zip(centres, (rows, columns), strict=True)
-    )
-    out = np.zeros((SIDE, SIDE), np.uint8)
-    out[top : top + rows, left : left + columns] = np.rint(255 * np.clip(small, 0, 1))
-    return out, width
-
-
-def _fitted(digit: Floats) -> Floats:
-    height, width = digit.shape
-    scale = BOX / max(height, width)
-    rows, columns = (max(1, round(n * scale)) for n in (height, width))
-    small = resampling(height, rows) @ digit @ resampling(width, columns).T
-    fitted: Floats = small / small.max()
-    return fitted
+def _placed(digit: Floats, within: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], float]:
+    """In a box of 20x20 in 28x28, by whole pixels, so that nothing is blurred again; and the width
+    that its strokes had."""
+    small = _pixels.fitted(digit, within, BOX)
+    width = _pixels.mean_width(small)
+    changed = in_range(digit, within, width, BOX)
+    if changed is not None:
+        small = _pixels.fitted(changed, (0, changed.shape[0], 0, changed.shape[1]), BOX)
+    return _pixels.placed(small, SIDE), width

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import framed, resampling, sliding_max, surrounded
+from fastdigit.images import _pixels
+from fastdigit.images.arrays import framed, plane, sliding_max, surrounded
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
 
-__all__ = ["in_range", "mean_width"]
+__all__ = ["in_range"]
 
 # Of strokes in a box of 20x20: 0.01 of MNIST's training digits have thinner ones, 0.02 bolder ones.
 # Those out of this range are brought to what lies well inside.
@@ -23,25 +24,14 @@ EASE: Final = 2.0
 FINER: Final = 3
 
 
-def mean_width(small: Floats) -> float:
-    """In pixels: twice the ink over the length of its outline.
-
-    The outline's length is the sum of the gradient, which holds for soft edges too.
-    """
-    padded = surrounded(small, 1)
-    across, down = np.diff(padded, axis=1)[:-1], np.diff(padded, axis=0)[:, :-1]
-    return 2 * float(small.sum()) / max(float(np.hypot(across, down).sum()), 1e-12)
-
-
-def in_range(digit: Floats, width: float, box: int) -> Floats:
-    """The digit with thicker or thinner strokes, if those of ``width`` pixels in ``box`` are out
-    of MNIST's range."""
+def in_range(
+    digit: Floats, within: tuple[int, int, int, int], width: float, box: int
+) -> Floats | None:
+    """That part of the digit with thicker or thinner strokes, if those of ``width`` pixels in
+    ``box`` are out of MNIST's range."""
     if THINNEST <= width <= BOLDEST:
-        return digit
-    side = FINER * box
-    scale = side / max(digit.shape)
-    rows, columns = (max(1, round(n * scale)) for n in digit.shape)
-    fine = resampling(digit.shape[0], rows) @ digit @ resampling(digit.shape[1], columns).T
+        return None
+    fine = _pixels.fitted(digit, within, FINER * box)
     # Little out of range, little is changed: else a hair's breadth would decide.
     if width < THINNEST:
         target = min(THIN, THINNEST + EASE * (THINNEST - width))
@@ -49,7 +39,6 @@ def in_range(digit: Floats, width: float, box: int) -> Floats:
         target = max(BOLD, BOLDEST - EASE * (width - BOLDEST))
     steps = FINER * abs(target - width) / 2
     whole = math.ceil(steps)
-    fine /= fine.max()
     # Averaging has made hairlines pale.
     fine = np.sqrt(fine) if width < THINNEST else np.clip(2 * fine - 0.5, 0, 1)
     fine = surrounded(fine, whole + 1)
@@ -62,9 +51,9 @@ def in_range(digit: Floats, width: float, box: int) -> Floats:
         changed = changed + min(1.0, steps - step) * (grown - changed)
     inside = changed > 0.5
     if not inside.any():
-        return digit
+        return None
     ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return changed[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+    return plane(changed[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
 
 
 def _grown(values: Floats, square: bool) -> Floats:

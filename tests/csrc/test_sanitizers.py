@@ -14,8 +14,8 @@ import pytest
 from fastdigit import Model, _core
 from fastdigit.compiler.ir import Activation, Graph, Pool
 from fastdigit.compiler.ops import Eltwise, Pool2D, Softmax
-from tests.support import c_networks
-from tests.support.c_build import NATIVE, driver, run_checked
+from tests.support import ROOT, c_networks
+from tests.support.c_build import NATIVE, compiled, driver, run_checked
 from tests.support.networks import (
     affine,
     chain,
@@ -160,6 +160,15 @@ def test_several_inputs_and_outputs(memory: tuple[str, ...], tmp_path: Path) -> 
     want = Model(path.read_bytes()).run((image.reshape(40, 8, 8, 1), meta.reshape(40, 4)))
     for result, expected in zip(got, want.values(), strict=True):
         np.testing.assert_array_equal(result, expected.ravel())
+
+
+def test_pictures(memory: tuple[str, ...]) -> None:
+    """Planes of any size, and memory that fails, in every loop of csrc/image."""
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
+    link = [*sorted((ROOT / "csrc/image").glob("*.c")), *wrapped, "-lm"]
+    source = ROOT / "tests/csrc/drivers/image.c"
+    program = compiled("image", MEMORY, source, [], link)
+    assert int(run_checked([*memory, program, "100"], **OPTIONS)) > 100
 
 
 @pytest.fixture

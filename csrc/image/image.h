@@ -1,0 +1,209 @@
+/* Loops over the pixels of small pictures: what fastdigit.images and fastdigit.reader are made of.
+ *
+ * A plane is `height` rows of `width` doubles, row after row without gaps; a pixel is at [y * width + x]. Sides are at
+ * least 1 and at most FD_IMAGE_SIDE, a plane has less than 2^31 pixels, and windows are at most FD_IMAGE_WINDOW, so
+ * that no size wraps. Values are finite: pixels and ink are in 0..1. Boxes are first row, end of rows, first column,
+ * end of columns; ends are one past the last. What is written to never overlaps what is read, unless it says so.
+ *
+ * Functions that need memory of their own return false if there is none, and have then written nothing that counts.
+ * None of them keeps anything between calls, so threads may call them at once. Sums are taken in a fixed order.
+ *
+ * Nothing here depends on the engine, or the engine on it. */
+#ifndef FD_IMAGE_H
+#define FD_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FD_IMAGE_SIDE ((size_t)1 << 24)
+#define FD_IMAGE_WINDOW ((size_t)1 << 16)
+
+/* ---- values.c: counts and quantiles ---- */
+
+typedef struct {
+    double least, greatest;
+} fd_image_range;
+fd_image_range fd_image_extremes(const double *values, size_t count);
+
+size_t fd_image_count_above(const double *values, size_t count, double threshold);
+
+/* The share of the values that are above half of the greatest. */
+double fd_image_coverage(const double *values, size_t count);
+
+/* The value of rank `rank` < count, from 0. `scratch` has room for `count` values. */
+double fd_image_select(const double *values, size_t count, size_t rank, double *scratch);
+
+/* The quantiles `parts`, each in 0..1, of at least one value, interpolated linearly as by numpy.quantile. */
+void fd_image_quantiles(const double *values, size_t count, const double *parts, size_t wanted, double *scratch,
+                        double *out);
+
+/* ---- filters.c ---- */
+
+/* Means of blocks of `block` x `block` pixels of `channels` values each, divided by `full`: out has
+ * ceil(height / block) x ceil(width / block) pixels; blocks at the end are smaller. */
+bool fd_image_average_u8(const uint8_t *pixels, size_t height, size_t width, size_t channels, size_t block, double full,
+                         double *out);
+bool fd_image_average_u16(const uint16_t *pixels, size_t height, size_t width, size_t channels, size_t block,
+                          double full, double *out);
+bool fd_image_average_f64(const double *pixels, size_t height, size_t width, size_t channels, size_t block, double full,
+                          double *out);
+
+/* The greatest of each `window` neighbours of a column (axis 0) or row (axis 1), which gets shorter by window - 1. */
+bool fd_image_sliding_max(const double *values, size_t height, size_t width, size_t window, int axis, double *out);
+
+/* What is darker than its surroundings and narrower than `window` is filled: each value becomes the least of the
+ * greatest of window x window neighbours. Both sides of out are shorter by 2 * (window - 1). */
+bool fd_image_closing(const double *values, size_t height, size_t width, size_t window, double *out);
+
+/* The mean of window x window pixels around each; beyond the border, the pixels there go on. */
+bool fd_image_box_mean(const double *values, size_t height, size_t width, size_t window, double *out);
+
+/* ---- runs.c: how wide ink is ---- */
+
+/* Of each pixel in the mask (not 0), how long the run of such pixels in its column is; 0 for all others. */
+void fd_image_run_lengths(const uint8_t *mask, size_t height, size_t width, int32_t *out);
+
+/* The median of the shorter of the runs above the threshold, level and upright, through each pixel above it; 0 if none
+ * is. */
+bool fd_image_stroke_width(const double *values, size_t height, size_t width, double threshold, double *out);
+
+/* How many squares of `side` pixels a side lie where low < value < high; if `out` is not NULL, which, by their first
+ * corners: (height - side + 1) x (width - side + 1) of 0 and 1. None if side is longer than a side of the plane. */
+bool fd_image_squares(const double *values, size_t height, size_t width, double low, double high, size_t side,
+                      uint8_t *out, size_t *count);
+
+/* ---- paper.c: the light that ink is seen in ---- */
+
+typedef struct {
+    bool flat; /* The border is of one brightness, which is the least or the greatest of all. */
+    double paper, least, greatest;
+} fd_image_flatness;
+fd_image_flatness fd_image_flat_paper(const double *grey, size_t height, size_t width);
+
+/* The share of the paper's light that each pixel lacks: (paper - grey) / (paper + little) of dark ink, and of bright
+ * ink the same of the negative. */
+void fd_image_away_from(const double *grey, size_t count, double paper, bool dark, double little, double *out);
+
+/* How far the plane is from smooth light, and how noisy it is: out[0] is the greatest mean of window x window pixels
+ * (window odd, less than both sides) of what is left without the polynomials of degree 2 at most, of which `rows`
+ * (3, height) and `columns` (3, width) are orthonormal bases by degree; out[1] is the typical difference of neighbours,
+ * the mean of the least four fifths, in every `every`-th row or column, of that direction where it is greater. */
+bool fd_image_structure(const double *grey, size_t height, size_t width, const double *rows, const double *columns,
+                        size_t window, size_t every, double out[2]);
+
+/* Adds to out[0] the cubes of the differences from the mean of window x window pixels, to out[1] their sizes. */
+bool fd_image_skew(const double *grey, size_t height, size_t width, size_t window, double out[2]);
+
+/* Of the border's pixels, the share that is above `middle`, less the share below. Corners count twice. */
+double fd_image_border_vote(const double *grey, size_t height, size_t width, double middle);
+
+/* Of neighbours in a column (out_rows, height - 1) and in a row (out_columns, width - 1), the share in which one is
+ * nearly the negative of the other, if `least` is black and `greatest` white. */
+bool fd_image_opposites(const double *grey, size_t height, size_t width, double least, double greatest,
+                        double *out_rows, double *out_columns);
+
+/* The brightness of the paper under dark ink: a closing by window x window, where the plane goes on beyond its border
+ * as the border does without the strokes that touch it. */
+bool fd_image_paper(const double *grey, size_t height, size_t width, size_t window, double *out);
+
+/* (paper - grey) / (paper + little), of the paper that fd_image_paper finds. */
+bool fd_image_away(const double *grey, size_t height, size_t width, size_t window, double little, double *out);
+
+typedef struct {
+    double noise; /* One standard deviation of the paper. */
+    double range; /* Between paper and ink; 0 if there is none. */
+} fd_image_contrast;
+/* The ink, 0..1, of differences from the paper: 0 up to three deviations of its noise, 1 from most of the ink on. */
+bool fd_image_stretched(const double *away, size_t count, double *out, fd_image_contrast *contrast);
+
+/* ---- marks.c: what touches ---- */
+
+/* The sum of each block of cell x cell pixels if one of them is above the threshold, which is not negative, else 0: out
+ * has ceil(height / cell) x ceil(width / cell) cells. */
+void fd_image_cells(const double *ink, size_t height, size_t width, size_t cell, double threshold, double *out);
+
+typedef struct {
+    int32_t box[4]; /* In cells. */
+    int32_t area;   /* Cells of it. */
+    double ink;     /* The sum of these. */
+} fd_image_mark;
+
+typedef struct {
+    size_t count;
+    fd_image_mark *items; /* To be freed. */
+} fd_image_marks;
+
+/* Finds the marks: what is above 0 and touches, corners included, is one. They are numbered from 0 by their first
+ * cells, row by row; labels (rows, columns) tells whose a cell is, or -1. */
+bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, int32_t *labels, fd_image_marks *marks);
+
+/* Which of at least one mark belong to the digit (1), and which to none (0). The digit's main mark is that of most ink,
+ * which counts for more in the middle and for half at the border. Marks of less than `speck` of its ink are dirt. What
+ * the border cuts off is not the digit's, unless its main mark is cut off too or their boxes overlap. */
+void fd_image_keep(const int64_t *boxes, const double *ink, size_t count, size_t rows, size_t columns, double speck,
+                   uint8_t *kept);
+
+/* The ink in the cells of marks that are kept and in the eight around each, but for cells of other marks. */
+bool fd_image_keep_ink(const double *ink, size_t height, size_t width, const int32_t *labels, size_t cell,
+                       const uint8_t *kept, double *out);
+
+/* The box of what is above the threshold; false if nothing is. */
+bool fd_image_box(const double *values, size_t height, size_t width, double threshold, size_t box[4]);
+
+/* ---- lines.c: long straight marks ---- */
+
+typedef struct {
+    double length;   /* Of the width, that a line goes through at least. */
+    double covered;  /* Of that, where it is inked. */
+    double alone;    /* Of that, where nothing else touches the line. */
+    double votes;    /* Of the width, how many pixels in a straight row are worth following. */
+    double fewest;   /* Of the width, how many pixels must be left to go on. */
+    double thickest; /* In pixels. */
+    double slope;    /* Of the steepest line: rows a column. */
+    double level;    /* Votes that a slope of 1 costs. */
+    double quantile; /* Of the lengths of runs: the thickness. */
+    size_t gap;      /* Columns that may be missing. */
+    size_t aside;    /* Rows beside the straight line where its pixels may be. */
+    size_t beyond;   /* Rows beside a line's thickness that are done with it. */
+    size_t most;     /* Lines. */
+    size_t ends;     /* If not 0: lines go from one of the first to one of the last so many columns, */
+    double all;      /* and are alone in more than this share of all columns. */
+} fd_image_line_kind;
+
+typedef struct {
+    size_t start, end; /* Columns. */
+    double thickness;  /* In pixels. */
+} fd_image_line;
+
+void fd_image_transpose_u8(const uint8_t *mask, size_t height, size_t width, uint8_t *out);
+
+/* Whether there can be lines: at least so many pixels and columns are inked, and, if `ends` is not 0, some of the first
+ * and of the last so many columns. If `upright`, rows stand for columns. */
+bool fd_image_spans(const uint8_t *mask, size_t height, size_t width, bool upright, size_t pixels, size_t columns,
+                    size_t ends, bool *out);
+
+/* Lines of a mask that are nearly level. Straight rows of many pixels, found by a Hough transform, are followed one by
+ * one. Of line i and each column, tops[i * width + x] and bottoms[...] are the first and end row of what is the line's
+ * alone; the same if there is nothing. All three have room for kind->most lines. */
+bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, const fd_image_line_kind *kind,
+                          fd_image_line *lines, int32_t *tops, int32_t *bottoms, size_t *count);
+
+/* ---- draw.c: a digit as the network takes it ---- */
+
+/* The rows and columns of `height` x `width` scaled until the longer side is `box`; at least 1. */
+void fd_image_fitted_size(size_t height, size_t width, size_t box, size_t *rows, size_t *columns);
+
+/* Resamples, with a triangle as wide as the coarser of both grids: linear when enlarging, averaging when reducing.
+ * Rows of `ink` begin `stride` values apart. */
+bool fd_image_resample(const double *ink, size_t stride, size_t height, size_t width, size_t rows, size_t columns,
+                       double *out);
+
+/* The mean width of soft strokes: twice the ink over the length of its outline, which is the sum of the gradient. */
+double fd_image_mean_width(const double *ink, size_t height, size_t width);
+
+/* Draws rows x columns of ink, neither more than `side`, as bytes into side x side of 0, with its centre of mass as
+ * near to the middle as whole pixels allow and all of it inside. There is some ink; its greatest becomes 255. */
+void fd_image_place(const double *ink, size_t rows, size_t columns, size_t side, uint8_t *out);
+
+#endif

@@ -1,0 +1,206 @@
+#include "image/image.h"
+#include "image/rounding.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is searched: the mask, and what is known of it. */
+typedef struct {
+    const uint8_t *mask;
+    const int32_t *runs; /* how long the upright run is that a pixel lies in */
+    int32_t height, width;
+    const fd_image_line_kind *kind;
+} picture;
+
+typedef struct {
+    int32_t y, x;
+} pixel;
+
+/* How far a slope goes down from the middle to a column. */
+static int32_t drop(const picture *of, int32_t slope, int32_t x) {
+    return (int32_t)fd_image_nearest(slope * 2.0 / of->width * (x - of->width / 2.0));
+}
+
+/* Of all slopes, -steps to steps, and rows the one that most pixels lie in; of equals the most level. Returns how many.
+ */
+static int32_t most_voted(const picture *of, const pixel *pixels, size_t count, int32_t steps, int32_t margin,
+                          int32_t *drops, int32_t *votes, int32_t *slope, int32_t *row) {
+    const int32_t size = of->height + 2 * margin;
+    double best = -INFINITY;
+    int32_t found = 0;
+    for (int32_t k = -steps; k <= steps; k++) {
+        for (int32_t x = 0; x < of->width; x++) drops[x] = drop(of, k, x) - margin;
+        memset(votes, 0, (size_t)size * sizeof *votes);
+        for (size_t i = 0; i < count; i++) votes[pixels[i].y - drops[pixels[i].x]]++;
+        int32_t most = 0;
+        for (int32_t y = 0; y < size; y++)
+            if (votes[y] > votes[most]) most = y;
+        const double score = votes[most] - of->kind->level * fabs(k * 2.0 / of->width);
+        if (score > best) {
+            best = score;
+            found = votes[most];
+            *slope = k;
+            *row = most - margin;
+        }
+    }
+    return found;
+}
+
+static int ascending(const void *left, const void *right) {
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* The line along the rows `centre`, one a column; false if there is none. `lengths` and `sorted` have room for a value
+ * a column. `top` first has the row of each column's run. */
+static bool followed(const picture *of, const int32_t *centre, int32_t *lengths, double *sorted, fd_image_line *line,
+                     int32_t *top, int32_t *bottom) {
+    const int32_t height = of->height, width = of->width;
+    const fd_image_line_kind *const kind = of->kind;
+    for (int32_t x = 0; x < width; x++) {
+        lengths[x] = 0;
+        top[x] = centre[x];
+        /* The row itself, then below and above, further and further. */
+        for (int32_t k = 0; k <= 2 * (int32_t)kind->aside && !lengths[x]; k++) {
+            const int32_t y = centre[x] + (k % 2 ? k / 2 + 1 : -(k / 2));
+            if (y < 0 || y >= height || !of->mask[(size_t)y * (size_t)width + (size_t)x]) continue;
+            lengths[x] = of->runs[(size_t)y * (size_t)width + (size_t)x];
+            top[x] = y;
+        }
+    }
+    /* The longest stretch that lacks no more than `gap` columns in a row. */
+    int32_t start = 0, end = 0;
+    for (int32_t x = 0; x < width;) {
+        if (!lengths[x]) {
+            x++;
+            continue;
+        }
+        const int32_t begin = x;
+        int32_t last = x;
+        for (; x < width && x - last <= (int32_t)kind->gap + 1; x++)
+            if (lengths[x]) last = x;
+        if (last + 1 - begin > end - start) {
+            start = begin;
+            end = last + 1;
+        }
+        x = last + 1;
+        while (x < width && !lengths[x]) x++;
+    }
+    size_t covered = 0;
+    for (int32_t x = start; x < end; x++)
+        if (lengths[x]) sorted[covered++] = lengths[x];
+    if (!covered || end - start < kind->length * width || (double)covered < kind->covered * (end - start)) return false;
+    qsort(sorted, covered, sizeof *sorted, ascending);
+    const double place = kind->quantile * (double)(covered - 1);
+    const size_t low = (size_t)place, high = low + 1 < covered ? low + 1 : low;
+    const double thickness = sorted[low] + (sorted[high] - sorted[low]) * (place - (double)low);
+    if (thickness > kind->thickest) return false;
+    /* A longer run is a stroke that crosses the line, or ends at it. */
+    int32_t alone = 0, alone_inside = 0;
+    for (int32_t x = 0; x < width; x++) {
+        const bool is_alone = lengths[x] && lengths[x] <= 1.5 * thickness + 1;
+        alone += is_alone;
+        alone_inside += is_alone && x >= start && x < end;
+        if (!is_alone) {
+            bottom[x] = top[x] = top[x] > 0 ? top[x] : 0;
+            continue;
+        }
+        for (int32_t k = 0; k < (int32_t)(2 * thickness) + 2; k++)
+            if (top[x] > 0 && of->mask[(size_t)(top[x] - 1) * (size_t)width + (size_t)x]) top[x]--;
+        /* With soft edges, which are below the threshold. */
+        bottom[x] = top[x] + lengths[x] + 1 < height ? top[x] + lengths[x] + 1 : height;
+        top[x] = top[x] > 0 ? top[x] - 1 : 0;
+    }
+    if (alone_inside < kind->alone * (end - start)) return false;
+    const int32_t ends = (int32_t)kind->ends;
+    if (ends && !(start < ends && end > width - ends && (double)alone / width > kind->all)) return false;
+    *line = (fd_image_line){(size_t)start, (size_t)end, thickness};
+    return true;
+}
+
+/* Pixels of runs that are no thicker than a line. */
+static size_t thin_pixels(const picture *of, pixel *pixels) {
+    size_t count = 0;
+    for (int32_t y = 0, i = 0; y < of->height; y++)
+        for (int32_t x = 0; x < of->width; x++, i++) {
+            pixels[count] = (pixel){y, x};
+            count += of->runs[i] && of->runs[i] <= of->kind->thickest;
+        }
+    return count;
+}
+
+void fd_image_transpose_u8(const uint8_t *mask, size_t height, size_t width, uint8_t *out) {
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++) out[x * height + y] = mask[y * width + x];
+}
+
+bool fd_image_spans(const uint8_t *mask, size_t height, size_t width, bool upright, size_t pixels, size_t columns,
+                    size_t ends, bool *out) {
+    const size_t wide = upright ? height : width;
+    uint8_t *const inked = calloc(wide, 1);
+    if (!inked) return false;
+    size_t all = 0, some = 0;
+    for (size_t y = 0; y < height; y++) {
+        const uint8_t *const row = mask + y * width;
+        size_t count = 0;
+        for (size_t x = 0; x < width; x++) count += row[x] != 0;
+        all += count;
+        if (upright)
+            inked[y] = count > 0;
+        else if (count)
+            for (size_t x = 0; x < width; x++) inked[x] |= row[x];
+    }
+    for (size_t x = 0; x < wide; x++) some += inked[x] != 0;
+    bool first = !ends, last = first;
+    for (size_t x = 0; x < ends && x < wide; x++) {
+        first |= inked[x] != 0;
+        last |= inked[wide - 1 - x] != 0;
+    }
+    free(inked);
+    *out = all >= pixels && some >= columns && first && last;
+    return true;
+}
+
+bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, const fd_image_line_kind *kind,
+                          fd_image_line *lines, int32_t *tops, int32_t *bottoms, size_t *count) {
+    *count = 0;
+    const double wide = (double)width;
+    const int32_t half = (int32_t)fd_image_nearest(kind->slope * wide / 2), steps = half > 1 ? half : 1;
+    const int32_t margin = (int32_t)(kind->slope * wide) + 2;
+    int32_t *const runs = malloc(height * width * sizeof *runs);
+    /* One more than there are: thin_pixels writes before it looks. */
+    pixel *const pixels = malloc((height * width + 1) * sizeof *pixels);
+    int32_t *const votes = malloc((height + 2 * (size_t)margin) * sizeof *votes);
+    int32_t *const centre = malloc(3 * width * sizeof *centre);
+    double *const sorted = malloc(width * sizeof *sorted);
+    const bool done = runs && pixels && votes && centre && sorted;
+    if (done) {
+        const picture of = {mask, runs, (int32_t)height, (int32_t)width, kind};
+        int32_t *const drops = centre + width, *const lengths = drops + width;
+        fd_image_run_lengths(mask, height, width, runs);
+        size_t left = thin_pixels(&of, pixels);
+        while (*count < kind->most && (double)left >= kind->fewest * wide) {
+            int32_t slope = 0, row = 0;
+            const int32_t voted = most_voted(&of, pixels, left, steps, margin, drops, votes, &slope, &row);
+            if (voted < kind->votes * wide) break;
+            for (int32_t x = 0; x < of.width; x++) centre[x] = row + drop(&of, slope, x);
+            fd_image_line *const line = lines + *count;
+            const bool found =
+                followed(&of, centre, lengths, sorted, line, tops + *count * width, bottoms + *count * width);
+            const double reach = found ? (double)kind->beyond + line->thickness : 2;
+            *count += found;
+            size_t others = 0;
+            for (size_t i = 0; i < left; i++)
+                if (abs(pixels[i].y - centre[pixels[i].x]) > reach) pixels[others++] = pixels[i];
+            if (others == left) break; /* nothing that voted lies there any more: it would go on for ever */
+            left = others;
+        }
+    }
+    free(runs);
+    free(pixels);
+    free(votes);
+    free(centre);
+    free(sorted);
+    return done;
+}

@@ -1,0 +1,227 @@
+/* image ROUNDS
+ *
+ * Each loop over pixels, on planes of every small size with exactly the memory that it says it takes, so that a
+ * sanitizer sees the first byte too many; and with each of its allocations failing once. Prints how many did. Linked
+ * with --wrap for the functions below.
+ */
+#include <math.h>
+
+#include "driver.h"
+#include "image/image.h"
+
+static size_t left = SIZE_MAX; /* allocations before one that fails */
+static size_t refused;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static int fails(void) {
+    if (left == SIZE_MAX || left-- > 0) return 0;
+    left = SIZE_MAX;
+    refused++;
+    return 1;
+}
+
+void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
+void *__wrap_realloc(void *memory, size_t size) { return fails() ? NULL : __real_realloc(memory, size); }
+
+/* The call, with its first allocation failing, then its second, until none is left that fails. */
+#define EACH_FAILS(call)                                        \
+    for (size_t allocation = 0;; allocation++) {                \
+        const size_t before = refused;                          \
+        left = allocation;                                      \
+        const bool done = (call);                               \
+        left = SIZE_MAX;                                        \
+        if (done != (refused == before)) DIE("%s lies", #call); \
+        if (done) break;                                        \
+    }
+
+static uint64_t seed = 1;
+
+static double *plane(size_t count) {
+    double *const values = exactly(count * sizeof *values);
+    const size_t kind = random_below(&seed, 4);
+    for (size_t i = 0; i < count; i++) values[i] = kind ? (double)random_pixel(&seed) : 0.5;
+    return values;
+}
+
+static double *room(size_t count) { return exactly(count * sizeof(double)); }
+
+static size_t up_to(size_t n) { return 1 + random_below(&seed, n); }
+
+static void filters(const double *values, size_t height, size_t width) {
+    for (size_t axis = 0; axis < 2; axis++) {
+        const size_t window = up_to(axis ? width : height), less = window - 1;
+        double *const out = room((height - (axis ? 0 : less)) * (width - (axis ? less : 0)));
+        EACH_FAILS(fd_image_sliding_max(values, height, width, window, (int)axis, out));
+        free(out);
+    }
+    const size_t window = up_to(((height < width ? height : width) + 1) / 2), less = 2 * (window - 1);
+    double *const closed = room((height - less) * (width - less));
+    EACH_FAILS(fd_image_closing(values, height, width, window, closed));
+    free(closed);
+    double *const out = room(height * width);
+    EACH_FAILS(fd_image_box_mean(values, height, width, up_to(40), out));
+    EACH_FAILS(fd_image_away(values, height, width, up_to(40), 0.15, out));
+    fd_image_away_from(values, height * width, 0.5, height & 1, 0.15, out);
+    fd_image_contrast contrast;
+    EACH_FAILS(fd_image_stretched(values, height * width, out, &contrast));
+    free(out);
+}
+
+static void averages(size_t height, size_t width) {
+    const size_t block = up_to(height > width ? height : width), channels = up_to(4), count = height * width * channels;
+    double *const out = room((height + block - 1) / block * ((width + block - 1) / block) * channels);
+    uint8_t *const bytes = exactly(count);
+    uint16_t *const words = exactly(2 * count);
+    double *const reals = plane(count);
+    memset(bytes, 255, count);
+    memset(words, 255, 2 * count);
+    EACH_FAILS(fd_image_average_u8(bytes, height, width, channels, block, 255, out));
+    if (out[0] != 1) DIE("%g of white", out[0]);
+    EACH_FAILS(fd_image_average_u16(words, height, width, channels, block, 65535, out));
+    if (out[0] != 1) DIE("%g of white", out[0]);
+    EACH_FAILS(fd_image_average_f64(reals, height, width, channels, block, 1, out));
+    free(out);
+    free(bytes);
+    free(words);
+    free(reals);
+}
+
+static void light(const double *grey, size_t height, size_t width) {
+    const size_t count = height * width;
+    double pair[2] = {0, 0}, *const rows = room(3 * height), *const columns = room(3 * width);
+    for (size_t i = 0; i < 3 * height; i++) rows[i] = random_pixel(&seed);
+    for (size_t i = 0; i < 3 * width; i++) columns[i] = random_pixel(&seed);
+    const size_t shorter = height < width ? height : width;
+    if (shorter > 1) {
+        const size_t window = (up_to(shorter - 1) - 1) | 1;
+        if (window < shorter)
+            EACH_FAILS(fd_image_structure(grey, height, width, rows, columns, window, up_to(3), pair));
+    }
+    EACH_FAILS(fd_image_skew(grey, height, width, up_to(40), pair));
+    fd_image_border_vote(grey, height, width, 0.5);
+    const fd_image_flatness flat = fd_image_flat_paper(grey, height, width);
+    const fd_image_range range = fd_image_extremes(grey, count);
+    if (flat.flat && (flat.least != range.least || flat.greatest != range.greatest)) DIE("flat, but not so");
+    double *const down = room(height - 1), *const across = room(width - 1);
+    EACH_FAILS(fd_image_opposites(grey, height, width, 0, 1, down, across));
+    double *const scratch = room(count);
+    fd_image_quantiles(grey, count, (const double[]){0, 0.3, 1}, 3, scratch, (double[3]){0});
+    fd_image_select(grey, count, random_below(&seed, count), scratch);
+    fd_image_coverage(grey, count);
+    free(scratch);
+    free(rows);
+    free(columns);
+    free(down);
+    free(across);
+}
+
+static void marks(const double *ink, size_t height, size_t width) {
+    const size_t cell = up_to(4), rows = (height + cell - 1) / cell, columns = (width + cell - 1) / cell;
+    double *const cells = room(rows * columns), *const out = room(height * width);
+    int32_t *const labels = exactly(rows * columns * sizeof *labels);
+    fd_image_cells(ink, height, width, cell, 0.6, cells);
+    fd_image_marks found;
+    EACH_FAILS(fd_image_find_marks(cells, rows, columns, labels, &found));
+    if (found.count) {
+        int64_t *const boxes = exactly(found.count * 4 * sizeof *boxes);
+        double *const amounts = room(found.count);
+        uint8_t *const kept = exactly(found.count);
+        for (size_t i = 0; i < found.count; i++) {
+            for (size_t k = 0; k < 4; k++) boxes[4 * i + k] = found.items[i].box[k];
+            amounts[i] = found.items[i].ink;
+        }
+        fd_image_keep(boxes, amounts, found.count, rows, columns, 0.03, kept);
+        EACH_FAILS(fd_image_keep_ink(ink, height, width, labels, cell, kept, out));
+        free(boxes);
+        free(amounts);
+        free(kept);
+    }
+    free(found.items);
+    free(cells);
+    free(labels);
+    free(out);
+}
+
+static void draw(const double *ink, size_t height, size_t width) {
+    size_t box[4], rows, columns;
+    const size_t side = up_to(28);
+    if (!fd_image_box(ink, height, width, 0.1, box)) return;
+    fd_image_fitted_size(box[1] - box[0], box[3] - box[2], side, &rows, &columns);
+    double *const small = room(rows * columns);
+    uint8_t *const image = exactly(28 * 28);
+    EACH_FAILS(fd_image_resample(ink + box[0] * width + box[2], width, box[1] - box[0], box[3] - box[2], rows, columns,
+                                 small));
+    fd_image_mean_width(small, rows, columns);
+    fd_image_place(small, rows, columns, 28, image);
+    free(small);
+    free(image);
+}
+
+static void lines(const double *values, size_t height, size_t width) {
+    const size_t count = height * width, side = up_to(9);
+    uint8_t *const mask = exactly(count), *const turned = exactly(count);
+    int32_t *const runs = exactly(count * sizeof *runs);
+    for (size_t i = 0; i < count; i++) mask[i] = values[i] > 0.5 || i / width == height / 2;
+    fd_image_run_lengths(mask, height, width, runs);
+    fd_image_transpose_u8(mask, height, width, turned);
+    double stroke;
+    EACH_FAILS(fd_image_stroke_width(values, height, width, 0.3, &stroke));
+    size_t found = 0;
+    const bool fits = side <= height && side <= width;
+    uint8_t *const where = fits ? exactly((height - side + 1) * (width - side + 1)) : NULL;
+    EACH_FAILS(fd_image_squares(values, height, width, 0.1, 2, side, where, &found));
+    bool spans;
+    EACH_FAILS(fd_image_spans(mask, height, width, height & 1, 3, 3, random_below(&seed, 3), &spans));
+    const fd_image_line_kind kind = {.length = 0.3,
+                                     .covered = 0.5,
+                                     .alone = 0.1,
+                                     .votes = 0.2,
+                                     .fewest = 0.2,
+                                     .thickest = (double)up_to(9),
+                                     .slope = random_pixel(&seed),
+                                     .level = 1,
+                                     .quantile = 0.5,
+                                     .gap = random_below(&seed, 9),
+                                     .aside = random_below(&seed, 9),
+                                     .beyond = 1,
+                                     .most = up_to(5),
+                                     .ends = random_below(&seed, 4)};
+    fd_image_line *const all = exactly(kind.most * sizeof *all);
+    int32_t *const tops = exactly(kind.most * width * sizeof *tops);
+    int32_t *const bottoms = exactly(kind.most * width * sizeof *bottoms);
+    EACH_FAILS(fd_image_level_lines(mask, height, width, &kind, all, tops, bottoms, &found));
+    for (size_t i = 0; i < found; i++)
+        for (size_t x = all[i].start; x < all[i].end; x++)
+            if (tops[i * width + x] > bottoms[i * width + x] || bottoms[i * width + x] < 0) DIE("a line upside down");
+    free(all);
+    free(tops);
+    free(bottoms);
+    free(where);
+    free(mask);
+    free(turned);
+    free(runs);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) DIE("image ROUNDS");
+    for (long round = strtol(argv[1], NULL, 10); round-- > 0;) {
+        const size_t height = up_to(round % 3 ? 40 : 3), width = up_to(round % 5 ? 40 : 3);
+        double *const values = plane(height * width);
+        filters(values, height, width);
+        averages(height, width);
+        light(values, height, width);
+        marks(values, height, width);
+        draw(values, height, width);
+        lines(values, height, width);
+        free(values);
+    }
+    printf("%zu\n", refused);
+    return 0;
+}

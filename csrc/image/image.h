@@ -189,6 +189,14 @@ bool fd_image_spans(const uint8_t *mask, size_t height, size_t width, bool uprig
 bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, const fd_image_line_kind *kind,
                           fd_image_line *lines, int32_t *tops, int32_t *bottoms, size_t *count);
 
+/* ---- paths.c: where marks may be cut ---- */
+
+/* Of each pixel, the cost of the cheapest path to it from the first row, or, upwards, from the last one. A path goes
+ * sideways by one pixel a row at most, which costs `sideways`, and each pixel costs its ink and `paper`. steps: by how
+ * many columns the path's pixel in the row before lies aside, -1 to 1; of equals, 0, then -1. */
+void fd_image_cheapest_paths(const double *ink, size_t height, size_t width, bool upwards, double paper,
+                             double sideways, double *totals, int8_t *steps);
+
 /* ---- draw.c: a digit as the network takes it ---- */
 
 /* The rows and columns of `height` x `width` scaled until the longer side is `box`; at least 1. */

@@ -6,11 +6,11 @@ as what was done with it.
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from numpy import bool_, empty, int32, int64, uint8
+from numpy import bool_, empty, int8, int32, int64, uint8
 
 
 cdef extern from "stdbool.h":
@@ -97,6 +97,7 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_spans(const uint8_t *, size_t, size_t, bint, size_t, size_t, size_t, bool *)
     bint fd_image_level_lines(const uint8_t *, size_t, size_t, const fd_image_line_kind *, fd_image_line *, int32_t *,
                               int32_t *, size_t *)
+    void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
     void fd_image_fitted_size(size_t, size_t, size_t, size_t *, size_t *)
     bint fd_image_resample(const double *, size_t, size_t, size_t, size_t, size_t, double *)
     double fd_image_mean_width(const double *, size_t, size_t)
@@ -673,6 +674,24 @@ cdef object copied(const int32_t *values, size_t count):
     return out
 
 
+# ---- Paths ----
+
+def cheapest_paths(ink, bint upwards, double paper, double sideways):
+    """The costs, and the steps back."""
+    cdef Plane plane
+    cdef double *total
+    cdef int8_t *step
+    take(ink, &plane, c'd', 2)
+    try:
+        totals, steps = empty((plane.height, plane.width)), empty((plane.height, plane.width), int8)
+        total, step = <double *>memory_of(totals), <int8_t *>memory_of(steps)
+        with nogil:
+            fd_image_cheapest_paths(doubles(&plane), plane.height, plane.width, upwards, paper, sideways, total, step)
+    finally:
+        give_back(&plane)
+    return totals, steps
+
+
 # ---- Drawing ----
 
 def resampled(ink, size_t rows, size_t columns):
@@ -744,4 +763,35 @@ def placed(ink, size_t side):
             fd_image_place(doubles(&plane), plane.height, plane.width, side, made)
     finally:
         give_back(&plane)
+    return out
+
+
+def drawn(inks, size_t box, size_t side):
+    """Each of several, scaled until its longer side is `box` and placed; (count, side, side)."""
+    cdef Plane plane
+    cdef uint8_t *made
+    cdef double *small
+    cdef size_t rows = 0, columns = 0, i
+    cdef bint done
+    fits(box, side)
+    fits(side, 1 << 12)
+    out = empty((len(inks), side, side), uint8)
+    made = <uint8_t *>memory_of(out)
+    for i, ink in enumerate(inks):
+        take(ink, &plane, c'd', 2)
+        try:
+            if not fd_image_extremes(doubles(&plane), plane.count).greatest > 0:
+                raise ValueError("there is no ink")
+            fd_image_fitted_size(plane.height, plane.width, box, &rows, &columns)
+            with nogil:
+                small = <double *>malloc(rows * columns * sizeof(double))
+                done = small != NULL and fd_image_resample(
+                    doubles(&plane), plane.width, plane.height, plane.width, rows, columns, small
+                )
+                if done:
+                    fd_image_place(small, rows, columns, side, made + i * side * side)
+                free(small)
+            checked(None, done)
+        finally:
+            give_back(&plane)
     return out

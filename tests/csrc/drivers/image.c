@@ -149,6 +149,15 @@ static void marks(const double *ink, size_t height, size_t width) {
     free(out);
 }
 
+static void paths(const double *ink, size_t height, size_t width) {
+    double *const totals = room(height * width);
+    int8_t *const steps = exactly(height * width);
+    for (size_t upwards = 0; upwards < 2; upwards++)
+        fd_image_cheapest_paths(ink, height, width, upwards == 1, 0.002, 0.03, totals, steps);
+    free(totals);
+    free(steps);
+}
+
 static void draw(const double *ink, size_t height, size_t width) {
     size_t box[4], rows, columns;
     const size_t side = up_to(28);
@@ -219,6 +228,7 @@ int main(int argc, char **argv) {
         light(values, height, width);
         marks(values, height, width);
         draw(values, height, width);
+        paths(values, height, width);
         lines(values, height, width);
         free(values);
     }

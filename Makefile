@@ -5,6 +5,7 @@
 #   make test-all run the tests that it leaves out: they need TensorFlow, Ray, a browser, other compilers, or time
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
 #   make model    train, export and compile the default model again (some hours)
+#   make fuzz     hostile input for all that reads bytes from anywhere; MINUTES=2, FUZZ_ARGS='onnx --seed 7' chooses
 #   make analyze  static analysis of the C files by gcc -fanalyzer and clang-tidy (which has clang's analyzer)
 #   make lock     renew the versions that the container installs; make sbom: what those are, as CycloneDX JSON
 #   make clean    forget all of it
@@ -22,12 +23,14 @@ SOURCES := setup.py pyproject.toml csrc/build.json $(wildcard csrc/cmake/*.in fa
 
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+MINUTES ?= 2
+FUZZ_ARGS ?=
 # On all CPUs. Each worker takes a run of neighbours, which share their fixtures; one that is done takes half of the
 # other's rest. What pyproject.toml lists for these tests is installed: nothing may be skipped for want of a package.
 PYTEST := FASTDIGIT_TEST_COMPLETE=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal \
   --durations=25
 
-.PHONY: bench test test-all lint format analyze lock sbom model clean
+.PHONY: bench test test-all fuzz lint format analyze lock sbom model clean
 
 bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/fastdigit-bench $(BENCH_ARGS)
@@ -37,6 +40,9 @@ test: $(STAMPS)/built $(STAMPS)/test
 
 test-all: $(STAMPS)/built $(STAMPS)/test-all
 	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+fuzz: $(STAMPS)/built $(STAMPS)/test $(STAMPS)/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
 
 lint: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check .
@@ -86,7 +92,7 @@ $(STAMPS)/built: $(SOURCES) | $(STAMPS)
 	touch $@
 
 # A stamp an extra: its packages are installed beside it.
-$(addprefix $(STAMPS)/,bench export lint test test-all): $(STAMPS)/%: pyproject.toml | $(STAMPS)/built
+$(addprefix $(STAMPS)/,bench export fuzz lint test test-all): $(STAMPS)/%: pyproject.toml | $(STAMPS)/built
 	$(PIP) install --quiet 'fastdigit[$*]'
 	touch $@
 

@@ -493,3 +493,27 @@ def test_outputs_are_bounded() -> None:
     )
     with pytest.raises(UnsupportedError, match="66 outputs, at most 64 fit: choose some"):
         import_model(model)
+
+
+def test_an_attribute_of_a_function_that_is_not_there() -> None:
+    """Found by fuzzing: ONNX's own checker lets it pass."""
+    net = OnnxNet((None, 6))
+    net.gemm(6, 4)
+    model = net.model()
+    model.graph.node[0].attribute.add(name="transB", ref_attr_name="x", type=2)
+    with pytest.raises(ModelFormatError, match=r"'x' of a function, but the node is in none"):
+        import_model(model)
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    """Found by fuzzing: protobuf decodes text when it is asked for."""
+    net = OnnxNet((None, 6))
+    net.gemm(6, 4)
+    model = net.model()
+    model.graph.name = "networks"
+    model.graph.output[0].ClearField("type")
+    data = model.SerializeToString().replace(b"networks", b"netw\x8crks")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelFormatError, match="text that is not UTF-8"):
+        import_model(open_source(path))

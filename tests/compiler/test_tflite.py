@@ -785,3 +785,15 @@ def test_labels(files: dict[str, bytes], classes: Any, tmp_path: Path) -> None:
     assert result.meta["classes"] == (classes or ["0", "1", "2", "3", "4"])
     given_names = compile_model(path, None, engine=engine, classes=list("vwxyz"))
     assert given_names.meta["classes"] == list("vwxyz")
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_a_network_without_inputs_or_outputs(kind, tmp_path):
+    """Found by fuzzing."""
+    net = TFLiteNet(1, 6).dense(6, 4)
+    if kind == "input":
+        net.inputs = ()
+    else:
+        net.outputs = ()
+    with pytest.raises(FastDigitError, match=kind):
+        import_model(open_source(net.save(tmp_path)))

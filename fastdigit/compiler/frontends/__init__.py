@@ -154,6 +154,9 @@ def import_model(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
         If it does not have what the options ask for.
     """
     imported = front_end_of(model).import_model(model, options)
+    for kind, values in (("output", imported.graph.outputs), ("input", imported.graph.inputs)):
+        if not values:
+            raise ModelFormatError(f"{imported.name}: the network has no {kind}")
     found = tuple(port.name for port in imported.outputs)
     if options.outputs not in (None, found):
         raise InputError(

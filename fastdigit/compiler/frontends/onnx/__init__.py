@@ -25,7 +25,7 @@ from fastdigit.compiler.frontends.onnx.registry import supported_operators
 from fastdigit.compiler.frontends.onnx.runner import source_runner
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.frontends.sniff import LENGTH
-from fastdigit.errors import UnsupportedError
+from fastdigit.errors import ModelFormatError, UnsupportedError
 
 __all__ = ["FRONT_END", "SUPPORTED_OPERATORS", "import_onnx", "load_onnx"]
 
@@ -50,7 +50,13 @@ def import_onnx(model: Any, options: ImportOptions = DEFAULTS) -> Imported:
     UnsupportedError
         Naming the node and what is supported.
     """
-    model = prepared(_proto(model))
+    try:
+        return _import(prepared(_proto(model)), options)
+    except UnicodeDecodeError:  # protobuf decodes text when it is asked for
+        raise ModelFormatError("not a valid ONNX model: it has text that is not UTF-8") from None
+
+
+def _import(model: Any, options: ImportOptions) -> Imported:
     importer = Importer(model.graph, opset_of(model), options)
     try:
         graph, layouts = channels_last(importer.run())

@@ -48,6 +48,7 @@ def prepared(model: Any) -> Any:
         model = _inlined(onnx, model)
         _sort(model.graph, _order(model.graph.node))
     _refuse_unknown(onnx, model.graph.node)
+    _refuse_references(model.graph.node)
     _check(onnx, model, _shapeless(model))
     opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
     if not 1 <= opset <= newest:
@@ -110,6 +111,18 @@ def _refuse_unknown(onnx: Any, nodes: Iterable[Any]) -> None:
                 "not know how to convert it, so no runtime can run this file; compile the "
                 "model that it comes from, as Keras or TensorFlow saves it"
             )
+
+
+def _refuse_references(nodes: Iterable[Any]) -> None:
+    """An attribute may name one of the function around it. The checker lets it pass elsewhere."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                name = node.name or ", ".join(node.output)
+                raise ModelFormatError(
+                    f"node {name!r} ({node.op_type}): {attribute.name} is the attribute "
+                    f"{attribute.ref_attr_name!r} of a function, but the node is in none"
+                )
 
 
 #: Of quantized models, beside those whose name says so: of ONNX, and of ONNX Runtime's domain.

@@ -13,75 +13,131 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
 /* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */
 #define FD_DENSE_NV(mr) (FD_DENSE_ACCUMULATORS / (mr) < 6 ? FD_DENSE_ACCUMULATORS / (mr) : 6)
 
-/* Where a panel's weights are: those of its first column at index `at`. */
-typedef struct FD_FN(panel) {
-    const void *weights;
-    size_t at, width, channel;
-} FD_FN(panel);
+/* Weight rows in a block of a panel: 192 KiB of floats, so that two blocks fit a second-level cache, the one that all
+ * rows of inputs go through and the next. A panel of less than two of them is one block. */
+#define FD_DENSE_BLOCK ((size_t)512)
 
-/* Rows row to row + mr - 1, nv vectors of a panel from vector `first` on. */
-FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, const FD_FN(panel) * panel, size_t row, size_t first,
-                                 const int mr, const int nv, const uint32_t dtype) {
+/* While a block is used, the next one is fetched, if the weights are of so many bytes that they may come from memory:
+ * a few lines at once, for which a core can wait while it computes, then some weight rows without. */
+#define FD_DENSE_FAR ((size_t)2 << 20)
+#define FD_DENSE_FETCH 6
+#define FD_DENSE_STRETCH ((size_t)8)
+
+/* Some weight rows of a panel, those of inputs k to k + depth - 1. The first one's first column is at index `at`.
+ * Between blocks, and before they are finished, the sums of all rows wait in scratch memory, which takes nothing from
+ * them: the bits are those of a single block. */
+typedef struct FD_FN(block) {
+    const void *weights;
+    size_t at, width, channel, vectors;
+    size_t k, depth;
+    const char *next, *end;  /* what is to be fetched */
+    size_t stretch, fetches; /* weight rows between fetches, and of how many times FD_DENSE_FETCH lines those are */
+} FD_FN(block);
+
+/* Rows row to row + mr - 1, nv vectors of a block from vector `first` on. */
+FD_INLINE void FD_FN(dense_tile)(const fd_dense_args *a, FD_FN(block) * block, size_t row, size_t first, const int mr,
+                                 const int nv, const uint32_t dtype) {
     const float *x[FD_DENSE_MR];
     fd_v acc[FD_DENSE_ACCUMULATORS];
-    const size_t channel = panel->channel + first * FD_VL;
+    float *const sums = a->scratch + row * FD_PANEL + first * FD_VL;
     FD_UNROLL
     for (int m = 0; m < mr; m++) {
-        x[m] = a->in + (row + (size_t)m) * a->in_row;
-        FD_UNROLL
-        for (int v = 0; v < nv; v++) acc[m * nv + v] = FD_FN(dense_start)(a, channel + (size_t)v * FD_VL);
-    }
-    FD_FN(tile)(acc, x, NULL, a->depth, panel->weights, panel->at + first * FD_VL, panel->width, mr, nv, dtype);
-    FD_UNROLL
-    for (int m = 0; m < mr; m++) {
+        x[m] = a->in + (row + (size_t)m) * a->in_row + block->k;
         FD_UNROLL
         for (int v = 0; v < nv; v++)
-            FD_FN(dense_store)(a, row + (size_t)m, channel + (size_t)v * FD_VL, acc[m * nv + v]);
+            acc[m * nv + v] = block->k ? v_load(sums + m * FD_PANEL + v * FD_VL)
+                                       : FD_FN(dense_start)(a, block->channel + (first + (size_t)v) * FD_VL);
+    }
+    const char *next = block->next;
+    size_t at = block->at + first * FD_VL;
+    for (size_t k = 0, n; k < block->depth; k += n, at += n * block->width) {
+        n = fd_min(block->stretch, block->depth - k);
+        for (size_t f = 0; f < block->fetches && next < block->end; f++, next += FD_DENSE_FETCH * FD_ALIGN) {
+            FD_UNROLL
+            for (int i = 0; i < FD_DENSE_FETCH; i++) __builtin_prefetch(next + i * FD_ALIGN, 0, 2);
+        }
+        FD_FN(tile)(acc, x, NULL, n, block->weights, at, block->width, mr, nv, dtype);
+        FD_UNROLL
+        for (int m = 0; m < mr; m++) x[m] += n;
+    }
+    block->next = next;
+    FD_UNROLL
+    for (int m = 0; m < mr; m++) {
+        FD_UNROLL
+        for (int v = 0; v < nv; v++) v_store(sums + m * FD_PANEL + v * FD_VL, acc[m * nv + v]);
     }
 }
 
-/* mr rows of one panel, its vectors in equal shares. */
-FD_INLINE void FD_FN(dense_panel)(const fd_dense_args *a, const FD_FN(panel) * panel, size_t row, const int mr,
-                                  const uint32_t dtype) {
-    const size_t vectors = (fd_min(FD_PANEL, a->channels - panel->channel) + FD_VL - 1) / FD_VL;
-    const size_t most = (size_t)FD_DENSE_NV(mr), shares = (vectors + most - 1) / most;
+/* All rows are cut in equal shares of two to FD_DENSE_MR; those of mr, and the vectors of a block in equal shares. All
+ * rows use the few vectors of one share before the next one's come into the first-level cache. */
+FD_INLINE void FD_FN(dense_block)(const fd_dense_args *a, FD_FN(block) * block, const int mr, const uint32_t dtype) {
+    const size_t most = (size_t)FD_DENSE_NV(mr), shares = (block->vectors + most - 1) / most;
+    const size_t groups = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
     for (size_t s = 0; s < shares; s++) {
-        const size_t first = vectors * s / shares;
-        switch (vectors * (s + 1) / shares - first) {
+        const size_t first = block->vectors * s / shares, nv = block->vectors * (s + 1) / shares - first;
+        for (size_t g = 0; g < groups; g++) {
+            const size_t row = a->m * g / groups;
+            if (a->m * (g + 1) / groups - row != (size_t)mr) continue;
+            switch (nv) {
 /* Shares beyond FD_DENSE_NV(mr) do not occur; the tile they would need, which does not fit, is not made. */
 #define FD_CASE(nv) \
-    case nv: FD_FN(dense_tile)(a, panel, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); break;
-            FD_CASE(1)
-            FD_CASE(2)
-            FD_CASE(3)
-            FD_CASE(4)
-            FD_CASE(5)
-            FD_CASE(6)
+    case nv: FD_FN(dense_tile)(a, block, row, first, mr, (nv) <= FD_DENSE_NV(mr) ? (nv) : 1, dtype); break;
+                FD_CASE(1)
+                FD_CASE(2)
+                FD_CASE(3)
+                FD_CASE(4)
+                FD_CASE(5)
+                FD_CASE(6)
 #undef FD_CASE
+            }
         }
     }
 }
 
-_Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_panel and dense_rows have a case for every share");
+_Static_assert(FD_DENSE_NV(2) <= 6 && FD_DENSE_MR <= 4, "dense_block and dense_many have a case for every share");
 
-/* All rows of one panel, in equal shares of two to FD_DENSE_MR. */
-FD_INLINE void FD_FN(dense_rows)(const fd_dense_args *a, const FD_FN(panel) * panel, const uint32_t dtype) {
-    const size_t shares = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR;
-    for (size_t s = 0; s < shares; s++) {
-        const size_t row = a->m * s / shares;
-        const size_t rows = a->m * (s + 1) / shares - row;
-        if (rows == 2) FD_FN(dense_panel)(a, panel, row, 2, dtype);
-        if (rows == 3) FD_FN(dense_panel)(a, panel, row, 3, dtype);
-        if (rows == 4) FD_FN(dense_panel)(a, panel, row, 4, dtype);
-    }
+/* The next block is fetched in equal parts by the tiles of this one, which are as many as groups of rows and shares of
+ * vectors. */
+FD_INLINE void FD_FN(dense_fetch)(const fd_dense_args *a, FD_FN(block) * block, size_t bytes, size_t row_bytes) {
+    const size_t groups = (a->m + FD_DENSE_MR - 1) / FD_DENSE_MR, most = FD_DENSE_NV((a->m + groups - 1) / groups);
+    const size_t tiles = groups * ((block->vectors + most - 1) / most), fetch = FD_DENSE_FETCH * FD_ALIGN;
+    block->end = block->next + bytes;
+    block->stretch = tiles * fetch / row_bytes / 4 * 4;
+    if (block->stretch < FD_DENSE_STRETCH) block->stretch = FD_DENSE_STRETCH;
+    block->fetches = (block->stretch * row_bytes + tiles * fetch - 1) / (tiles * fetch);
 }
 
 /* Panels outermost, for they are what comes from afar. */
 FD_INLINE void FD_FN(dense_many)(const fd_dense_args *a, const uint32_t dtype) {
+    const size_t size = fd_dtype_size(dtype), all = a->depth * fd_round_up(a->channels, FD_PANEL_ALIGN);
+    const size_t blocks = a->depth < 2 * FD_DENSE_BLOCK ? 1 : (a->depth + FD_DENSE_BLOCK - 1) / FD_DENSE_BLOCK;
     for (size_t channel = 0; channel < a->channels; channel += FD_PANEL) {
-        const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - channel, FD_PANEL_ALIGN));
-        const FD_FN(panel) panel = {a->weights, channel * a->depth, width, channel};
-        FD_FN(dense_rows)(a, &panel, dtype);
+        const size_t columns = fd_min(FD_PANEL, a->channels - channel);
+        const size_t width = fd_round_up(columns, FD_PANEL_ALIGN);
+        for (size_t b = 0; b < blocks; b++) {
+            const size_t k = a->depth * b / blocks, depth = a->depth * (b + 1) / blocks - k;
+            struct FD_FN(block) block = {
+                .weights = a->weights,
+                .at = channel * a->depth + k * width,
+                .width = width,
+                .channel = channel,
+                .vectors = (columns + FD_VL - 1) / FD_VL,
+                .k = k,
+                .depth = depth,
+                .stretch = depth,
+            };
+            const size_t next = block.at + depth * width;
+            block.next = block.end = (const char *)a->weights + next * size;
+            if (all * size >= FD_DENSE_FAR)
+                FD_FN(dense_fetch)(a, &block, fd_min(depth * width, all - next) * size, width * size);
+            FD_FN(dense_block)(a, &block, 2, dtype);
+            FD_FN(dense_block)(a, &block, 3, dtype);
+            FD_FN(dense_block)(a, &block, 4, dtype);
+        }
+        for (size_t row = 0; row < a->m; row++) {
+            for (size_t c = 0; c < columns; c += FD_VL)
+                FD_FN(dense_store)(a, row, channel + c, v_load(a->scratch + row * FD_PANEL + c));
+        }
     }
 }
 
@@ -169,22 +225,32 @@ FD_INLINE void FD_FN(dense_row)(const fd_dense_args *a, const uint32_t dtype) {
         FD_FN(dense_row_panels)(a, &x, 1, dtype);
 }
 
-FD_INLINE void FD_FN(dense_of)(const fd_dense_args *a, const uint32_t dtype) {
+/* Many rows and one row, each by itself for each precision: in one function with others, registers would run out. */
+#define FD_DENSE_OF(type, dtype)                                                                             \
+    FD_LOCAL FD_APART void FD_FN(dense_many_##type)(const fd_dense_args *a) { FD_FN(dense_many)(a, dtype); } \
+    FD_LOCAL FD_APART void FD_FN(dense_row_##type)(const fd_dense_args *a) { FD_FN(dense_row)(a, dtype); }
+FD_DENSE_OF(f32, FD_DTYPE_F32)
+FD_DENSE_OF(f16, FD_DTYPE_F16)
+FD_DENSE_OF(i8, FD_DTYPE_I8)
+#undef FD_DENSE_OF
+
+FD_INLINE void FD_FN(dense_of)(const fd_dense_args *a, void (*many)(const fd_dense_args *),
+                               void (*one)(const fd_dense_args *)) {
     if (a->m > FD_DENSE_ALONE) {
-        FD_FN(dense_many)(a, dtype);
+        many(a);
         return;
     }
     fd_dense_args row = *a;
-    for (size_t i = 0; i < a->m; i++, row.in += a->in_row, row.out += a->out_row) FD_FN(dense_row)(&row, dtype);
+    for (size_t i = 0; i < a->m; i++, row.in += a->in_row, row.out += a->out_row) one(&row);
 }
 
 FD_LOCAL void FD_FN(dense)(const fd_dense_args *a) {
     if (a->dtype == FD_DTYPE_F16)
-        FD_FN(dense_of)(a, FD_DTYPE_F16);
+        FD_FN(dense_of)(a, FD_FN(dense_many_f16), FD_FN(dense_row_f16));
     else if (a->dtype == FD_DTYPE_I8)
-        FD_FN(dense_of)(a, FD_DTYPE_I8);
+        FD_FN(dense_of)(a, FD_FN(dense_many_i8), FD_FN(dense_row_i8));
     else
-        FD_FN(dense_of)(a, FD_DTYPE_F32);
+        FD_FN(dense_of)(a, FD_FN(dense_many_f32), FD_FN(dense_row_f32));
     FD_FN(dense_activate)(a);
 }
 

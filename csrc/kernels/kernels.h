@@ -163,9 +163,12 @@ typedef struct fd_dense_args {
 
 #define FD_NARROW_CHAINS 4
 
-/* Scratch of `dense`, for a list of nonzero inputs: values, and indices that go on a little. */
+/* Scratch of `dense`: of one row a list of its nonzero inputs, values, and indices that go on a little; of m rows, the
+ * sums of a panel. */
 #define FD_DENSE_LIST(depth) (((depth) + 15) / 16 * 16)
-#define FD_DENSE_SCRATCH(depth) (2 * FD_DENSE_LIST(depth) + 16)
+#define FD_DENSE_SUMS(m) ((m) * FD_PANEL)
+#define FD_DENSE_SCRATCH(m, depth) \
+    (FD_DENSE_SUMS(m) > 2 * FD_DENSE_LIST(depth) + 16 ? FD_DENSE_SUMS(m) : 2 * FD_DENSE_LIST(depth) + 16)
 
 /* Bytes of a quantised row, whole vectors; scratch of `dense_dynamic`, for m rows and what their bytes stand for. */
 #define FD_DYNAMIC_STRIDE(depth) (((depth) + 15) / 16 * 16)

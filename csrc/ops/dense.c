@@ -122,7 +122,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     if (op->quantization == FD_QUANTIZATION_DYNAMIC)
         plan_dynamic(p, &s);
     else
-        s.scratch = fd_plan_scratch(p, FD_DENSE_SCRATCH(in->elements));
+        s.scratch = fd_plan_scratch(p, FD_DENSE_SCRATCH(p->chunk, in->elements));
     p->planned->parts = fd_panel_count(out->channels);
     fd_plan_step(p, &s.step, sizeof s);
 }

@@ -176,7 +176,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     s.cell = fd_plan_scratch(p, rows * units);
     s.product = fd_plan_scratch(p, rows * gates * units);
     s.kept = fd_plan_scratch(p, kind == FD_RECURRENT_GRU ? units : 0);
-    s.scratch = fd_plan_scratch(p, FD_DENSE_SCRATCH(units));
+    s.scratch = fd_plan_scratch(p, FD_DENSE_SCRATCH(rows, units));
     fd_plan_step(p, &s.step, sizeof s);
     /* Sums, activations and products of gates, and kernels for each step of a row. */
     fd_plan_work(p, fd_mul_capped(2ULL * FD_PLAN_ACTIVATION_WORK, in->elements));

@@ -779,7 +779,7 @@ def run_dense(
     rows = np.full((m, case.depth + gap), np.nan, np.float32)
     rows[:, : case.depth] = x
     y = Guarded(m * (case.channels + gap))
-    scratch = Guarded(2 * (-(-case.depth // 16) * 16) + 16)
+    scratch = Guarded(max(2 * (-(-case.depth // 16) * 16) + 16, m * PANEL))
     kernel = kernels.dense_narrow if case.channels <= NARROW else kernels.dense
     kernel(
         in_=rows.ravel(),
@@ -845,6 +845,18 @@ def test_dense_rows_do_not_depend_on_the_batch(
     for i in range(m):
         alone = run_dense(kernels, case, x[i : i + 1], w, bias)
         assert alone.tobytes() == together[i : i + 1].tobytes()
+
+
+@float_matrix
+@pytest.mark.parametrize("depth", [1023, 1024, 1537, 2731])
+def test_deep_dense_rows_do_not_depend_on_the_batch(isa: str, depth: int) -> None:
+    """Nor on the blocks of depth that several rows go through."""
+    case = Dense(32, depth, 200, zeros=0.3)
+    x, w, bias = dense_data(case)
+    kernels = native.Kernels(isa)
+    alone = np.concatenate([run_dense(kernels, case, x[i : i + 1], w, bias) for i in range(32)])
+    for m in (2, 3, 4, 5, 7, 9, 32):
+        assert run_dense(kernels, case, x[:m], w, bias).tobytes() == alone[:m].tobytes()
 
 
 def reduced(w: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray | None]:

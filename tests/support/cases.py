@@ -219,4 +219,9 @@ DENSES = (
     Dense(1, 50, 100, "elu", 0.7),
     Dense(1, 50, 100, zeros=1.0),
     Dense(1, 50, 100, zeros=0.0),
+    # Deep panels go block by block, and large weights are fetched ahead.
+    *(Dense(m, 1500, n) for m in (1, 2, 5, 32) for n in (33, 200)),
+    *(Dense(m, 1024, 100, "tanh") for m in (3, 7)),
+    *(Dense(m, 2600, 210) for m in (2, 3, 6, 32)),
+    Dense(5, 5000, 430),
 )

@@ -1,0 +1,93 @@
+"""What might be a digit: pieces that stand side by side, joined, as the network takes them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from fastdigit.images.arrays import resampling
+from fastdigit.images.normalize import BOX, SIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from fastdigit.images.arrays import Floats
+    from fastdigit.reader.cuts import Piece
+
+__all__ = ["Candidate", "candidates_of", "images_of"]
+
+# Pieces that one digit is made of, at most.
+MOST_PIECES: Final = 5
+# In heights of a digit: several pieces together are no wider, and nothing is smaller.
+WIDEST: Final = 1.6
+SMALLEST: Final = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Pieces ``start`` to ``end`` of a field, joined.
+
+    Attributes
+    ----------
+    start, end
+        Of the field's pieces.
+    box
+        (top, bottom, left, right), in pixels of the page.
+    ink
+        What is in the box.
+    """
+
+    start: int
+    end: int
+    box: tuple[int, int, int, int]
+    ink: Floats
+
+
+def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
+    """All runs of pieces that have the size of a digit; sorted by ``end``."""
+    found: list[Candidate] = []
+    for end in range(1, len(pieces) + 1):
+        for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
+            run = pieces[start:end]
+            top, bottom = min(p.top for p in run), max(p.bottom for p in run)
+            left, right = min(p.left for p in run), max(p.right for p in run)
+            if len(run) > 1 and right - left > WIDEST * height:
+                break
+            if max(bottom - top, right - left) < SMALLEST * height:
+                continue
+            ink = np.zeros((bottom - top, right - left))
+            for piece in run:
+                own = ink[piece.top - top : piece.bottom - top]
+                own = own[:, piece.left - left : piece.right - left]
+                np.maximum(own, piece.ink, out=own)
+            found.append(Candidate(start, end, (top, bottom, left, right), ink))
+    return found
+
+
+def images_of(candidates: Sequence[Candidate]) -> NDArray[np.uint8]:
+    """uint8 (candidates, 28, 28): each in a box of 20x20, its centre of mass in the middle."""
+    images = np.zeros((len(candidates), SIDE, SIDE), np.uint8)
+    for image, candidate in zip(images, candidates, strict=True):
+        high, wide = candidate.ink.shape
+        scale = BOX / max(high, wide)
+        rows, columns = max(1, round(high * scale)), max(1, round(wide * scale))
+        small = _resampling(high, rows) @ candidate.ink @ _resampling(wide, columns).T
+        total = small.sum()
+        centres = small.sum(1) @ np.arange(rows) / total, small.sum(0) @ np.arange(columns) / total
+        top = min(max(round(SIDE / 2 - centres[0]), 0), SIDE - rows)
+        left = min(max(round(SIDE / 2 - centres[1]), 0), SIDE - columns)
+        values = np.rint(small * (255 / small.max()))
+        image[top : top + rows, left : left + columns] = values.clip(0, 255)
+    return images
+
+
+@functools.lru_cache(maxsize=4096)
+def _resampling(n: int, m: int) -> Floats:
+    weights = resampling(n, m)
+    weights.flags.writeable = False
+    return weights

@@ -1,0 +1,318 @@
+"""Every digit of a field, a line or a page."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from fastdigit.errors import InputError
+from fastdigit.images.arrays import averaged
+from fastdigit.images.components import marks_of
+from fastdigit.images.ink import INK, checked, grey_of, reduced, stroke_width
+from fastdigit.images.reading import decode
+from fastdigit.model import Model, load
+from fastdigit.reader.candidates import candidates_of, images_of
+from fastdigit.reader.checks import check_of
+from fastdigit.reader.cuts import pieces_of
+from fastdigit.reader.layout import digit_height, fields_of, rows_of
+from fastdigit.reader.paper import ink_of_page
+from fastdigit.reader.rulings import without_rulings
+from fastdigit.reader.search import NOT_A_DIGIT, Path, best_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from fastdigit.images.arrays import Floats
+    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.cuts import Piece
+
+__all__ = ["Digit", "Field", "Reading", "read"]
+
+#: The network that judges what the search proposes.
+MODEL: Final = "segments"
+# A page is averaged down until neither side is longer.
+PAGE_SIDE: Final = 2048
+# Digits are averaged down by whole factors to about this height.
+DIGIT_SIDE: Final = 34
+# What stands out less from the paper is nothing: of the range, and of the noise.
+LEAST_CONTRAST: Final = 0.05
+ABOVE_NOISE: Final = 5
+# Ways to read a field that its probability is shared among, and that are searched for a text that
+# fits a pattern.
+WAYS: Final = 8
+MOST_WAYS: Final = 256
+# Of the log-odds, so that probabilities of fields come true.
+TEMPERATURE: Final = 1.0
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Digit:
+    """One digit of a field.
+
+    Attributes
+    ----------
+    label
+        0 to 9.
+    probability
+        That its strokes are one digit, and this one.
+    box
+        (top, bottom, left, right), in pixels of the image; bottom and right are exclusive.
+    alternatives
+        Other labels and their probabilities, the most probable first.
+    """
+
+    label: int
+    probability: float
+    box: Box
+    alternatives: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Digits that stand together in one line.
+
+    Attributes
+    ----------
+    text
+        Their labels.
+    probability
+        That all of it is right.
+    box
+        (top, bottom, left, right), in pixels of the image.
+    digits
+        From left to right.
+    alternatives
+        Other texts and their probabilities, the most probable first.
+    """
+
+    text: str
+    probability: float
+    box: Box
+    digits: tuple[Digit, ...]
+    alternatives: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What :func:`read` found.
+
+    Attributes
+    ----------
+    lines
+        From top to bottom, of each its fields from left to right.
+    """
+
+    lines: tuple[tuple[Field, ...], ...]
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All fields, in reading order."""
+        return tuple(field for line in self.lines for field in line)
+
+    @property
+    def text(self) -> str:
+        """All digits: fields separated by spaces, lines by newlines."""
+        return "\n".join(" ".join(field.text for field in line) for line in self.lines)
+
+
+def read(
+    image: NDArray[Any] | bytes | str | os.PathLike[str],
+    *,
+    length: int | None = None,
+    pattern: str | re.Pattern[str] | None = None,
+    check: Literal["luhn", "mod11"] | Callable[[str], bool] | None = None,
+    region: Box | None = None,
+) -> Reading:
+    r"""Read all digits of a picture: a field, a line, or a page of fields.
+
+    Parameters
+    ----------
+    image
+        Pixels as an array, or an image file: its bytes, or its path; as for
+        :func:`fastdigit.normalize`.
+    length
+        How many digits each field has.
+    pattern
+        A regular expression that each whole field matches, such as ``r"\d{5}"``.
+    check
+        What each field has to pass: "luhn" (ISO/IEC 7812-1) or "mod11" (weights 2 to 7 from the
+        right, the last digit is the check digit), or a function of the text.
+    region
+        (top, bottom, left, right): the part of the image to look at, in pixels.
+
+    Returns
+    -------
+    Reading
+        Its ``text``; its lines, fields and digits, each with a box and a probability. Boxes are
+        in pixels of the whole image. Without any digit, ``text`` is empty. Of a field without a
+        reading that fits ``length``, ``pattern`` and ``check``, there is none.
+
+    Raises
+    ------
+    InputError
+        The array has another shape, dtype or range; the file is not a picture; the region is not
+        inside; or the options contradict themselves.
+    MissingExtraError
+        A file is to be read and Pillow is not installed.
+
+    Notes
+    -----
+    Lines of forms are taken out, marks are cut wherever a digit might end, a network says of each
+    run of pieces whether it is a digit and which, and the search finds the most probable way
+    through them (over-segmentation, as in LeCun et al., "Gradient-Based Learning Applied to
+    Document Recognition", 1998, section IV). What is no digit, such as letters and dashes, is left
+    out. The result depends on nothing but the image and the options.
+    """
+    wanted = _Wanted(length, pattern, check)
+    pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
+    top, left = 0, 0
+    if region is not None:
+        top, bottom, left, right = region
+        height, width, _ = pixels.shape
+        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+            raise InputError(
+                f"the region {region} is not inside an image of {height} x {width} pixels; it is "
+                "(top, bottom, left, right)"
+            )
+        pixels = pixels[top:bottom, left:right]
+    return _Reader(pixels, (top, left), wanted).reading()
+
+
+class _Wanted:
+    """What a field has to be."""
+
+    def __init__(
+        self,
+        length: int | None,
+        pattern: str | re.Pattern[str] | None,
+        check: Literal["luhn", "mod11"] | Callable[[str], bool] | None,
+    ) -> None:
+        if length is not None and (isinstance(length, bool) or length < 1):
+            raise InputError(f"length={length!r}, expected a number of digits of at least 1")
+        try:
+            self.pattern = re.compile(pattern) if isinstance(pattern, str) else pattern
+        except re.error as error:
+            raise InputError(f"pattern={pattern!r} is no regular expression: {error}") from None
+        self.length = length
+        self.check = check_of(check)
+
+    @property
+    def anything(self) -> bool:
+        return self.length is None and self.pattern is None and self.check is None
+
+    def fits(self, text: str) -> bool:
+        return (
+            (self.length is None or len(text) == self.length)
+            and (self.pattern is None or self.pattern.fullmatch(text) is not None)
+            and (self.check is None or self.check(text))
+        )
+
+
+class _Reader:
+    """One reading of one image."""
+
+    def __init__(self, pixels: NDArray[Any], at: tuple[int, int], wanted: _Wanted) -> None:
+        self.at = at
+        self.shape = pixels.shape[:2]
+        self.wanted = wanted
+        self.block = -(-max(self.shape) // PAGE_SIDE)
+        self.grey = grey_of(reduced(pixels, PAGE_SIDE))
+
+    def reading(self) -> Reading:
+        page = ink_of_page(self.grey)
+        if page.contrast < max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
+            return Reading(())
+        rulings = without_rulings(page.ink)
+        ink, marks = rulings.ink, marks_of(rulings.ink, cell=1)
+        height = digit_height(marks)
+        factor = int(height / DIGIT_SIDE + 0.25)
+        if factor > 1:
+            ink = averaged(ink, factor)
+            marks = marks_of(ink, cell=1)
+            height = digit_height(marks)
+            self.block *= factor
+        if not height:
+            return Reading(())
+        boxed = len(rulings.uprights) > 2
+        fields: list[list[list[Piece]]] = []
+        heights: list[float] = []
+        stroke = max(1.0, stroke_width(ink))
+        for row in rows_of(marks, height):
+            pieces = pieces_of(ink, marks, row.marks, row.height, stroke)
+            fields.append(fields_of(pieces, row.height, boxed))
+            heights.append(row.height)
+        lines = []
+        for line, high in zip(fields, heights, strict=True):
+            found = [self._field(pieces, high, stroke) for pieces in line]
+            kept = tuple(field for field in found if field is not None)
+            if kept:
+                lines.append(kept)
+        return Reading(tuple(lines))
+
+    def _field(self, pieces: Sequence[Piece], height: float, stroke: float) -> Field | None:
+        candidates = candidates_of(pieces, height)
+        if not candidates:
+            return None
+        probabilities = _model().predict_proba(images_of(candidates)).astype(np.float64)
+        left_out = [float(piece.ink.sum()) / (height * stroke) for piece in pieces]
+        wanted = self.wanted
+        ways = best_paths(candidates, probabilities, left_out, WAYS)
+        if not wanted.anything and not any(wanted.fits(path.text) for path in ways):
+            ways = best_paths(candidates, probabilities, left_out, MOST_WAYS)
+        odds = np.array([path.score for path in ways]) / TEMPERATURE
+        shares = np.exp(odds - odds.max())
+        shares /= shares.sum()
+        fitting = [
+            (path, float(share))
+            for path, share in zip(ways, shares, strict=True)
+            if path.text and wanted.fits(path.text)
+        ]
+        # No digit may be the most probable.
+        if not fitting or (not ways[0].text and wanted.anything):
+            return None
+        path, probability = fitting[0]
+        digits = tuple(
+            self._digit(candidates[number], probabilities[number], int(label))
+            for number, label in zip(path.chosen, path.text, strict=True)
+        )
+        boxes = np.array([digit.box for digit in digits])
+        low, high = boxes.min(0).tolist(), boxes.max(0).tolist()
+        others = tuple((other.text, share) for other, share in fitting[1:])
+        return Field(
+            path.text, probability, (low[0], high[1], low[2], high[3]), digits, others
+        )
+
+    def _digit(self, candidate: Candidate, probabilities: Floats, label: int) -> Digit:
+        order = np.argsort(-probabilities[:NOT_A_DIGIT], kind="stable").tolist()
+        others = tuple((n, float(probabilities[n])) for n in order if n != label)
+        top, bottom, left, right = candidate.box
+        box = (
+            self.at[0] + top * self.block,
+            self.at[0] + min(bottom * self.block, self.shape[0]),
+            self.at[1] + left * self.block,
+            self.at[1] + min(right * self.block, self.shape[1]),
+        )
+        return Digit(label, float(probabilities[label]), box, others[:3])
+
+
+_judge: Model | None = None
+_judge_lock = threading.Lock()
+
+
+def _model() -> Model:
+    global _judge
+    if _judge is None:
+        with _judge_lock:
+            if _judge is None:
+                _judge = load(MODEL)
+    return _judge

@@ -57,11 +57,11 @@ class Piece:
 
     @property
     def bottom(self) -> int:
-        return self.top + self.ink.shape[0]
+        return self.top + len(self.ink)
 
     @property
     def right(self) -> int:
-        return self.left + self.ink.shape[1]
+        return self.left + int(self.ink.shape[1])
 
 
 def pieces_of(
@@ -187,9 +187,7 @@ def _followed(
     return path
 
 
-def _kept(
-    paths: list[NDArray[np.intp]], piece: Piece, height: float
-) -> list[NDArray[np.intp]]:
+def _kept(paths: list[NDArray[np.intp]], piece: Piece, height: float) -> list[NDArray[np.intp]]:
     """The first of those that are nearly the same, and not too many."""
     high, wide = piece.ink.shape
     most = int(MOST_CUTS * wide / height) + 1

@@ -62,7 +62,7 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
     groups: list[list[int]] = []
     spans: list[tuple[float, float]] = []
     for number in telling[np.argsort(tops[telling] + bottoms[telling])].tolist():
-        top, bottom = int(tops[number]), int(bottoms[number])
+        top, bottom = float(tops[number]), float(bottoms[number])
         if groups:
             shared = min(bottom, spans[-1][1]) - max(top, spans[-1][0])
             if shared >= BESIDE * min(bottom - top, spans[-1][1] - spans[-1][0]):
@@ -71,7 +71,7 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
                 spans[-1] = (float(np.median(tops[members])), float(np.median(bottoms[members])))
                 continue
         groups.append([number])
-        spans.append((float(top), float(bottom)))
+        spans.append((top, bottom))
     small = np.setdiff1d(np.arange(len(tops)), telling)
     middles = (tops[small] + bottoms[small]) / 2
     rows: list[Row] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -12,39 +11,25 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fastdigit.errors import InputError
-from fastdigit.images.arrays import averaged
-from fastdigit.images.components import marks_of
-from fastdigit.images.ink import INK, checked, grey_of, reduced, stroke_width
+from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.images.reading import decode
-from fastdigit.model import Model, load
-from fastdigit.reader.candidates import candidates_of, images_of
+from fastdigit.reader.candidates import images_of
 from fastdigit.reader.checks import check_of
-from fastdigit.reader.cuts import pieces_of
-from fastdigit.reader.layout import digit_height, fields_of, rows_of
-from fastdigit.reader.paper import ink_of_page
-from fastdigit.reader.rulings import without_rulings
-from fastdigit.reader.search import NOT_A_DIGIT, Path, best_paths
+from fastdigit.reader.judge import NOT_A_DIGIT, judged
+from fastdigit.reader.proposals import propose
+from fastdigit.reader.search import best_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
-    from fastdigit.reader.cuts import Piece
+    from fastdigit.reader.proposals import Proposals
 
 __all__ = ["Digit", "Field", "Reading", "read"]
 
-#: The network that judges what the search proposes.
-MODEL: Final = "segments"
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
-# Digits are averaged down by whole factors to about this height.
-DIGIT_SIDE: Final = 34
-# What stands out less from the paper is nothing: of the range, and of the noise.
-LEAST_CONTRAST: Final = 0.05
-ABOVE_NOISE: Final = 5
 # Ways to read a field that its probability is shared among, and that are searched for a text that
 # fits a pattern.
 WAYS: Final = 8
@@ -229,46 +214,22 @@ class _Reader:
         self.grey = grey_of(reduced(pixels, PAGE_SIDE))
 
     def reading(self) -> Reading:
-        page = ink_of_page(self.grey)
-        if page.contrast < max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
-            return Reading(())
-        rulings = without_rulings(page.ink)
-        ink, marks = rulings.ink, marks_of(rulings.ink, cell=1)
-        height = digit_height(marks)
-        factor = int(height / DIGIT_SIDE + 0.25)
-        if factor > 1:
-            ink = averaged(ink, factor)
-            marks = marks_of(ink, cell=1)
-            height = digit_height(marks)
-            self.block *= factor
-        if not height:
-            return Reading(())
-        boxed = len(rulings.uprights) > 2
-        fields: list[list[list[Piece]]] = []
-        heights: list[float] = []
-        stroke = max(1.0, stroke_width(ink))
-        for row in rows_of(marks, height):
-            pieces = pieces_of(ink, marks, row.marks, row.height, stroke)
-            fields.append(fields_of(pieces, row.height, boxed))
-            heights.append(row.height)
+        proposed, factor = propose(self.grey)
+        self.block *= factor
         lines = []
-        for line, high in zip(fields, heights, strict=True):
-            found = [self._field(pieces, high, stroke) for pieces in line]
+        for line in proposed:
+            found = [self._field(proposals) for proposals in line]
             kept = tuple(field for field in found if field is not None)
             if kept:
                 lines.append(kept)
         return Reading(tuple(lines))
 
-    def _field(self, pieces: Sequence[Piece], height: float, stroke: float) -> Field | None:
-        candidates = candidates_of(pieces, height)
-        if not candidates:
-            return None
-        probabilities = _model().predict_proba(images_of(candidates)).astype(np.float64)
-        left_out = [float(piece.ink.sum()) / (height * stroke) for piece in pieces]
-        wanted = self.wanted
-        ways = best_paths(candidates, probabilities, left_out, WAYS)
+    def _field(self, proposals: Proposals) -> Field | None:
+        candidates, wanted = proposals.candidates, self.wanted
+        probabilities = judged(images_of(candidates))
+        ways = best_paths(candidates, probabilities, proposals.lengths, WAYS)
         if not wanted.anything and not any(wanted.fits(path.text) for path in ways):
-            ways = best_paths(candidates, probabilities, left_out, MOST_WAYS)
+            ways = best_paths(candidates, probabilities, proposals.lengths, MOST_WAYS)
         odds = np.array([path.score for path in ways]) / TEMPERATURE
         shares = np.exp(odds - odds.max())
         shares /= shares.sum()
@@ -277,8 +238,8 @@ class _Reader:
             for path, share in zip(ways, shares, strict=True)
             if path.text and wanted.fits(path.text)
         ]
-        # No digit may be the most probable.
-        if not fitting or (not ways[0].text and wanted.anything):
+        # That there is no digit may be the most probable.
+        if not fitting or (wanted.anything and not ways[0].text):
             return None
         path, probability = fitting[0]
         digits = tuple(
@@ -288,9 +249,7 @@ class _Reader:
         boxes = np.array([digit.box for digit in digits])
         low, high = boxes.min(0).tolist(), boxes.max(0).tolist()
         others = tuple((other.text, share) for other, share in fitting[1:])
-        return Field(
-            path.text, probability, (low[0], high[1], low[2], high[3]), digits, others
-        )
+        return Field(path.text, probability, (low[0], high[1], low[2], high[3]), digits, others)
 
     def _digit(self, candidate: Candidate, probabilities: Floats, label: int) -> Digit:
         order = np.argsort(-probabilities[:NOT_A_DIGIT], kind="stable").tolist()
@@ -303,16 +262,3 @@ class _Reader:
             self.at[1] + min(right * self.block, self.shape[1]),
         )
         return Digit(label, float(probabilities[label]), box, others[:3])
-
-
-_judge: Model | None = None
-_judge_lock = threading.Lock()
-
-
-def _model() -> Model:
-    global _judge
-    if _judge is None:
-        with _judge_lock:
-            if _judge is None:
-                _judge = load(MODEL)
-    return _judge

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fastdigit.reader.judge import NOT_A_DIGIT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
 
-__all__ = ["NOT_A_DIGIT", "Path", "best_paths"]
+__all__ = ["Path", "best_paths"]
 
-#: The class of the network for what is no digit.
-NOT_A_DIGIT: Final = 10
 # A label with a smaller probability is never read.
 LEAST: Final = 1e-4
-# Log-odds that a candidate needs, from the mean of the network's examples to that of fields.
-BIAS: Final = 0.0
 # Log-odds lost by leaving out a stroke as long as a digit is high.
-LEFT_OUT: Final = 0.5
+LEFT_OUT: Final = 10.0
 
 
 @dataclass(frozen=True, order=True)
@@ -77,7 +75,7 @@ def best_paths(
     1 - p over all others: up to a constant, the sum of log(p / (1 - p)) over its own.
     """
     none = np.log(np.maximum(probabilities[:, NOT_A_DIGIT], 1e-7))
-    odds = np.log(np.maximum(probabilities[:, :NOT_A_DIGIT], 1e-12)) - none[:, None] - BIAS
+    odds = np.log(np.maximum(probabilities[:, :NOT_A_DIGIT], 1e-12)) - none[:, None]
     best: list[list[Path]] = [[Path(0.0, "", ())]]
     number = 0
     for end, lost in enumerate(left_out, 1):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,6 +96,8 @@ class _Maker:
             self.bold = min(self.bold, 1)
         self.spacing = str(random.choice(list(SPACINGS), p=list(SPACINGS.values())))
         self.uneven = random.random() < 0.25
+        # Beside numbers stand words.
+        self.letters = 0.85 if random.random() < 0.12 else 0.07
 
     def make(self, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Field | None:
         random, unit = self.random, self.unit
@@ -139,12 +140,12 @@ class _Maker:
         """The ink of a digit, or of what is none instead, in its box; and its label."""
         random, scale = self.random, self.scale
         chance = random.random()
-        if chance < 0.08:
+        if chance < self.letters:
             letters = _letters()
             source = letters[random.integers(len(letters))]
             scale *= 20 / LETTER_SIZE * random.uniform(0.8, 1.2)
             label = OTHER
-        elif chance < 0.11:
+        elif chance < self.letters + 0.03:
             source = np.pad(np.ones((random.integers(3, 6), random.integers(3, 14))), 3)
             label = OTHER
         else:
@@ -152,6 +153,8 @@ class _Maker:
             scale *= random.uniform(0.75, 1.25) if self.uneven else random.uniform(0.95, 1.05)
         shear = self.shear + random.normal(0, 0.04)
         ink = _enlarged(source, scale, shear, random.normal(0, 0.04))
+        from scipy import ndimage
+
         if self.bold == 1:
             ink = ndimage.grey_dilation(ink, footprint=ndimage.generate_binary_structure(2, 1))
         elif self.bold:
@@ -230,6 +233,8 @@ class _Maker:
         self, ink: Floats, owner: NDArray[np.int16]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
         """As a scanner or a camera takes it: pencil, uneven light, blur, noise, specks."""
+        from scipy import ndimage
+
         random, unit = self.random, self.unit
         if random.random() < 0.25:
             ink = ndimage.gaussian_filter(ink, random.uniform(0.3, 0.9) * max(unit, 0.5))
@@ -255,6 +260,8 @@ class _Maker:
 
 
 def _enlarged(source: Floats, scale: float, shear: float, angle: float) -> Floats:
+    from scipy import ndimage
+
     high, wide = source.shape
     shape = int(high * scale * 1.5) + 4, int((wide + abs(shear) * high) * scale * 1.6) + 4
     cosine, sine = np.cos(angle), np.sin(angle)

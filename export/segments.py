@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from export.fields import OTHER, Field, field
+import fastdigit
+from export.card import describe_commit
+from export.fields import NOTHING, OTHER, Field, field
 from export.split import read_writers
-from export.train import fingerprint, write_json
+from export.train import fingerprint, versions, write_json
 from fastdigit.datasets import load_mnist
 from fastdigit.errors import FastDigitError, pip_install
 from fastdigit.images.ink import INK
@@ -29,8 +31,13 @@ from fastdigit.reader.candidates import images_of
 from fastdigit.reader.proposals import propose
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import keras
     from numpy.typing import NDArray
+
+    from fastdigit.compiler.driver import Compiled
+    from fastdigit.reader.candidates import Candidate
 
     Examples = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -123,34 +130,51 @@ def examples(digits: Examples, count: int, kept: float, random: np.random.Genera
     for _ in range(count):
         made = field(*digits, random)
         lines, factor = propose(made.grey / 255.0)
-        for line in lines:
-            for proposals in line:
-                told = _told(made, proposals.candidates, factor)
-                keep = (told < OTHER) | ((told == OTHER) & (random.random(len(told)) < kept))
-                images.append(images_of(proposals.candidates)[keep])
-                labels.append(told[keep])
+        fields = [proposals for line in lines for proposals in line]
+        owner, whole = _owner(made, [c for f in fields for c in f.candidates], factor)
+        for proposals in fields:
+            told = _told(made.labels, owner, whole, proposals.candidates)
+            keep = (told < OTHER) | ((told == OTHER) & (random.random(len(told)) < kept))
+            images.append(images_of(proposals.candidates)[keep])
+            labels.append(told[keep])
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _told(made: Field, candidates: list[Any], factor: int) -> NDArray[np.uint8]:
-    """The label of each candidate, or DOUBTFUL."""
+def _owner(
+    made: Field, candidates: Sequence[Candidate], factor: int
+) -> tuple[NDArray[np.int16], NDArray[np.intp]]:
+    """Of each pixel as the reader sees it the digit that it belongs to; and how much ink of each
+    digit the reader found at all."""
     height, width = (-(-n // factor) for n in made.owner.shape)
-    owner = np.full((height, width), -1)
+    owner = np.full((height, width), NOTHING, np.int16)
     sampled = made.owner[factor // 2 :: factor, factor // 2 :: factor]
     owner[: sampled.shape[0], : sampled.shape[1]] = sampled
-    count = len(made.labels)
-    whole = np.bincount(owner[owner >= 0], minlength=count)
+    inked = np.zeros(owner.shape, bool)
+    for candidate in candidates:
+        top, bottom, left, right = candidate.box
+        inked[top:bottom, left:right] |= candidate.ink > INK
+    found = owner[inked]
+    return owner, np.bincount(found[found != NOTHING], minlength=len(made.labels))
+
+
+def _told(
+    labels: Sequence[int],
+    owner: NDArray[np.int16],
+    whole: NDArray[np.intp],
+    candidates: Sequence[Candidate],
+) -> NDArray[np.uint8]:
+    """The label of each candidate, or DOUBTFUL."""
     told = np.full(len(candidates), DOUBTFUL, np.uint8)
     for number, candidate in enumerate(candidates):
         top, bottom, left, right = candidate.box
         inked = candidate.ink > INK
         owners = owner[top:bottom, left:right][inked]
-        shares = np.bincount(owners[owners >= 0], minlength=count)
+        shares = np.bincount(owners[owners != NOTHING], minlength=len(labels))
         most = int(shares.argmax())
         covered = shares[most] / max(int(whole[most]), 1)
         pure = shares[most] / max(int(inked.sum()), 1)
         if covered >= WHOLE and pure >= PURE:
-            told[number] = made.labels[most]
+            told[number] = labels[most]
         elif covered < PARTLY or pure < IMPURE:
             told[number] = OTHER
     return told
@@ -205,6 +229,18 @@ def train(recipe: Recipe, parts: tuple[Examples, Examples], output: Path) -> dic
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
+def compiled(output: Path, provenance: Mapping[str, Any]) -> Compiled:
+    """Compile the network that was trained in ``output``, beside it."""
+    return fastdigit.compile(
+        output / "segments.keras",
+        output / "segments.fdm",
+        name="segments",
+        classes=[*map(str, range(OTHER)), "no digit"],
+        precision="fp16",
+        provenance=provenance,
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.segments", description=__doc__)
     add = parser.add_argument
@@ -229,9 +265,15 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"export.segments: {error}; it needs: {pip_install('export')}", file=sys.stderr)
         return 1
-    run = {"recipe": asdict(recipe), "data_sha256": fingerprint(data), "history": history}
-    write_json(options.output / "run.json", run)
-    print(f"everything is in {options.output}")
+    made = {
+        "recipe": asdict(recipe),
+        "data_sha256": fingerprint(data),
+        "versions": versions(),
+        "commit": describe_commit(),
+    }
+    write_json(options.output / "run.json", {**made, "history": history})
+    print(compiled(options.output, made).listing())
+    print(f"everything is in {options.output}; what ships is fastdigit/models/segments.fdm")
     return 0
 
 

@@ -283,7 +283,6 @@ def finish(
     Returns whether both saved files gave the results of `model` on every image.
     """
     import keras
-    import tensorflow as tf
 
     from export import figures, prune
 
@@ -339,12 +338,7 @@ def finish(
         output / RESULT,
         {
             **read_json(output / RUN),
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "numpy": np.__version__,
-            },
+            "versions": versions(),
             "machine": platform.machine(),
             "epochs": len(history),
             "seconds": round(sum(epoch["seconds"] for epoch in history), 1),
@@ -354,6 +348,19 @@ def finish(
         },
     )
     return agree
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the result of a training depends on."""
+    import keras
+    import tensorflow as tf
+
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastdigit.compiler.driver import Compiled
     from fastdigit.compiler.verify import Verification
     from fastdigit.images import Steps
+    from fastdigit.reader import Reading
 
 __all__ = [
     "Limits",
@@ -60,6 +61,7 @@ __all__ = [
     "normalize",
     "predict",
     "predict_proba",
+    "read",
     "show_config",
     "verify",
 ]
@@ -115,6 +117,20 @@ def explain(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Steps:
     from fastdigit.images import explain as explained
 
     return explained(image)
+
+
+def read(image: NDArray[Any] | bytes | str | os.PathLike[str], **options: Any) -> Reading:
+    """Read all digits of a picture: of a field, a line, or a page of fields.
+
+    >>> fastdigit.read("form.png").text
+    '20115 4711'
+
+    It takes an array of pixels, the bytes of an image file, or its path. Options are ``length``,
+    ``pattern``, ``check`` and ``region``; see :func:`fastdigit.reader.read`.
+    """
+    from fastdigit.reader import read as reading
+
+    return reading(image, **options)
 
 
 def compile(

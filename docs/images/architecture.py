@@ -189,11 +189,12 @@ def running(p: Picture) -> None:
         (
             "python",
             several(3),
-            "model · images · datasets · threads · sdk",
+            "model · images · reader · datasets · sdk",
             "the Python API; needs NumPy alone",
             (
                 "fastdigit/images",
                 "csrc/image",
+                "fastdigit/reader",
                 *(
                     f"fastdigit/{name}.py"
                     for name in ("__init__", "model", "datasets", "threads", "sdk")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.model import Model, load
+from fastdigit.model import Model, load, shipped_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,5 +44,5 @@ def _loaded() -> tuple[Model, Model]:
     if _models is None:
         with _lock:
             if _models is None:
-                _models = load(SEGMENTS), load(DIGITS)
+                _models = load(shipped_file(SEGMENTS)), load(DIGITS)
     return _models

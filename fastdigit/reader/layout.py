@@ -58,7 +58,7 @@ def digit_height(marks: Marks, chosen: NDArray[np.intp] | slice = slice(None)) -
 def rows_of(marks: Marks, height: float) -> list[Row]:
     """Lines of text, from top to bottom."""
     tops, bottoms = marks.boxes[:, 0], marks.boxes[:, 1]
-    telling = np.flatnonzero(bottoms - tops >= TELLING * height)
+    telling = np.flatnonzero(bottoms - tops >= max(TELLING * height, LOWEST))
     groups: list[list[int]] = []
     spans: list[tuple[float, float]] = []
     for number in telling[np.argsort(tops[telling] + bottoms[telling])].tolist():

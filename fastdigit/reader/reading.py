@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Callable
@@ -160,17 +161,26 @@ def read(
     """
     wanted = _Wanted(length, pattern, check)
     pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
-    top, left = 0, 0
-    if region is not None:
-        top, bottom, left, right = region
-        height, width, _ = pixels.shape
-        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
-            raise InputError(
-                f"the region {region} is not inside an image of {height} x {width} pixels; it is "
-                "(top, bottom, left, right)"
-            )
-        pixels = pixels[top:bottom, left:right]
-    return _Reader(pixels, (top, left), wanted).reading()
+    top, bottom, left, right = _inside(region, *pixels.shape[:2])
+    return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
+
+
+def _inside(region: Box | None, height: int, width: int) -> Box:
+    """The region of an image, or the whole image."""
+    if region is None:
+        return 0, height, 0, width
+    try:
+        top, bottom, left, right = (operator.index(edge) for edge in region)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"region={region!r}, expected four integers: (top, bottom, left, right)"
+        ) from None
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise InputError(
+            f"the region {(top, bottom, left, right)} is not inside an image of {height} x {width} "
+            "pixels; it is (top, bottom, left, right)"
+        )
+    return top, bottom, left, right
 
 
 class _Wanted:
@@ -182,11 +192,15 @@ class _Wanted:
         pattern: str | re.Pattern[str] | None,
         check: Literal["luhn", "mod11"] | Callable[[str], bool] | None,
     ) -> None:
-        if length is not None and (isinstance(length, bool) or length < 1):
+        if length is not None and (
+            isinstance(length, bool) or not isinstance(length, int) or length < 1
+        ):
             raise InputError(f"length={length!r}, expected a number of digits of at least 1")
         try:
-            self.pattern = re.compile(pattern) if isinstance(pattern, str) else pattern
-        except re.error as error:
+            self.pattern = None if pattern is None else re.compile(pattern)
+            if self.pattern is not None and not isinstance(self.pattern.pattern, str):
+                raise TypeError("it is for bytes")
+        except (re.error, TypeError, RecursionError, OverflowError) as error:
             raise InputError(f"pattern={pattern!r} is no regular expression: {error}") from None
         self.length = length
         self.check = check_of(check)
@@ -229,7 +243,11 @@ class _Reader:
         probabilities = judged(images_of(candidates))
         ways = best_paths(candidates, probabilities, proposals.lengths, WAYS)
         if not wanted.anything and not any(wanted.fits(path.text) for path in ways):
-            ways = best_paths(candidates, probabilities, proposals.lengths, MOST_WAYS)
+            # The others count as well: what fits may not be what is written.
+            more = best_paths(
+                candidates, probabilities, proposals.lengths, MOST_WAYS, wanted.length
+            )
+            ways = sorted({path.text: path for path in ways + more}.values(), reverse=True)
         odds = np.array([path.score for path in ways]) / TEMPERATURE
         shares = np.exp(odds - odds.max())
         shares /= shares.sum()
@@ -248,7 +266,7 @@ class _Reader:
         )
         boxes = np.array([digit.box for digit in digits])
         low, high = boxes.min(0).tolist(), boxes.max(0).tolist()
-        others = tuple((other.text, share) for other, share in fitting[1:])
+        others = tuple((other.text, share) for other, share in fitting[1:WAYS])
         return Field(path.text, probability, (low[0], high[1], low[2], high[3]), digits, others)
 
     def _digit(self, candidate: Candidate, probabilities: Floats, label: int) -> Digit:

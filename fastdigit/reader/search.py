@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
 
+    _Way = tuple[float, str, tuple[int, ...]]
+
 __all__ = ["Path", "best_paths"]
 
 # A label with a smaller probability is never read.
@@ -24,9 +25,8 @@ LEAST: Final = 1e-4
 LEFT_OUT: Final = 10.0
 
 
-@dataclass(frozen=True, order=True)
-class Path:
-    """One way to read a field.
+class Path(NamedTuple):
+    """One way to read a field; the better, the greater.
 
     Attributes
     ----------
@@ -48,6 +48,7 @@ def best_paths(
     probabilities: Floats,
     left_out: Sequence[float],
     most: int,
+    length: int | None = None,
 ) -> list[Path]:
     """Find the most probable ways to read a field.
 
@@ -62,11 +63,13 @@ def best_paths(
         part of no digit.
     most
         How many to find, of different texts.
+    length
+        How many digits they have; None: any number, and none.
 
     Returns
     -------
     list of Path
-        The best first; the last may be that of no digit at all.
+        The best first; of no digit at all, too, unless ``length`` is given.
 
     Notes
     -----
@@ -76,31 +79,37 @@ def best_paths(
     """
     none = np.log(np.maximum(probabilities[:, NOT_A_DIGIT], 1e-7))
     odds = np.log(np.maximum(probabilities[:, :NOT_A_DIGIT], 1e-12)) - none[:, None]
-    best: list[list[Path]] = [[Path(0.0, "", ())]]
+    likely = [np.flatnonzero(row >= LEAST) for row in probabilities[:, :NOT_A_DIGIT]]
+    labels = [
+        [(str(label), float(odds[number, label])) for label in some]
+        for number, some in enumerate(likely)
+    ]
+    best: list[list[_Way]] = [[(0.0, "", ())]]
     number = 0
     for end, lost in enumerate(left_out, 1):
-        ways = [Path(path.score - LEFT_OUT * lost, path.text, path.chosen) for path in best[-1]]
+        less = LEFT_OUT * lost
+        ways = [(score - less, text, chosen) for score, text, chosen in best[-1]]
         while number < len(candidates) and candidates[number].end == end:
             before = best[candidates[number].start]
-            labels = np.flatnonzero(probabilities[number, :NOT_A_DIGIT] >= LEAST)
-            if most == 1:
-                labels = labels[odds[number, labels].argmax() :][:1] if len(labels) else labels
-            for label in labels.tolist():
-                gain = float(odds[number, label])
+            for label, gain in labels[number]:
                 ways += [
-                    Path(path.score + gain, path.text + str(label), (*path.chosen, number))
-                    for path in before
+                    (score + gain, text + label, (*chosen, number))
+                    for score, text, chosen in before
+                    if length is None or len(text) < length
                 ]
             number += 1
-        best.append(_best_of_each_text(ways, most))
-    return best[-1]
+        best.append(_best_of_each_text(ways, most, length is not None))
+    return [Path(*way) for way in best[-1] if length is None or len(way[1]) == length]
 
 
-def _best_of_each_text(ways: list[Path], most: int) -> list[Path]:
-    kept: dict[str, Path] = {}
-    for path in heapq.nlargest(2 * most, ways):
-        if path.text not in kept:
-            kept[path.text] = path
-            if len(kept) == most:
-                break
+def _best_of_each_text(ways: list[_Way], most: int, by_length: bool) -> list[_Way]:
+    """The best ``most`` of different texts, of each length if asked for."""
+    kept: dict[str, _Way] = {}
+    counts: Counter[int] = Counter()
+    for way in sorted(ways, reverse=True):
+        text = way[1]
+        size = len(text) if by_length else 0
+        if text not in kept and counts[size] < most:
+            kept[text] = way
+            counts[size] += 1
     return list(kept.values())

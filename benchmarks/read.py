@@ -1,0 +1,144 @@
+"""How many whole fields :func:`fastdigit.read` reads, by kind of field, and its time.
+
+    python benchmarks/read.py [--images IDX --labels IDX] [--count N] [--seed N] [KIND ...]
+
+The kinds are those of tests/support/fields.py. Tune on MNIST's training digits (``--images``,
+``--labels``: uncompressed IDX files); without these, the test digits of the package are taken.
+Tesseract (the command) and RapidOCR (the package rapidocr-onnxruntime) are measured beside it where
+they are installed, or one of them with ``--only NAME``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import fastdigit
+from fastdigit.datasets import load_mnist_test
+from tests.support.fields import HARD, KINDS, make
+
+# What a reader says: the digits, and how sure it is of all of them, if it tells.
+Reader = Callable[[Any], tuple[str, float | None]]
+SURE = 0.9
+
+
+def ours() -> Reader:
+    def run(image: Any) -> tuple[str, float | None]:
+        reading = fastdigit.read(image)
+        fields = reading.fields
+        return reading.text, float(np.prod([field.probability for field in fields]))
+
+    return run
+
+
+def tesseract() -> Reader | None:
+    command = shutil.which("tesseract")
+    if command is None:
+        return None
+    from PIL import Image
+
+    only = "tessedit_char_whitelist=0123456789"
+    # One line of text is expected, and digits alone: the best that its documentation offers.
+    arguments = [command, "stdin", "stdout", "--psm", "7", "-c", only]
+
+    def run(image: Any) -> tuple[str, float | None]:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        done = subprocess.run(
+            arguments,
+            input=file.getvalue(),
+            capture_output=True,
+            check=True,
+            env={"OMP_THREAD_LIMIT": "1"},
+        )
+        return done.stdout.decode().strip(), None
+
+    return run
+
+
+def rapidocr() -> Reader | None:
+    try:
+        from rapidocr_onnxruntime import RapidOCR
+    except ImportError:
+        return None
+    engine = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
+
+    def run(image: Any) -> tuple[str, float | None]:
+        # The field is one line: detection would only lose digits.
+        found, _ = engine(np.repeat(image[..., None], 3, 2), use_det=False, use_cls=False)
+        text = "".join(part[0] for part in found or [])
+        return "".join(filter(str.isdigit, text)), None
+
+    return run
+
+
+READERS: dict[str, Callable[[], Reader | None]] = {
+    "fastdigit": ours,
+    "tesseract": tesseract,
+    "rapidocr": rapidocr,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=list(READERS))
+    options = parser.parse_args()
+    digits, labels = load_mnist_test()
+    if options.images and options.labels:
+        digits = np.frombuffer(options.images.read_bytes(), np.uint8, offset=16)
+        digits = digits.reshape(-1, 28, 28)
+        labels = np.frombuffer(options.labels.read_bytes(), np.uint8, offset=8)
+    fields = {
+        kind: list(make(kind, options.count, digits, labels, options.seed))
+        for kind in options.kinds
+    }
+    for name in [options.only] if options.only else list(READERS):
+        reader = READERS[name]()
+        if reader is None:
+            print(f"{name}: not installed")
+            continue
+        print(f"{name:12} {'right':>7} {'wrong at ' + str(SURE):>13} {'ms a field':>11}")
+        means = []
+        for kind, made in fields.items():
+            right, seconds = 0, []
+            sure = wrong = 0
+            for image, text in made:
+                start = time.perf_counter()
+                read, probability = reader(image)
+                seconds.append(time.perf_counter() - start)
+                good = read == text
+                right += good
+                if probability is not None and probability >= SURE:
+                    sure += 1
+                    wrong += not good
+            if kind not in HARD:
+                means.append(right / len(made))
+            told = f"{100 * wrong / sure:11.1f} %" if sure else f"{'-':>13}"
+            print(
+                f"{kind:12} {100 * right / len(made):5.1f} % {told} "
+                f"{1e3 * np.median(seconds):11.1f}"
+            )
+        if means:
+            print(
+                f"{'mean':12} {100 * np.mean(means):5.1f} % of those without {' and '.join(HARD)}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""``fastdigit.read``: every digit of a picture, in reading order, with boxes and probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastdigit
+from fastdigit.datasets import load_mnist_test
+from fastdigit.errors import InputError
+from fastdigit.reader import Field, Reading
+from fastdigit.reader.candidates import Candidate
+from fastdigit.reader.checks import luhn, mod11
+from fastdigit.reader.search import Path, best_paths
+from tests.support import need
+from tests.support.fields import HARD, KINDS, make
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGES, LABELS = load_mnist_test()
+
+
+def written(text: str, seed: int = 0, gap: int = 24) -> NDArray[np.uint8]:
+    """A line of test digits, dark on light, about 60 pixels high; spaces are wide gaps."""
+    random = np.random.default_rng(seed)
+    parts: list[NDArray[np.uint8]] = [np.zeros((100, 40), np.uint8)]
+    for letter in text:
+        if letter == " ":
+            parts.append(np.zeros((100, 110), np.uint8))
+            continue
+        # The test digits that everyone reads are at the beginning of each label.
+        number = int(random.choice(np.flatnonzero(LABELS == int(letter))[:20]))
+        large = np.kron(IMAGES[number], np.ones((3, 3), np.uint8))
+        inked = np.flatnonzero((large > 80).any(0))
+        parts.append(np.pad(large[:, inked[0] : inked[-1] + 1], ((8, 8), (0, gap))))
+    parts.append(np.zeros((100, 40), np.uint8))
+    return (240 - np.concatenate(parts, axis=1) * 0.85).astype(np.uint8)
+
+
+def boxes_of(reading: Reading) -> list[tuple[int, int, int, int]]:
+    return [digit.box for field in reading.fields for digit in field.digits]
+
+
+# ---- What it reads ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_each_kind_are_read(kind: str) -> None:
+    """benchmarks/read.py says how many; here, so many that a part that broke would show."""
+    need("PIL.Image")
+    made = list(make(kind, 12, IMAGES, LABELS, seed=3))
+    right = sum(fastdigit.read(image).text == text for image, text in made)
+    assert right >= {"touching": 4, "overlapping": 1}.get(kind, 10)
+
+
+def test_a_page_is_read_line_by_line_and_field_by_field() -> None:
+    first, second = written("314 15"), written("9265", 1)
+    page = np.full((260, max(first.shape[1], second.shape[1]) + 30), 240, np.uint8)
+    page[20:120, : first.shape[1]] = first
+    page[140:240, 30 : 30 + second.shape[1]] = second
+    reading = fastdigit.read(page)
+    assert reading.text == "314 15\n9265"
+    assert [[field.text for field in line] for line in reading.lines] == [["314", "15"], ["9265"]]
+    assert [field.text for field in reading.fields] == ["314", "15", "9265"]
+
+
+def test_boxes_are_around_the_digits() -> None:
+    image = written("4711")
+    reading = fastdigit.read(image)
+    (field,) = reading.fields
+    assert field.text == "4711" and [digit.label for digit in field.digits] == [4, 7, 1, 1]
+    for digit in field.digits:
+        top, bottom, left, right = digit.box
+        assert image[top:bottom, left:right].min() < 60
+        assert 30 <= bottom - top <= 75
+    assert boxes_of(reading) == sorted(boxes_of(reading), key=lambda box: box[2])
+    edges = np.array(boxes_of(reading))
+    assert field.box == (
+        *(edges[:, 0].min(), edges[:, 1].max(), edges[:, 2].min(), edges[:, 3].max()),
+    )
+    dark = np.argwhere(image < 100)
+    around = np.array([dark[:, 0].min(), dark[:, 0].max() + 1, dark[:, 1].min(), dark[:, 1].max()])
+    assert np.abs(np.array(field.box) - around).max() <= 4
+
+
+def test_probabilities_are_probabilities() -> None:
+    (field,) = fastdigit.read(written("80235")).fields
+    assert 0.5 < field.probability <= 1
+    shares = [share for _, share in field.alternatives]
+    assert shares == sorted(shares, reverse=True)
+    assert field.probability + sum(shares) <= 1 + 1e-9
+    assert field.text not in [text for text, _ in field.alternatives]
+    for digit in field.digits:
+        assert 0.5 < digit.probability <= 1
+        assert digit.label not in [label for label, _ in digit.alternatives]
+        assert digit.probability + sum(share for _, share in digit.alternatives) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((50, 80), 200, np.uint8),
+        np.zeros((1, 1), np.uint8),
+        np.full((3, 900), 255, np.uint8),
+        np.random.default_rng(1).integers(200, 240, (90, 200), dtype=np.uint8),
+    ],
+    ids=["blank", "one pixel", "a strip", "noise"],
+)
+def test_without_digits_nothing_is_read(image: NDArray[np.uint8]) -> None:
+    reading = fastdigit.read(image)
+    assert reading.text == "" and reading.lines == () and reading.fields == ()
+
+
+def test_dashes_and_letters_are_left_out() -> None:
+    from PIL import Image, ImageDraw, ImageFont
+
+    line = written("20", gap=60)
+    page = Image.fromarray(np.concatenate([line, written("46", 2)], axis=1))
+    draw = ImageDraw.Draw(page)
+    middle = line.shape[1] - 60
+    draw.rectangle((middle, 46, middle + 30, 52), fill=30)
+    assert fastdigit.read(np.asarray(page)).text.replace(" ", "") == "2046"
+    page = Image.new("L", (420, 110), 240)
+    ImageDraw.Draw(page).text((20, 20), "Kwagt", 30, ImageFont.load_default(70))
+    assert len(fastdigit.read(np.asarray(page)).text) <= 1
+
+
+def test_polarity_size_and_colour_do_not_matter() -> None:
+    image = written("73052")
+    large = image.repeat(2, 0).repeat(2, 1)
+    coloured = np.stack([image, image // 2 + 100, np.full_like(image, 230)], axis=-1)
+    for other in (255 - image, large, coloured, image / 255.0, image.astype(np.uint16) * 257):
+        assert fastdigit.read(other).text == "73052"
+
+
+def test_a_file_and_its_bytes_are_read(tmp_path: Any) -> None:
+    from PIL import Image
+
+    image = written("1234")
+    path = tmp_path / "field.png"
+    Image.fromarray(image).save(path)
+    expected = fastdigit.read(image)
+    assert expected.text == "1234"
+    assert fastdigit.read(path) == expected
+    assert fastdigit.read(str(path)) == expected
+    assert fastdigit.read(path.read_bytes()) == expected
+
+
+def test_readings_do_not_depend_on_threads() -> None:
+    images = [written(text, number) for number, text in enumerate(["111", "407", "5 62", "98"] * 3)]
+    expected = [fastdigit.read(image) for image in images]
+    assert [reading.text for reading in expected] == ["111", "407", "5 62", "98"] * 3
+    found: dict[int, Reading] = {}
+
+    def work(number: int) -> None:
+        found[number] = fastdigit.read(images[number])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(len(images))] == expected
+
+
+# ---- Options ----
+
+
+def test_a_region_is_read_and_boxes_are_of_the_whole_image() -> None:
+    image = written("12 34")
+    (first, second) = fastdigit.read(image).fields
+    top, bottom, left, right = second.box
+    region = (top - 10, bottom + 10, left - 15, right + 15)
+    (found,) = fastdigit.read(image, region=region).fields
+    assert found.text == "34"
+    assert np.abs(np.array(found.box) - second.box).max() <= 2
+    assert first.text == "12"
+
+
+def test_length_pattern_and_check_choose_among_readings() -> None:
+    image = written("4921")
+    (field,) = fastdigit.read(image).fields
+    assert field.text == "4921"
+    assert fastdigit.read(image, length=4).fields == (field,)
+    assert fastdigit.read(image, pattern=r"\d{4}").text == "4921"
+    assert fastdigit.read(image, pattern=re.compile("49.*")).text == "4921"
+    (other,) = fastdigit.read(image, pattern=r"7\d{3}").fields
+    assert other.text[0] == "7" and other.text[1:] == "921"
+    assert other.probability < 0.1
+    (valid,) = fastdigit.read(image, length=4, check="luhn").fields
+    assert luhn(valid.text) and sum(a != b for a, b in zip(valid.text, "4921", strict=True)) == 1
+    (even,) = fastdigit.read(image, check=lambda text: text.endswith("7")).fields
+    assert even.text == "4927"
+
+
+def test_of_a_field_that_cannot_fit_there_is_no_reading() -> None:
+    assert fastdigit.read(written("12"), length=9).text == ""
+    assert fastdigit.read(written("12"), check=lambda text: False).text == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 0}, "length=0, expected a number of digits"),
+        ({"length": 2.5}, "length=2.5, expected"),
+        ({"length": True}, "length=True, expected"),
+        ({"pattern": "("}, "is no regular expression"),
+        ({"pattern": 5}, "is no regular expression"),
+        ({"pattern": b"1"}, "is no regular expression"),
+        ({"check": "iban"}, "check='iban', expected 'luhn', 'mod11' or a function"),
+        ({"region": (0, 10, 0)}, "expected four integers"),
+        ({"region": (0, 1e9, 0, 5)}, "expected four integers"),
+        ({"region": (0, 500, 0, 5)}, "is not inside an image of 100 x"),
+        ({"region": (50, 50, 0, 5)}, "is not inside"),
+        ({"region": (-1, 50, 0, 5)}, "is not inside"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        fastdigit.read(written("12"), **options)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.int64)])
+def test_arrays_that_are_no_picture_are_refused(bad: Any) -> None:
+    with pytest.raises(InputError):
+        fastdigit.read(bad)
+
+
+# ---- Parts ----
+
+
+@pytest.mark.parametrize(
+    ("number", "valid"),
+    [("79927398713", True), ("79927398710", False), ("4539578763621486", True), ("0", False)],
+)
+def test_luhn(number: str, valid: bool) -> None:
+    assert luhn(number) == valid
+
+
+def test_mod11_is_that_of_the_isbn_where_weights_agree() -> None:
+    # 1 to 6 digits before the check digit have weights 2 to 7, as ISBN-10 has for its last ones.
+    for body in ("306", "99", "123456"):
+        weighted = sum(int(digit) * (len(body) + 1 - at) for at, digit in enumerate(body))
+        check = -weighted % 11
+        if check < 10:
+            assert mod11(body + str(check))
+        assert not mod11(body + str((check + 1) % 11 % 10)) or check == 10
+    assert not mod11("7") and not mod11("")
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[list[Candidate], NDArray[np.float64], list[float]]:
+    """Pieces, the candidates over them, and what a network might say."""
+    pieces = draw(st.integers(1, 5))
+    spans = [
+        (start, end) for end in range(1, pieces + 1) for start in range(end) if draw(st.booleans())
+    ]
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    probabilities = random.dirichlet(np.full(11, 0.3), len(spans)).reshape(-1, 11)
+    lengths = random.uniform(0, 1, pieces).tolist()
+    empty = np.zeros((1, 1))
+    return [Candidate(*span, (0, 1, 0, 1), empty) for span in spans], probabilities, lengths
+
+
+@settings(deadline=None, max_examples=60)
+@given(graphs(), st.sampled_from([None, 1, 2]))
+def test_the_search_finds_what_trying_everything_finds(
+    graph: tuple[list[Candidate], NDArray[np.float64], list[float]], length: int | None
+) -> None:
+    from fastdigit.reader.search import LEAST, LEFT_OUT
+
+    candidates, probabilities, lengths = graph
+    best: dict[str, float] = {}
+    numbers = range(len(candidates))
+    for count in range(len(lengths) + 1):
+        for chosen in itertools.combinations(numbers, count):
+            run = [candidates[number] for number in chosen]
+            if any(a.end > b.start for a, b in itertools.pairwise(run)):
+                continue
+            covered = {at for one in run for at in range(one.start, one.end)}
+            lost = -LEFT_OUT * sum(n for at, n in enumerate(lengths) if at not in covered)
+            for labels in itertools.product(range(10), repeat=count):
+                said = [probabilities[n, label] for n, label in zip(chosen, labels, strict=True)]
+                if any(p < LEAST for p in said):
+                    continue
+                score = lost + sum(
+                    np.log(p / max(probabilities[n, 10], 1e-7))
+                    for n, p in zip(chosen, said, strict=True)
+                )
+                text = "".join(map(str, labels))
+                if length is None or count == length:
+                    best[text] = max(best.get(text, -np.inf), score)
+            if count > 2:
+                break
+    if len(lengths) > 2:
+        return  # too many to try
+    expected = sorted(best.items(), key=lambda item: -item[1])[:4]
+    found = best_paths(candidates, probabilities, lengths, 4, length)
+    assert all(isinstance(path, Path) for path in found)
+    np.testing.assert_allclose(
+        sorted((path.score for path in found), reverse=True)[:4],
+        [score for _, score in expected],
+        atol=1e-9,
+    )
+    assert {path.text for path in found} == {text for text, _ in expected}
+
+
+def test_field_and_reading_can_be_compared_and_shown() -> None:
+    field = Field("7", 0.9, (0, 1, 0, 1), (), ())
+    assert Reading(((field,), (field, field))).text == "7\n7 7"
+    assert Reading(()) == Reading(())
+    assert HARD == ("touching", "overlapping")

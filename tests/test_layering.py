@@ -175,7 +175,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "ctc": {"errors"},
     "ray": {"errors", "model"},
     "images": {"errors"},
-    "reader": {"errors", "images", "model"},
+    "reader": {"errors", "threads", "images", "model"},
     "compiler": {"errors", "ctc", "meta", "_core"},
     "fastdigit": {
         "errors",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,6 +20,7 @@ from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.search import best_paths
+from fastdigit.threads import resolve_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
     from fastdigit.reader.proposals import Proposals
+    from fastdigit.threads import Threads
 
-__all__ = ["Digit", "Field", "Reading", "read"]
+__all__ = ["Digit", "Field", "Reading", "read", "read_many"]
 
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
@@ -163,6 +166,45 @@ def read(
     pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
     top, bottom, left, right = _inside(region, *pixels.shape[:2])
     return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
+
+
+def read_many(
+    images: Iterable[NDArray[Any] | bytes | str | os.PathLike[str]],
+    *,
+    threads: Threads | None = None,
+    **options: Any,
+) -> list[Reading]:
+    """Read many pictures.
+
+    Parameters
+    ----------
+    images
+        As for :func:`read`; they are taken one by one, so they may come from a generator.
+    threads
+        How many are read at the same time: 1 to 256, or "auto" for as many CPUs as this process may
+        have. None: ``FASTDIGIT_NUM_THREADS``, or 1. Readings do not depend on it.
+    **options
+        Those of :func:`read`, the same for all.
+
+    Returns
+    -------
+    list of Reading
+        In the order of the images.
+
+    Raises
+    ------
+    InputError
+        As :func:`read` does; of the first image, in their order, that cannot be read.
+    """
+    count = resolve_threads(threads)
+
+    def one(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Reading:
+        return read(image, **options)
+
+    if count == 1:
+        return [one(image) for image in images]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, images))
 
 
 def _inside(region: Box | None, height: int, width: int) -> Box:

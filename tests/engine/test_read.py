@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fastdigit
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
-from fastdigit.reader import Field, Reading
+from fastdigit.reader import Field, Reading, read_many
 from fastdigit.reader.candidates import Candidate
 from fastdigit.reader.checks import luhn, mod11
 from fastdigit.reader.search import Path, best_paths
@@ -37,7 +37,7 @@ def written(text: str, seed: int = 0, gap: int = 24) -> NDArray[np.uint8]:
             parts.append(np.zeros((100, 110), np.uint8))
             continue
         # The test digits that everyone reads are at the beginning of each label.
-        number = int(random.choice(np.flatnonzero(LABELS == int(letter))[:20]))
+        number = int(random.choice(np.flatnonzero(int(letter) == LABELS)[:20]))
         large = np.kron(IMAGES[number], np.ones((3, 3), np.uint8))
         inked = np.flatnonzero((large > 80).any(0))
         parts.append(np.pad(large[:, inked[0] : inked[-1] + 1], ((8, 8), (0, gap))))
@@ -169,6 +169,17 @@ def test_readings_do_not_depend_on_threads() -> None:
     for thread in threads:
         thread.join()
     assert [found[number] for number in range(len(images))] == expected
+    assert read_many(iter(images), threads=2) == expected
+    chosen = read_many(images[:2], threads=2, length=3)
+    assert chosen == [fastdigit.read(image, length=3) for image in images[:2]]
+    assert read_many([]) == []
+
+
+def test_of_many_images_the_first_bad_one_is_told() -> None:
+    bad = np.zeros((4, 4), np.int32)
+    for threads in (1, 2):
+        with pytest.raises(InputError, match="dtype int32"):
+            read_many([written("1"), bad, written("2")], threads=threads)
 
 
 # ---- Options ----
@@ -189,7 +200,9 @@ def test_length_pattern_and_check_choose_among_readings() -> None:
     image = written("4921")
     (field,) = fastdigit.read(image).fields
     assert field.text == "4921"
-    assert fastdigit.read(image, length=4).fields == (field,)
+    (same,) = fastdigit.read(image, length=4).fields
+    assert same.digits == field.digits and same.probability == field.probability
+    assert all(len(text) == 4 for text, _ in same.alternatives)
     assert fastdigit.read(image, pattern=r"\d{4}").text == "4921"
     assert fastdigit.read(image, pattern=re.compile("49.*")).text == "4921"
     (other,) = fastdigit.read(image, pattern=r"7\d{3}").fields

@@ -126,7 +126,7 @@ def read(image: NDArray[Any] | bytes | str | os.PathLike[str], **options: Any) -
     '20115 4711'
 
     It takes an array of pixels, the bytes of an image file, or its path. Options are ``length``,
-    ``pattern``, ``check`` and ``region``; see :func:`fastdigit.reader.read`.
+    ``pattern``, ``check``, ``region`` and ``reject_below``; see :func:`fastdigit.reader.read`.
     """
     from fastdigit.reader import read as reading
 

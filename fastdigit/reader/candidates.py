@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "candidates_of", "images_of"]
 
 # Pieces that one digit is made of, at most.
-MOST_PIECES: Final = 5
+MOST_PIECES: Final = 8
 # In heights of a digit: several pieces together are no wider, and nothing is smaller.
 WIDEST: Final = 1.6
 SMALLEST: Final = 0.3
@@ -40,17 +40,25 @@ class Candidate:
         (top, bottom, left, right), in pixels of the page.
     ink
         What is in the box.
+    cut
+        Of its two sides, at how many a mark was cut in two.
     """
 
     start: int
     end: int
     box: tuple[int, int, int, int]
     ink: Floats
+    cut: int
 
 
 def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
     """All runs of pieces that have the size of a digit; sorted by ``end``."""
     found: list[Candidate] = []
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, piece in enumerate(pieces):
+        first.setdefault(piece.mark, number)
+        last[piece.mark] = number
     for end in range(1, len(pieces) + 1):
         for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
             run = pieces[start:end]
@@ -65,7 +73,9 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
                 own = ink[piece.top - top : piece.bottom - top]
                 own = own[:, piece.left - left : piece.right - left]
                 np.maximum(own, piece.ink, out=own)
-            found.append(Candidate(start, end, (top, bottom, left, right), ink))
+            before = min(first[p.mark] for p in run) < start
+            behind = max(last[p.mark] for p in run) >= end
+            found.append(Candidate(start, end, (top, bottom, left, right), ink, before + behind))
     return found
 
 

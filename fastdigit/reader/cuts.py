@@ -49,11 +49,14 @@ class Piece:
         Where its box begins, in pixels of the page.
     ink
         What is in its box, without that of others.
+    mark
+        The mark's number.
     """
 
     top: int
     left: int
     ink: Floats
+    mark: int
 
     @property
     def bottom(self) -> int:
@@ -98,7 +101,7 @@ def pieces_of(
     for number in chosen.tolist():
         top, bottom, left, right = marks.boxes[number].tolist()
         inside = marks.labels[top:bottom, left:right] == number
-        piece = Piece(top, left, np.where(inside, ink[top:bottom, left:right], 0))
+        piece = Piece(top, left, np.where(inside, ink[top:bottom, left:right], 0), number)
         if np.count_nonzero(inside) < DIRT * height * height:
             continue
         is_wide = right - left >= NARROWEST_TWO * height and bottom - top >= LOWEST_TWO * height
@@ -214,5 +217,6 @@ def _cut(piece: Piece, paths: list[NDArray[np.intp]], height: float) -> list[Pie
             continue
         ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         cropped = part[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-        parts.append(Piece(piece.top + int(ys[0]), piece.left + int(xs[0]), cropped))
+        at = piece.top + int(ys[0]), piece.left + int(xs[0])
+        parts.append(Piece(*at, cropped, piece.mark))
     return parts

@@ -39,10 +39,13 @@ class Proposals:
         Sorted by their end.
     lengths
         Of each piece: its strokes' length, in heights of a digit.
+    height
+        Of a digit in the line, in pixels of the boxes.
     """
 
     candidates: list[Candidate]
     lengths: list[float]
+    height: float
 
 
 def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
@@ -82,6 +85,7 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
             Proposals(
                 candidates_of(field, row.height),
                 [float(piece.ink.sum()) / (row.height * stroke) for piece in field],
+                row.height,
             )
             for field in fields_of(pieces, row.height, boxed)
         ]

@@ -15,7 +15,6 @@ import numpy as np
 from fastdigit.errors import InputError
 from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.images.reading import decode
-from fastdigit.reader.candidates import images_of
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
@@ -39,7 +38,7 @@ PAGE_SIDE: Final = 2048
 WAYS: Final = 8
 MOST_WAYS: Final = 256
 # Of the log-odds, so that probabilities of fields come true.
-TEMPERATURE: Final = 1.0
+TEMPERATURE: Final = 1.5
 
 Box = tuple[int, int, int, int]
 
@@ -121,6 +120,7 @@ def read(
     pattern: str | re.Pattern[str] | None = None,
     check: Literal["luhn", "mod11"] | Callable[[str], bool] | None = None,
     region: Box | None = None,
+    reject_below: float | None = None,
 ) -> Reading:
     r"""Read all digits of a picture: a field, a line, or a page of fields.
 
@@ -138,6 +138,8 @@ def read(
         right, the last digit is the check digit), or a function of the text.
     region
         (top, bottom, left, right): the part of the image to look at, in pixels.
+    reject_below
+        Fields whose probability is less are left out, words most of all. None: none are.
 
     Returns
     -------
@@ -162,7 +164,7 @@ def read(
     Document Recognition", 1998, section IV). What is no digit, such as letters and dashes, is left
     out. The result depends on nothing but the image and the options.
     """
-    wanted = _Wanted(length, pattern, check)
+    wanted = _Wanted(length, pattern, check, reject_below)
     pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
     top, bottom, left, right = _inside(region, *pixels.shape[:2])
     return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
@@ -233,6 +235,7 @@ class _Wanted:
         length: int | None,
         pattern: str | re.Pattern[str] | None,
         check: Literal["luhn", "mod11"] | Callable[[str], bool] | None,
+        reject_below: float | None,
     ) -> None:
         if length is not None and (
             isinstance(length, bool) or not isinstance(length, int) or length < 1
@@ -244,8 +247,12 @@ class _Wanted:
                 raise TypeError("it is for bytes")
         except (re.error, TypeError, RecursionError, OverflowError) as error:
             raise InputError(f"pattern={pattern!r} is no regular expression: {error}") from None
+        # `not` also finds NaN.
+        if reject_below is not None and not 0 <= reject_below <= 1:
+            raise InputError(f"reject_below={reject_below!r}, expected a number in 0..1")
         self.length = length
         self.check = check_of(check)
+        self.least = reject_below or 0.0
 
     @property
     def anything(self) -> bool:
@@ -282,7 +289,7 @@ class _Reader:
 
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted
-        probabilities = judged(images_of(candidates))
+        probabilities = judged(candidates, proposals.height)
         ways = best_paths(candidates, probabilities, proposals.lengths, WAYS)
         if not wanted.anything and not any(wanted.fits(path.text) for path in ways):
             # The others count as well: what fits may not be what is written.
@@ -302,6 +309,8 @@ class _Reader:
         if not fitting or (wanted.anything and not ways[0].text):
             return None
         path, probability = fitting[0]
+        if probability < wanted.least:
+            return None
         digits = tuple(
             self._digit(candidates[number], probabilities[number], int(label))
             for number, label in zip(path.chosen, path.text, strict=True)

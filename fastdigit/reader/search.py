@@ -22,7 +22,9 @@ __all__ = ["Path", "best_paths"]
 # A label with a smaller probability is never read.
 LEAST: Final = 1e-4
 # Log-odds lost by leaving out a stroke as long as a digit is high.
-LEFT_OUT: Final = 10.0
+LEFT_OUT: Final = 8.0
+# And by leaving out what stands by itself, a letter perhaps, at most.
+ALONE_LEFT_OUT: Final = 4.0
 
 
 class Path(NamedTuple):
@@ -91,6 +93,8 @@ def best_paths(
         ways = [(score - less, text, chosen) for score, text, chosen in best[-1]]
         while number < len(candidates) and candidates[number].end == end:
             before = best[candidates[number].start]
+            if not candidates[number].cut:
+                ways += [(score - ALONE_LEFT_OUT, text, chosen) for score, text, chosen in before]
             for label, gain in labels[number]:
                 ways += [
                     (score + gain, text + label, (*chosen, number))

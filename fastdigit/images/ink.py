@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,7 +26,7 @@ INK: Final = 0.202
 # Less contrast than this, of the full range, is paper.
 MIN_CONTRAST: Final = 0.05
 # What stands for 1, by the dtype.
-FULL: Final = {"B": 255.0, "H": 65535.0}
+FULL: Final = MappingProxyType({"B": 255.0, "H": 65535.0})
 # Grey of red, green and blue: ITU-R BT.601.
 LUMA: Final = np.array([0.299, 0.587, 0.114])
 # So many standard deviations of noise do not make ink.

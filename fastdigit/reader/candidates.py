@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import resampling
+from fastdigit.images import _pixels
 from fastdigit.images.normalize import BOX, SIDE
 
 if TYPE_CHECKING:
@@ -81,23 +80,4 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
 
 def images_of(candidates: Sequence[Candidate]) -> NDArray[np.uint8]:
     """uint8 (candidates, 28, 28): each in a box of 20x20, its centre of mass in the middle."""
-    images = np.zeros((len(candidates), SIDE, SIDE), np.uint8)
-    for image, candidate in zip(images, candidates, strict=True):
-        high, wide = candidate.ink.shape
-        scale = BOX / max(high, wide)
-        rows, columns = max(1, round(high * scale)), max(1, round(wide * scale))
-        small = _resampling(high, rows) @ candidate.ink @ _resampling(wide, columns).T
-        total = small.sum()
-        centres = small.sum(1) @ np.arange(rows) / total, small.sum(0) @ np.arange(columns) / total
-        top = min(max(round(SIDE / 2 - centres[0]), 0), SIDE - rows)
-        left = min(max(round(SIDE / 2 - centres[1]), 0), SIDE - columns)
-        values = np.rint(small * (255 / small.max()))
-        image[top : top + rows, left : left + columns] = values.clip(0, 255)
-    return images
-
-
-@functools.lru_cache(maxsize=4096)
-def _resampling(n: int, m: int) -> Floats:
-    weights = resampling(n, m)
-    weights.flags.writeable = False
-    return weights
+    return _pixels.drawn([candidate.ink for candidate in candidates], BOX, SIDE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Final
 
 from fastdigit.errors import InputError
@@ -29,7 +30,7 @@ def mod11(text: str) -> bool:
 
 
 #: Those that have a name.
-CHECKS: Final = {"luhn": luhn, "mod11": mod11}
+CHECKS: Final = MappingProxyType({"luhn": luhn, "mod11": mod11})
 
 
 def check_of(check: str | Callable[[str], bool] | None) -> Callable[[str], bool] | None:

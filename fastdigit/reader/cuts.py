@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fastdigit.images import _pixels
 from fastdigit.images.ink import INK
 
 if TYPE_CHECKING:
@@ -106,73 +107,36 @@ def pieces_of(
             continue
         is_wide = right - left >= NARROWEST_TWO * height and bottom - top >= LOWEST_TWO * height
         (wide if is_wide else whole).append(piece)
-    for piece, paths in zip(wide, _paths(wide, height, MOST_INK * stroke), strict=True):
-        whole += _cut(piece, paths, height)
+    for piece in wide:
+        whole += _cut(piece, _paths(piece, height, MOST_INK * stroke), height)
     return sorted(whole, key=lambda piece: piece.left + piece.right)
 
 
-def _paths(pieces: list[Piece], height: float, most: float) -> list[list[NDArray[np.intp]]]:
-    """For each piece its cuts: the column in each row. All pieces go through the loops at once."""
-    if not pieces:
-        return []
-    rows = max(piece.ink.shape[0] for piece in pieces)
-    columns = max(piece.ink.shape[1] for piece in pieces)
-    cost = np.full((rows, len(pieces), columns), 1e3)
-    for n, piece in enumerate(pieces):
-        high, wide = piece.ink.shape
-        cost[:, n, :wide] = 0  # below a lower piece, a path goes on for nothing
-        cost[:high, n, :wide] = piece.ink + PAPER
-    down, steps_up = _sweep(cost)
-    up, steps_down = _sweep(cost[::-1])
-    up, steps_down = up[::-1], steps_down[::-1]
-
+def _paths(piece: Piece, height: float, most: float) -> list[NDArray[np.intp]]:
+    """The cuts of a piece: the column in each row."""
+    down, steps_up = _pixels.cheapest_paths(piece.ink, False, PAPER, SIDEWAYS)
+    up, steps_down = _pixels.cheapest_paths(piece.ink, True, PAPER, SIDEWAYS)
     window = max(2, round(NEIGHBOURS * height))
     margin = OFF_THE_ENDS * height
-    found: list[list[tuple[float, int, int]]] = [[] for _ in pieces]
+    high, wide = piece.ink.shape
+    column = np.arange(wide)
+    inside = (column > margin) & (column < wide - margin)
+    found: list[tuple[float, int, int]] = []
     for part in ROWS:
-        for n, piece in enumerate(pieces):
-            high, wide = piece.ink.shape
-            row = min(high - 1, int(part * high))
-            total = (down[row, n] + up[row, n] - cost[row, n])[:wide]
-            around = np.lib.stride_tricks.sliding_window_view(
-                np.pad(total, window, constant_values=np.inf), 2 * window + 1
-            )
-            column = np.arange(wide)
-            lowest = (total <= around.min(1)) & (total <= most)
-            lowest &= (column > margin) & (column < wide - margin)
-            last = -window
-            for x in np.flatnonzero(lowest).tolist():
-                if x - last >= window:
-                    found[n].append((float(total[x]), row, x))
-                    last = x
-    return [
-        _kept(
-            [_followed(steps_up[:, n], steps_down[:, n], row, x) for _, row, x in sorted(starts)],
-            piece,
-            height,
-        )
-        for n, (piece, starts) in enumerate(zip(pieces, found, strict=True))
-    ]
-
-
-def _sweep(cost: Floats) -> tuple[Floats, NDArray[np.int8]]:
-    """Cheapest paths from the first row to each pixel, and the step back from it."""
-    total = np.empty_like(cost)
-    steps = np.zeros(cost.shape, np.int8)
-    total[0] = cost[0]
-    for row in range(1, len(cost)):
-        before = total[row - 1]
-        best = before.copy()
-        aside = before[:, :-1] + SIDEWAYS
-        better = aside < best[:, 1:]
-        best[:, 1:][better] = aside[better]
-        steps[row][:, 1:][better] = -1
-        aside = before[:, 1:] + SIDEWAYS
-        better = aside < best[:, :-1]
-        best[:, :-1][better] = aside[better]
-        steps[row][:, :-1][better] = 1
-        total[row] = best + cost[row]
-    return total, steps
+        row = min(high - 1, int(part * high))
+        total = down[row] + up[row] - (piece.ink[row] + PAPER)
+        # The least of the neighbours is the greatest of the negatives.
+        around = np.full((1, wide + 2 * window), -np.inf)
+        around[0, window : window + wide] = -total
+        least = -_pixels.sliding_max(around, 2 * window + 1, 1)[0]
+        last = -window
+        for x in np.flatnonzero((total <= least) & (total <= most) & inside).tolist():
+            if x - last >= window:
+                found.append((float(total[x]), row, x))
+                last = x
+    return _kept(
+        [_followed(steps_up, steps_down, row, x) for _, row, x in sorted(found)], piece, height
+    )
 
 
 def _followed(

@@ -127,7 +127,7 @@ def _level_lines(mask: NDArray[np.bool_]) -> list[_Line]:
 
 
 def _followed(
-    mask: NDArray[np.bool_], runs: NDArray[np.intp], centre: NDArray[np.intp], thickest: float
+    mask: NDArray[np.bool_], runs: NDArray[np.int32], centre: NDArray[np.intp], thickest: float
 ) -> _Line | None:
     height, width = mask.shape
     columns = np.arange(width)

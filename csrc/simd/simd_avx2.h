@@ -26,7 +26,21 @@ static inline __m256i v_mask_n(size_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
 }
 static inline fd_v v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
-static inline void v_store_n(float *p, fd_v v, size_t n) { _mm256_maskstore_ps(p, v_mask_n(n), v); }
+/* In parts: a masked store is 42 micro-operations of a Zen 1, where the last channels of every pixel are stored so. */
+static inline void v_store_n(float *p, fd_v v, size_t n) {
+    __m128 part = _mm256_castps256_ps128(v);
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps(v, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, part);
+        part = _mm_movehl_ps(part, part);
+        p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, part);
+}
 
 static inline fd_v v_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));

@@ -58,23 +58,30 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
     for number, piece in enumerate(pieces):
         first.setdefault(piece.mark, number)
         last[piece.mark] = number
+    boxes = [(piece.top, piece.bottom, piece.left, piece.right) for piece in pieces]
     for end in range(1, len(pieces) + 1):
+        top, bottom, left, right = boxes[end - 1]
+        earliest, latest = end, 0
         for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
-            run = pieces[start:end]
-            top, bottom = min(p.top for p in run), max(p.bottom for p in run)
-            left, right = min(p.left for p in run), max(p.right for p in run)
-            if len(run) > 1 and right - left > WIDEST * height:
+            box = boxes[start]
+            top, bottom = min(top, box[0]), max(bottom, box[1])
+            left, right = min(left, box[2]), max(right, box[3])
+            earliest = min(earliest, first[pieces[start].mark])
+            latest = max(latest, last[pieces[start].mark])
+            if start < end - 1 and right - left > WIDEST * height:
                 break
             if max(bottom - top, right - left) < SMALLEST * height:
                 continue
-            ink = np.zeros((bottom - top, right - left))
-            for piece in run:
-                own = ink[piece.top - top : piece.bottom - top]
-                own = own[:, piece.left - left : piece.right - left]
-                np.maximum(own, piece.ink, out=own)
-            before = min(first[p.mark] for p in run) < start
-            behind = max(last[p.mark] for p in run) >= end
-            found.append(Candidate(start, end, (top, bottom, left, right), ink, before + behind))
+            if start == end - 1:
+                ink = pieces[start].ink
+            else:
+                ink = np.zeros((bottom - top, right - left))
+                for number in range(start, end):
+                    above, below, before, behind = boxes[number]
+                    own = ink[above - top : below - top, before - left : behind - left]
+                    np.maximum(own, pieces[number].ink, out=own)
+            cut = (earliest < start) + (latest >= end)
+            found.append(Candidate(start, end, (top, bottom, left, right), ink, cut))
     return found
 
 

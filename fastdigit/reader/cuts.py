@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastdigit.images import _pixels
+from fastdigit.images.arrays import plane
 from fastdigit.images.ink import INK
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _cut(piece: Piece, paths: list[NDArray[np.intp]], height: float) -> list[Pie
         if np.count_nonzero(inside) < SLIVER * height * height:
             continue
         ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        cropped = part[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+        cropped = plane(part[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
         at = piece.top + int(ys[0]), piece.left + int(xs[0])
         parts.append(Piece(*at, cropped, piece.mark))
     return parts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import box_mean, closing
+from fastdigit.images.arrays import box_mean, closing, quantile
 from fastdigit.images.background import ink_is_dark
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def ink_of_page(grey: Floats) -> Page:
 
     away = (paper - grey) / (paper + LITTLE_LIGHT)
     seen = away[SAMPLED].ravel()
-    tenth, quarter = np.quantile(seen, (0.1, 0.25))
-    noise = float(quarter - tenth) / TENTH_TO_QUARTER
-    middle = float(quarter) + QUARTER_TO_MIDDLE * noise
+    tenth, quarter = quantile(seen, 0.1), quantile(seen, 0.25)
+    noise = (quarter - tenth) / TENTH_TO_QUARTER
+    middle = quarter + QUARTER_TO_MIDDLE * noise
     top = float(away.max())
     much = seen[seen > middle + (top - middle) / 2]
-    top = float(np.quantile(much, 0.75)) if len(much) else top
+    top = quantile(much, 0.75) if len(much) else top
     if top <= middle:
         return Page(np.zeros_like(grey), 0.0, noise)
     start = middle + min(ABOVE_NOISE * noise, (top - middle) / 2)

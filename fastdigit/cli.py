@@ -34,6 +34,10 @@ COMMANDS: Final = {
         "fastdigit.commands.predict",
         "say what image files show: the digit, or the label of your own network",
     ),
+    "read": (
+        "fastdigit.commands.read",
+        "read all digits of pictures, scans and PDF files: fields, lines, pages",
+    ),
     "serve": ("fastdigit.serve.command", "serve models over HTTP, with a page to draw digits on"),
 }
 

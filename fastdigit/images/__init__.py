@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastdigit.images.normalize import Steps, explain, normalize
+from fastdigit.images.pages import Page, pages
 from fastdigit.images.reading import FITTINGS, MAX_PIXELS, MODES, Fitting, decode, prepare
 
 __all__ = [
@@ -10,9 +11,11 @@ __all__ = [
     "MAX_PIXELS",
     "MODES",
     "Fitting",
+    "Page",
     "Steps",
     "decode",
     "explain",
     "normalize",
+    "pages",
     "prepare",
 ]

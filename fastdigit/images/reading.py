@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FITTINGS", "FORMATS", "MAX_PIXELS", "MODES", "Fitting", "decode", "prepare"]
+__all__ = [
+    "FITTINGS",
+    "FORMATS",
+    "MAX_PIXELS",
+    "MODES",
+    "Fitting",
+    "check_size",
+    "decode",
+    "opened_file",
+    "pixels_of",
+    "prepare",
+]
 
 MAX_PIXELS: Final = 50_000_000
 """Pixels that :func:`decode` accepts in a file, unless told otherwise."""
@@ -54,6 +65,7 @@ def decode(
     *,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] = FORMATS,
+    reduce: bool = True,
 ) -> NDArray[np.uint8]:
     """Read an image file.
 
@@ -65,14 +77,15 @@ def decode(
         Width times height that is accepted. It is checked before anything is decoded.
     formats
         Those that are accepted, of FORMATS.
+    reduce
+        Whether large JPEG files may be decoded at a fraction of their size, as far as they stay
+        larger than what :func:`normalize` works on.
 
     Returns
     -------
     ndarray
         uint8 of shape (height, width) if it is grey, (height, width, 3), or (height, width, 4) if
-        there is transparency; upright, as EXIF says. Large JPEG files are decoded at a fraction of
-        their size, as far as they stay larger than what :func:`normalize` works on. Of 16 bits, 12
-        count if no value needs more.
+        there is transparency; upright, as EXIF says. Of 16 bits, 12 count if no value needs more.
 
     Raises
     ------
@@ -83,18 +96,22 @@ def decode(
     OSError
         The file cannot be read.
     """
-    with _opened(source, max_pixels, formats) as opened:
-        from PIL import ImageOps
-
-        if opened.mode in ("L", "RGB"):
+    with opened_file(source, max_pixels, formats) as opened:
+        if reduce and opened.mode in ("L", "RGB"):
             opened.draft(opened.mode, (JPEG_SIDE, JPEG_SIDE))
-        upright = ImageOps.exif_transpose(opened)
-        if upright.mode.startswith("I"):
-            words = np.asarray(upright)
-            return _bytes_of_words(words, 16 if words.max() < TWELVE_BITS else 1)
-        if _is_transparent(upright):
-            return np.asarray(upright.convert("RGBA"))
-        return np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGB"))
+        return pixels_of(opened)
+
+
+def pixels_of(picture: Any) -> NDArray[np.uint8]:
+    """The pixels of a picture that Pillow has opened, as :func:`decode` returns them."""
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(picture, in_place=True)  # a copy would be as large again
+    if picture.mode.startswith("I"):
+        words = np.asarray(picture)
+        return _bytes_of_words(words, 16 if words.max() < TWELVE_BITS else 1)
+    mode = "RGBA" if _is_transparent(picture) else "L" if picture.mode in ("1", "L") else "RGB"
+    return np.asarray(picture if picture.mode == mode else picture.convert(mode))
 
 
 def prepare(
@@ -140,7 +157,7 @@ def prepare(
         raise InputError(f"pictures of {channels} channels; there are such of 1 (grey), 3 or 4")
     if resize not in FITTINGS:
         raise InputError(f"resize is {resize!r}, expected one of {', '.join(FITTINGS)}")
-    with _opened(source, max_pixels, FORMATS) as opened:
+    with opened_file(source, max_pixels, FORMATS) as opened:
         from PIL import Image, ImageOps
 
         picture = ImageOps.exif_transpose(opened)
@@ -162,7 +179,7 @@ def prepare(
 
 
 @contextmanager
-def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
+def opened_file(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
     """Open an image file with Pillow; what its decoders raise becomes an InputError."""
     try:
         from PIL import Image
@@ -181,12 +198,7 @@ def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[
     formats = _readable(formats)
     try:
         with Image.open(io.BytesIO(source), formats=formats) as opened:
-            width, height = opened.size
-            if width * height > max_pixels:
-                raise InputError(
-                    f"the image has {width}x{height} pixels, at most {max_pixels} are accepted: "
-                    "make it smaller"
-                )
+            check_size(opened.size, max_pixels)
             if opened.format == "JPEG" and source.count(START_OF_SCAN) > MAX_SCANS:
                 raise InputError(
                     f"the JPEG file has {source.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
@@ -200,8 +212,20 @@ def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[
         raise InputError(f"this is no {_listed(formats)} file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"the image has too many pixels: {error}") from error
+    except MemoryError as error:
+        raise InputError("the image takes more memory than there is: make it smaller") from error
     except Exception as error:
         raise InputError(f"the image file is damaged: {error}") from error
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise :class:`InputError` if a picture of that width and height has too many pixels."""
+    width, height = size
+    if width * height > max_pixels:
+        raise InputError(
+            f"the image has {width}x{height} pixels, at most {max_pixels} are accepted: "
+            "make it smaller"
+        )
 
 
 def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:

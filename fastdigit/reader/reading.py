@@ -165,7 +165,8 @@ def read(
     out. The result depends on nothing but the image and the options.
     """
     wanted = _Wanted(length, pattern, check, reject_below)
-    pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
+    # Whole, so that boxes are in pixels of the file.
+    pixels = checked(image if isinstance(image, np.ndarray) else decode(image, reduce=False))
     top, bottom, left, right = _inside(region, *pixels.shape[:2])
     return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
 

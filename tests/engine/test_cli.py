@@ -99,9 +99,10 @@ def test_help_needs_no_extra() -> None:
     code = (
         "import sys\nfrom fastdigit.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print([m for m in ('PIL', 'starlette', 'uvicorn', 'tensorflow') if m in sys.modules])"
+        "extras = {'PIL', 'pypdfium2', 'rich', 'starlette', 'tensorflow', 'uvicorn'}\n"
+        "print(sorted(extras & set(sys.modules)))"
     )
-    for arguments in (["--help"], ["serve", "--help"], ["predict", "--help"]):
+    for arguments in (["--help"], ["serve", "--help"], ["predict", "--help"], ["read", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
         )

@@ -1,0 +1,126 @@
+"""Files of several pages: what is read of each is what was put in."""
+
+from __future__ import annotations
+
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdigit.errors import InputError, MissingExtraError
+from fastdigit.images import decode, pages
+from fastdigit.images.pages import PDF_DPI, PDF_SIDE
+from tests.support import need
+
+Image = need("PIL.Image")
+
+RANDOM = np.random.default_rng(0)
+GREY = RANDOM.integers(0, 256, (40, 60), np.uint8)
+COLOUR = RANDOM.integers(0, 256, (30, 50, 3), np.uint8)
+RED = np.full((20, 40, 3), (255, 0, 0), np.uint8)
+
+
+def file_of(kind: str, *pictures: np.ndarray, **options: Any) -> bytes:
+    first, *others = map(Image.fromarray, pictures)
+    file = io.BytesIO()
+    if others:
+        options |= {"save_all": True, "append_images": others}
+    first.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_all_pages_of_a_tiff(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(file_of("TIFF", GREY, COLOUR, GREY[:10], compression=compression))
+    found = list(pages(path))
+    assert [(page.number, page.count) for page in found] == [(1, 3), (2, 3), (3, 3)]
+    for page, want in zip(found, (GREY, COLOUR, GREY[:10]), strict=True):
+        np.testing.assert_array_equal(page.pixels, want)
+
+
+def test_pages_are_upright() -> None:
+    """As their orientation says: 6 is shown turned to the right."""
+    found = pages(file_of("TIFF", GREY, COLOUR, tiffinfo={274: 6}))
+    for page, want in zip(found, (GREY, COLOUR), strict=True):
+        np.testing.assert_array_equal(page.pixels, np.rot90(want, -1))
+
+
+def test_of_other_files_the_first_picture(tmp_path: Path) -> None:
+    moving = file_of("GIF", GREY, 255 - GREY)
+    (page,) = pages(moving)
+    assert (page.number, page.count) == (1, 1)
+    np.testing.assert_array_equal(page.pixels, decode(moving))
+    (page,) = pages(file_of("PNG", COLOUR))
+    np.testing.assert_array_equal(page.pixels, COLOUR)
+
+
+def test_pictures_are_read_in_their_whole_size() -> None:
+    """Boxes of digits are in pixels of the file."""
+    large = file_of("JPEG", np.zeros((2100, 3000), np.uint8))
+    assert decode(large).shape < (2100, 3000)
+    assert decode(large, reduce=False).shape == (2100, 3000)
+    (page,) = pages(large)
+    assert page.pixels.shape == (2100, 3000)
+
+
+def test_every_page_has_a_limit() -> None:
+    found = pages(file_of("TIFF", GREY[:10], GREY), max_pixels=GREY.size - 1)
+    assert next(found).count == 2
+    with pytest.raises(InputError, match="60x40 pixels, at most 2399"):
+        next(found)
+
+
+def test_a_damaged_page_comes_after_whole_ones() -> None:
+    noise = RANDOM.integers(0, 256, (200, 200), np.uint8)
+    found = pages(file_of("TIFF", GREY, noise)[:-1000])
+    np.testing.assert_array_equal(next(found).pixels, GREY)
+    with pytest.raises(InputError, match="the image file is damaged"):
+        next(found)
+
+
+def test_pages_of_a_pdf(tmp_path: Path) -> None:
+    need("pypdfium2")
+    path = tmp_path / "scan.pdf"
+    # 200 points wide, then 2400: at the most pixels an inch, and with the longest side.
+    path.write_bytes(file_of("PDF", np.full((40, 200), 255, np.uint8), resolution=72))
+    (page,) = pages(path)
+    assert page.pixels.shape[:2] == tuple(np.ceil(np.array([40, 200]) * PDF_DPI / 72))
+    assert page.pixels.min() == 255
+    path.write_bytes(file_of("PDF", RED.repeat(60, 1), RED, resolution=72))
+    first, second = pages(path)
+    assert [first.number, second.number, first.count, second.count] == [1, 2, 2, 2]
+    assert first.pixels.shape[1] == PDF_SIDE
+    for page in (first, second):
+        middle = page.pixels[page.pixels.shape[0] // 2, page.pixels.shape[1] // 2]
+        assert middle[0] > 240 and middle[1:].max() < 16, "RGB, in this order"
+
+
+def test_a_pdf_that_is_none() -> None:
+    need("pypdfium2")
+    for wrong in (b"%PDF-1.7\n", b"%PDF-" + bytes(2000), file_of("PDF", GREY)[:300]):
+        with pytest.raises(InputError, match="PDF file is damaged or has a password"):
+            list(pages(wrong))
+
+
+def test_pdf_files_in_threads() -> None:
+    """PDFium takes one thread at a time, which is seen to."""
+    need("pypdfium2")
+    files = [file_of("PDF", GREY + n, RED) for n in range(8)]
+    want = [[page.pixels for page in pages(file)] for file in files]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda file: [page.pixels for page in pages(file)], files))
+    for one, other in zip(want, got, strict=True):
+        for before, now in zip(one, other, strict=True):
+            np.testing.assert_array_equal(before, now)
+
+
+def test_without_pypdfium2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "fastdigit\[pdf\]"'):
+        list(pages(b"%PDF-1.7"))
+    assert len(list(pages(file_of("PNG", GREY)))) == 1

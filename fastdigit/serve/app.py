@@ -63,7 +63,7 @@ class App:
             settings.max_buffered_bytes,
         )
         self._inference = Inference(settings, self.models, bodies, self._cage)
-        pictures = Pictures(settings, self.models, bodies, self._cage)
+        pictures = Pictures(settings, self.models, self.metrics, bodies, self._cage)
         routes = Routes(settings, self.models, self.metrics, self.draining, pictures)
         self._routes = routes.application(self._lifespan)
         self._entrance: Application = self._dispatch

@@ -21,14 +21,17 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from fastdigit.errors import InputError
 from fastdigit.images import decode, normalize
+from fastdigit.reader import read
 from fastdigit.serve.errors import RequestError
 from fastdigit.serve.protocol import Inference, Signature, decompressed, parse
 
@@ -96,6 +99,26 @@ class Cage:
         """
         _, pixels = await self._run(("picture", encoding, *limits), body)
         return np.frombuffer(pixels, np.uint8).reshape(28, 28)
+
+    async def reading(
+        self, body: bytes, encoding: str | None, limits: tuple[int, int], options: dict[str, Any]
+    ) -> bytes:
+        """Return what :func:`fastdigit.read` finds in a picture, as JSON.
+
+        Parameters
+        ----------
+        body, encoding, limits
+            As for :meth:`picture`.
+        options
+            Those of :func:`fastdigit.read` that are given.
+
+        Raises
+        ------
+        RequestError
+            It is no picture, the options are wrong, or it costs too much.
+        """
+        _, found = await self._run(("reading", encoding, *limits, options), body)
+        return found
 
     async def inference(
         self,
@@ -202,7 +225,9 @@ def _ending(process: _Process, seconds: float, late: threading.Event) -> Iterato
 
 
 def _hint(job: tuple[Any, ...]) -> str:
-    if job[0] == "picture":
+    if job[0] == "reading" and "pattern" in job[-1]:
+        return "send a smaller picture, or a simpler pattern"
+    if job[0] in ("picture", "reading"):
         return "send a smaller picture, or save it anew"
     return "send fewer images, or tensors in binary"
 
@@ -212,7 +237,8 @@ class _Process:
 
     def __init__(self, memory: int) -> None:
         # One thread is enough, and the memory of others counts.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        ones = ("FASTDIGIT_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(ones, "1")}
         self._process = subprocess.Popen(
             # -P: nothing is imported from the folder that the server was started in.
             [sys.executable, "-P", "-m", "fastdigit.serve.cage", str(memory)],
@@ -284,6 +310,8 @@ def _done(job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
         payload = decompressed(payload, encoding, limit)
     if kind == "picture":
         return {}, normalize(decode(payload, max_pixels=rest[0], formats=FORMATS)).tobytes()
+    if kind == "reading":
+        return {}, _read(payload, *rest)
     request = parse(payload, *rest)
     images = np.ascontiguousarray(request.images)
     head = {
@@ -293,6 +321,21 @@ def _done(job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
         "shape": images.shape,
     }
     return head, images.tobytes()
+
+
+def _read(payload: bytes, max_pixels: int, options: dict[str, Any]) -> bytes:
+    began = time.perf_counter()
+    pixels = decode(payload, max_pixels=max_pixels, formats=FORMATS, reduce=False)
+    reading = read(pixels, **options)
+    height, width = pixels.shape[:2]
+    found = {
+        "text": reading.text,
+        **asdict(reading),
+        "height": height,
+        "width": width,
+        "read_microseconds": round(1e6 * (time.perf_counter() - began)),
+    }
+    return json.dumps(found).encode()
 
 
 def _answer(job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
@@ -334,9 +377,12 @@ def _resident() -> int:
 
 
 def _warm_up() -> None:
-    """Import all that pictures need, while memory has no bound."""
+    """Import and open all that pictures need, while memory has no bound."""
     from PIL import Image
 
+    stroke = np.full((64, 64), 255, np.uint8)
+    stroke[12:52, 30:34] = 0
+    read(stroke)
     for kind in FORMATS:
         file = io.BytesIO()
         Image.new("L", (28, 28)).save(file, kind)

@@ -75,6 +75,29 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._depths: dict[str, Callable[[], int]] = {}
+        # Of /read, which no model that is served answers.
+        self._readings = Counter(
+            "fastdigit_readings", "Pictures at /read that were answered.", registry=self.registry
+        )
+        self._reading_failures = Counter(
+            "fastdigit_reading_failures",
+            "Pictures at /read that were answered with an error, by HTTP status.",
+            ("status",),
+            registry=self.registry,
+        )
+        self._reading_latency = Histogram(
+            "fastdigit_reading_duration_seconds",
+            "From the headers of a request at /read to its answer.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def reading(self, status: int, seconds: float) -> None:
+        """A picture at ``/read`` was answered."""
+        self._readings.inc()
+        self._reading_latency.observe(seconds)
+        if status >= 400:
+            self._reading_failures.labels(str(status)).inc()
 
     def of_model(self, name: str) -> ModelMetrics:
         return ModelMetrics(self, name)

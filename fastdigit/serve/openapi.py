@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fastdigit.reader.checks import CHECKS
 from fastdigit.serve.protocol import DTYPES, INPUT, VERSION, Signature
+from fastdigit.serve.settings import MAX_PATTERN
 
 __all__ = ["document"]
 
@@ -49,17 +51,19 @@ def document(version: str, models: Iterable[Signature], *, token: bool) -> Json:
         "/predict": {
             "post": {
                 "summary": "Read the digit in an image file",
-                "requestBody": {
-                    "required": True,
-                    "content": {
-                        kind: {"schema": {"type": "string", "contentMediaType": kind}}
-                        for kind in ("image/png", "image/jpeg")
-                    },
-                },
+                "requestBody": _picture(),
                 "responses": _responses(
                     {"type": "object", "required": ["label", "class", "image"]},
                     *(200, 400, 408, 413, 415, 429, 503, 504),
                 ),
+            }
+        },
+        "/read": {
+            "post": {
+                "summary": "Read all digits in an image file: fields, lines, a page",
+                "parameters": _reading_options(),
+                "requestBody": _picture(),
+                "responses": _responses(_reading(), *(200, 400, 408, 413, 415, 429, 503)),
             }
         },
     }
@@ -133,6 +137,66 @@ def _response(status: int, schema: Json) -> Json:
         "description": "Done" if status < 400 else "An error, and what it is",
         "content": {"application/json": {"schema": schema}},
     }
+
+
+def _picture() -> Json:
+    kinds = ("image/png", "image/jpeg")
+    return {
+        "required": True,
+        "content": {
+            kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in kinds
+        },
+    }
+
+
+def _reading_options() -> list[Json]:
+    number = "(0|[1-9][0-9]{0,8})"
+    options = {
+        "length": ("Digits of each field", {"type": "integer", "minimum": 1, "maximum": 999999999}),
+        "pattern": (
+            "A regular expression of Python that each whole field matches",
+            {"type": "string", "maxLength": MAX_PATTERN},
+        ),
+        "check": ("The check digit that each field ends in", {"enum": list(CHECKS)}),
+        "region": (
+            "TOP,BOTTOM,LEFT,RIGHT: the part of the picture to look at, in pixels",
+            {"type": "string", "pattern": f"^{number}(,{number}){{3}}$"},
+        ),
+        "reject_below": (
+            "Fields of a lower probability are left out",
+            {"type": "number", "minimum": 0, "maximum": 1},
+        ),
+    }
+    return [
+        {"name": name, "in": "query", "description": text, "schema": schema}
+        for name, (text, schema) in options.items()
+    ]
+
+
+def _reading() -> Json:
+    integer = {"type": "integer"}
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    box = {**_array(integer), "minItems": 4, "maxItems": 4}
+
+    def alternatives(of: Json) -> Json:
+        return _array({"type": "array", "prefixItems": [of, probability], "items": False})
+
+    label = {"type": "integer", "minimum": 0, "maximum": 9}
+    digit = _object(label=label, probability=probability, box=box, alternatives=alternatives(label))
+    field = _object(
+        text=_string(),
+        probability=probability,
+        box=box,
+        digits=_array(digit),
+        alternatives=alternatives(_string()),
+    )
+    return _object(
+        text=_string(),
+        lines=_array(_array(field)),
+        height=integer,
+        width=integer,
+        read_microseconds=integer,
+    )
 
 
 def _infer(signature: Signature) -> Json:

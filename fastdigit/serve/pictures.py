@@ -1,33 +1,45 @@
-"""``POST /predict``: an image file with one digit in, the digit out."""
+"""Image files in: ``POST /predict`` for one digit, ``POST /read`` for all digits of a picture."""
 
 from __future__ import annotations
 
+import re
 import time
-from typing import Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fastdigit.errors import InputError
+from fastdigit.reader.checks import CHECKS
 from fastdigit.serve.bodies import Bodies, encoding_of
 from fastdigit.serve.cage import Cage
 from fastdigit.serve.errors import RequestError, problem
+from fastdigit.serve.metrics import Metrics
 from fastdigit.serve.protocol import numbers
 from fastdigit.serve.served import Models, Served
-from fastdigit.serve.settings import DEFAULT_NAME, Settings
+from fastdigit.serve.settings import DEFAULT_NAME, MAX_PATTERN, Settings
 
-__all__ = ["Pictures"]
+__all__ = ["READING_OPTIONS", "Pictures", "reading_options"]
 
 # Requests with pictures that may be in progress.
 MAX_PICTURES: Final = 32
+#: What the query of ``/read`` may have.
+READING_OPTIONS: Final = ("check", "length", "pattern", "region", "reject_below")
+NUMBER: Final = re.compile("[0-9]{1,9}")
+PROBABILITY: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 
 
 class Pictures:
     """Answers pictures, which the cage reads."""
 
-    def __init__(self, settings: Settings, models: Models, bodies: Bodies, cage: Cage) -> None:
+    def __init__(
+        self, settings: Settings, models: Models, metrics: Metrics, bodies: Bodies, cage: Cage
+    ) -> None:
         self._models = models
+        self._metrics = metrics
         self._bodies = bodies
         self._limits = settings.max_body_bytes, settings.max_pixels
         self._cage = cage
@@ -54,20 +66,9 @@ class Pictures:
             raise RequestError(400, f"model {served.signature.name} takes no 28x28 images")
         if not served.signature.labels:
             raise RequestError(400, f"model {served.signature.name} gives no labels")
-        if request.headers.get("content-type", "").startswith("multipart/"):
-            raise RequestError(
-                415, "send the PNG or JPEG file as the body itself: curl --data-binary @FILE"
-            )
-        if self._waiting >= MAX_PICTURES:
-            raise RequestError(429, "too many pictures are waiting already: try again later")
-        self._waiting += 1
-        try:
-            headers = dict(request.scope["headers"])
-            body = await self._bodies.read(headers, request.receive)
+        async with self._turn(request) as (body, encoding):
             began = time.perf_counter()
-            image = await self._cage.picture(body, encoding_of(headers), self._limits)
-        finally:
-            self._waiting -= 1
+            image = await self._cage.picture(body, encoding, self._limits)
         normalized = time.perf_counter()
         # Of several outputs, the first.
         values = (await served.infer(image[None]))[0][: served.signature.outputs]
@@ -84,3 +85,77 @@ class Pictures:
                 "inference_microseconds": round(1e6 * (time.perf_counter() - normalized)),
             }
         )
+
+    async def read(self, request: Request) -> Response:
+        """Answer a picture of any digits, an image file in the body, and count it."""
+        began = time.perf_counter()
+        status = 500
+        try:
+            options = reading_options(request.scope["query_string"].decode("latin-1"))
+            async with self._turn(request) as (body, encoding):
+                found = await self._cage.reading(body, encoding, self._limits, options)
+            status = 200
+            return Response(found, media_type="application/json")
+        except (RequestError, InputError) as error:
+            status = problem(error)[0]
+            raise
+        finally:
+            self._metrics.reading(status, time.perf_counter() - began)
+
+    @asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[tuple[bytes, str | None]]:
+        """The body of a request and how it is compressed, for one of those that may be in
+        progress."""
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise RequestError(
+                415, "send the PNG or JPEG file as the body itself: curl --data-binary @FILE"
+            )
+        if self._waiting >= MAX_PICTURES:
+            raise RequestError(429, "too many pictures are waiting already: try again later")
+        self._waiting += 1
+        try:
+            headers = dict(request.scope["headers"])
+            yield await self._bodies.read(headers, request.receive), encoding_of(headers)
+        finally:
+            self._waiting -= 1
+
+
+def reading_options(query: str) -> dict[str, Any]:
+    """What :func:`fastdigit.read` is told, from a query.
+
+    Raises
+    ------
+    RequestError
+        400: there is no such option, it is given twice, or has another form. What the values say
+        is for the reader to judge.
+    """
+    options: dict[str, Any] = {}
+    for name, values in parse_qs(query, keep_blank_values=True).items():
+        if name not in READING_OPTIONS:
+            known = ", ".join(READING_OPTIONS)
+            raise RequestError(400, f"there is no option {name[:80]!r}; there are {known}")
+        if len(values) > 1:
+            raise RequestError(400, f"{name} is given {len(values)} times")
+        options[name] = _value(name, values[0])
+    return options
+
+
+def _value(name: str, text: str) -> Any:
+    shown = repr(text[:80])
+    if name == "pattern" and len(text) > MAX_PATTERN:
+        raise RequestError(400, f"pattern has {len(text)} characters, at most {MAX_PATTERN}")
+    if name == "check" and text not in CHECKS:
+        raise RequestError(400, f"check is {shown}, expected {' or '.join(CHECKS)}")
+    if name in ("pattern", "check"):
+        return text
+    if name == "reject_below":
+        if not PROBABILITY.fullmatch(text):
+            raise RequestError(400, f"reject_below is {shown}, expected a number in 0..1")
+        return float(text)
+    numbers = text.split(",")
+    count = 1 if name == "length" else 4
+    if len(numbers) != count or not all(map(NUMBER.fullmatch, numbers)):
+        form = "a number" if name == "length" else "TOP,BOTTOM,LEFT,RIGHT, four numbers of pixels"
+        raise RequestError(400, f"{name} is {shown}, expected {form}")
+    found = tuple(map(int, numbers))
+    return found[0] if name == "length" else found

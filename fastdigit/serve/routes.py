@@ -79,6 +79,7 @@ class Routes:
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
             Route("/predict", self._pictures.predict, methods=["POST"]),
+            Route("/read", self._pictures.read, methods=["POST"]),
             Route("/metrics", self._metrics_text),
             Route("/openapi.json", self._openapi),
             *(Route(path, self._asset) for path in PAGE),

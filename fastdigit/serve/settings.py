@@ -12,10 +12,13 @@ from typing import Final
 from fastdigit.limits import Limits
 from fastdigit.threads import Threads
 
-__all__ = ["DEFAULT_NAME", "Settings"]
+__all__ = ["DEFAULT_NAME", "MAX_PATTERN", "Settings"]
 
 DEFAULT_NAME: Final = "digits"
 """Name under which the model that ships with the package is served."""
+
+#: Characters of a pattern at ``/read``.
+MAX_PATTERN: Final = 200
 
 #: A day: what waits for longer is not waited for.
 MAX_SECONDS: Final = 86_400
@@ -53,7 +56,7 @@ class Settings:
     max_buffered_bytes
         Bodies of all requests in progress together; beyond that, status 503.
     max_pixels
-        Size of a picture sent to ``/predict``.
+        Size of a picture sent to ``/predict`` or ``/read``.
     readers
         Processes that read pictures and long JSON, beside each worker.
     reading_timeout

@@ -381,6 +381,7 @@ def test_values_out_of_range(client: TestClient, value: float) -> None:
         ("GET", INFER, 405),
         ("PUT", "/v2", 405),
         ("GET", "/predict", 405),
+        ("GET", "/read", 405),
         ("DELETE", "/v2/models/digits", 405),
     ],
 )
@@ -446,7 +447,7 @@ def test_token() -> None:
                 refused = client.get(path, headers=headers)
                 assert refused.status_code == 401 and list(refused.json()) == ["error"]
                 assert refused.headers["www-authenticate"] == "Bearer"
-        for path in (INFER, "/predict"):
+        for path in (INFER, "/predict", "/read"):
             assert client.post(path, json=GOOD, headers=wrong).status_code == 401
         assert client.get("/v2", headers=right).status_code == 200
         assert client.post(INFER, json=GOOD, headers=right).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -19,7 +22,8 @@ import pytest
 import fastdigit
 from fastdigit.datasets import load_mnist_test
 from tests.support import need
-from tests.support.serving import Server, serving
+from tests.support.serving import WAIT, Server, serving
+from tests.support.written import written
 
 need("starlette", "uvicorn", "httptools", "prometheus_client", "PIL")
 
@@ -149,6 +153,29 @@ def answers(server: Server, seconds: float, clients: int, n: int = 1) -> list[tu
 
     with ThreadPoolExecutor(clients) as pool:
         return [answer for got in pool.map(client, range(clients)) for answer in got]
+
+
+def test_readings_of_concurrent_clients(server: Server) -> None:
+    """Each gets what is on its page, and a digit beside them its label."""
+    image = need("PIL.Image")
+    texts = ["117", "20742 60614", "356\n98101", ""]
+
+    def answer(path: str, pixels: np.ndarray) -> dict[str, Any]:
+        file = io.BytesIO()
+        image.fromarray(pixels).save(file, "PNG")
+        with urlopen(Request(f"{server.url}{path}", file.getvalue()), timeout=WAIT) as response:
+            found: dict[str, Any] = json.load(response)
+        return found
+
+    def ask(number: int) -> bool:
+        if number % 5 == 4:
+            return bool(answer("/predict", 255 - DIGITS[0].repeat(8, 0).repeat(8, 1))["label"] == 7)
+        text = texts[number % 5]
+        pixels = written(text) if text else np.full((80, 80), 255, np.uint8)
+        return bool(answer("/read", pixels)["text"] == text)
+
+    with ThreadPoolExecutor(5) as pool:
+        assert all(pool.map(ask, range(20)))
 
 
 def test_concurrent_clients_get_their_own_answers(server: Server) -> None:

@@ -1,4 +1,4 @@
-// Draws strokes, sends the board to /predict as a PNG, and shows what comes back.
+// Draws strokes, sends board or photograph to /read and, if it shows one digit, to /predict, and shows what comes back.
 "use strict";
 
 const board = document.getElementById("board");
@@ -7,12 +7,16 @@ const seen = document.getElementById("seen").getContext("2d");
 const answer = document.getElementById("answer");
 const time = document.getElementById("time");
 const bars = document.getElementById("bars");
-const WIDTH = 22; // of a stroke; MNIST's are about a tenth of the digit
+const fields = document.getElementById("fields");
+const WIDTH = 16; // of a stroke; MNIST's are about a tenth of the digit
 const STEP = 8; // of the pen when moved by keys
-const MAX_SIDE = 1024; // a larger picture is shrunk before it is sent
+const MAX_SIDE = 1600; // a larger picture is shrunk before it is sent
+const MAX_EXACT = 512 * 512; // pixels of a picture that is sent as PNG; a larger one as JPEG, of a fraction of the bytes
+const START = { x: board.width / 2, y: 70, down: false };
 
 let last = null; // where the pen is, while it is down
-let cursor = { x: 140, y: 70, down: false }; // the keyboard's pen
+let cursor = { ...START }; // the keyboard's pen
+let boxes = []; // of what was read, in pixels of the board: {label, left, top, right, bottom}; a field has no label
 let drawn = false;
 let token = null;
 let showCursor = false;
@@ -31,6 +35,7 @@ function paint() {
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, board.width, board.height);
   pen.drawImage(ink, 0, 0);
+  boxes.forEach(outline);
   if (showCursor) {
     pen.beginPath();
     pen.arc(cursor.x, cursor.y, WIDTH / 2, 0, 2 * Math.PI);
@@ -40,6 +45,20 @@ function paint() {
     pen.fill();
     pen.stroke();
   }
+}
+
+function outline({ label, left, top, right, bottom }) {
+  pen.lineWidth = 1.5;
+  pen.strokeStyle = pen.fillStyle = label === undefined ? "#1f77b4" : "#d62728";
+  const edge = label === undefined ? 3 : 0; // a field is around its digits
+  pen.strokeRect(left - edge, top - edge, right - left + 2 * edge, bottom - top + 2 * edge);
+  if (label === undefined) return;
+  const size = Math.min(Math.max(11, 0.4 * (bottom - top)), 28);
+  pen.font = `${size}px system-ui, sans-serif`;
+  pen.textAlign = "center";
+  pen.textBaseline = "bottom";
+  // Above the digit, or below it where there is no room.
+  pen.fillText(label, (left + right) / 2, top - 4 > size ? top - 4 : bottom + 4 + size);
 }
 
 function stroke(from, to) {
@@ -57,7 +76,7 @@ function clear() {
   strokes.clearRect(0, 0, ink.width, ink.height);
   drawn = false;
   last = null;
-  cursor = { x: 140, y: 70, down: false };
+  cursor = { ...START };
   pending = null;
   asked += 1; // an answer that is on its way is about what is gone
   paint();
@@ -134,14 +153,22 @@ async function open(file) {
   const shown = Math.min(board.width / picture.width, board.height / picture.height);
   const width = picture.width * shown;
   const height = picture.height * shown;
-  strokes.drawImage(picture, (ink.width - width) / 2, (ink.height - height) / 2, width, height);
+  const x = (ink.width - width) / 2;
+  const y = (ink.height - height) / 2;
+  strokes.drawImage(picture, x, y, width, height);
   paint();
   const scale = Math.min(1, MAX_SIDE / side);
   const copy = document.createElement("canvas");
   copy.width = Math.max(1, Math.round(picture.width * scale));
   copy.height = Math.max(1, Math.round(picture.height * scale));
-  copy.getContext("2d").drawImage(picture, 0, 0, copy.width, copy.height);
-  send(copy);
+  const copied = copy.getContext("2d");
+  const exact = copy.width * copy.height <= MAX_EXACT;
+  if (!exact) {
+    copied.fillStyle = "#fff"; // JPEG has no transparency
+    copied.fillRect(0, 0, copy.width, copy.height);
+  }
+  copied.drawImage(picture, 0, 0, copy.width, copy.height);
+  send({ canvas: copy, kind: exact ? "image/png" : "image/jpeg", x, y, scale: width / copy.width });
 }
 
 document.getElementById("file").addEventListener("change", (event) => {
@@ -171,33 +198,44 @@ let asked = 0;
 let busy = false;
 let pending = null;
 
+// What is sent is {canvas, kind}; its pixels are shown at (x, y) of the board, `scale` times as large.
 function ask() {
-  send(ink);
+  send({ canvas: ink, kind: "image/png", x: 0, y: 0, scale: 1 });
 }
 
-async function send(canvas) {
+async function post(path, body) {
+  const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
+  const response = await fetch(path, { method: "POST", body, headers });
+  const result = await response.json();
+  if (response.status === 401) document.getElementById("token-form").hidden = false;
+  return { ok: response.ok, status: response.status, result };
+}
+
+async function send(picture) {
   if (busy) {
-    pending = canvas;
+    pending = picture;
     return;
   }
   busy = true;
   const number = ++asked;
+  const tell = (...what) => number === asked && show(...what);
   try {
     // Not by toBlob: Chromium does that when it is idle, which on a busy machine was seen to take seconds.
-    const encoded = atob(canvas.toDataURL("image/png").split(",")[1]);
+    const encoded = atob(picture.canvas.toDataURL(picture.kind, 0.95).split(",")[1]);
     const body = Uint8Array.from(encoded, (letter) => letter.charCodeAt(0));
-    const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
     const began = performance.now();
-    const response = await fetch("predict", { method: "POST", body, headers });
-    const result = await response.json();
-    const took = performance.now() - began;
-    if (response.status === 401) document.getElementById("token-form").hidden = false;
-    if (number === asked) {
-      if (response.ok) show(result, null, took);
-      else show(null, result.error);
+    const found = await post("read", body);
+    const digits = found.ok ? found.result.lines.flat().flatMap((field) => field.digits) : [];
+    if (digits.length > 1) tell(found.result, null, performance.now() - began, picture);
+    else if (!found.ok && found.status !== 413) tell(null, found.result.error);
+    else {
+      // One digit, or what may be one: what the network says of it, whichever is served.
+      const one = await post("predict", body);
+      if (one.ok) tell(one.result, null, performance.now() - began);
+      else tell(null, one.result.error);
     }
   } catch {
-    if (number === asked) show(null, "The server does not answer");
+    tell(null, "The server does not answer");
   }
   busy = false;
   if (pending !== null) {
@@ -216,13 +254,34 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
 
 // ---- Showing ----
 
-function element(name, kind) {
+function element(name, kind, text = "") {
   const made = document.createElement(name);
   made.className = kind;
+  made.textContent = text;
   return made;
 }
 
-function show(result, problem = null, took = 0) {
+function percent(value) {
+  return `${(100 * value).toFixed(1)} %`;
+}
+
+// `result` is what /predict answers, or /read, then with the picture that it was asked about.
+function show(result, problem = null, took = 0, picture = null) {
+  const one = picture === null ? result : null;
+  document.getElementById("network").hidden = bars.hidden = picture !== null;
+  fields.hidden = picture === null;
+  fields.replaceChildren();
+  boxes = [];
+  time.textContent = "";
+  seen.clearRect(0, 0, 28, 28);
+  showBars(one);
+  if (picture !== null) showReading(result, took, picture);
+  else if (one) showDigit(one, took);
+  else answer.textContent = problem ?? "Nothing drawn yet";
+  paint();
+}
+
+function showBars(result) {
   const classes = result?.classes ?? [..."0123456789"];
   const given = result?.probabilities ?? classes.map(() => 0);
   // One sigmoid output is the probability of the second of two classes.
@@ -233,8 +292,7 @@ function show(result, problem = null, took = 0) {
         const row = document.createElement("li");
         const track = element("div", "track");
         track.append(element("div", "fill"));
-        row.append(element("span", "name"), track, element("span", "percent"));
-        row.firstChild.textContent = name;
+        row.append(element("span", "name", name), track, element("span", "percent"));
         return row;
       }),
     );
@@ -242,22 +300,32 @@ function show(result, problem = null, took = 0) {
   [...bars.children].forEach((row, i) => {
     row.classList.toggle("best", result !== null && i === result.label);
     row.querySelector(".fill").style.transform = `scaleX(${values[i]})`;
-    row.querySelector(".percent").textContent = result ? `${(100 * values[i]).toFixed(1)} %` : "";
+    row.querySelector(".percent").textContent = result ? percent(values[i]) : "";
   });
-  if (result) {
-    const strong = document.createElement("strong");
-    strong.textContent = result.class;
-    answer.replaceChildren("It is a ", strong);
-    const inference = result.inference_microseconds / 1000;
-    time.textContent = `${inference.toFixed(2)} ms network, ${took.toFixed(0)} ms in all`;
-    const image = seen.createImageData(28, 28);
-    result.image.flat().forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
-    seen.putImageData(image, 0, 0);
-  } else {
-    answer.textContent = problem ?? "Nothing drawn yet";
-    time.textContent = "";
-    seen.clearRect(0, 0, 28, 28);
+}
+
+function showDigit(result, took) {
+  answer.replaceChildren("It is a ", element("strong", "", result.class));
+  const inference = result.inference_microseconds / 1000;
+  time.textContent = `${inference.toFixed(2)} ms network, ${took.toFixed(0)} ms in all`;
+  const image = seen.createImageData(28, 28);
+  result.image.flat().forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
+  seen.putImageData(image, 0, 0);
+}
+
+function showReading(result, took, { x, y, scale }) {
+  answer.replaceChildren("It says ", element("strong", "", result.text));
+  const shown = (box, label) => {
+    const [top, bottom, left, right] = box.map((edge) => edge * scale);
+    return { label, left: x + left, top: y + top, right: x + right, bottom: y + bottom };
+  };
+  for (const field of result.lines.flat()) {
+    const row = document.createElement("li");
+    row.append(element("span", "name", field.text), element("span", "percent", percent(field.probability)));
+    fields.append(row);
+    boxes.push(shown(field.box), ...field.digits.map((digit) => shown(digit.box, digit.label)));
   }
+  time.textContent = `${(result.read_microseconds / 1000).toFixed(0)} ms to read, ${took.toFixed(0)} ms in all`;
 }
 
 clear();

@@ -6,6 +6,7 @@
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
 #   make model    train, export and compile the default model again (some hours)
 #   make fuzz     hostile input for all that reads bytes from anywhere; MINUTES=2, FUZZ_ARGS='onnx --seed 7' chooses
+#   make coverage what the corpora of model files reach of the C core; fails below floors
 #   make analyze  static analysis of the C files by gcc -fanalyzer and clang-tidy (which has clang's analyzer)
 #   make lock     renew the versions that the container installs; make sbom: what those are, as CycloneDX JSON
 #   make clean    forget all of it
@@ -30,7 +31,7 @@ FUZZ_ARGS ?=
 PYTEST := FASTDIGIT_TEST_COMPLETE=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal \
   --durations=25
 
-.PHONY: bench test test-all fuzz lint format analyze lock sbom model clean
+.PHONY: bench test test-all fuzz coverage lint format analyze lock sbom model clean
 
 bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/fastdigit-bench $(BENCH_ARGS)
@@ -43,6 +44,9 @@ test-all: $(STAMPS)/built $(STAMPS)/test-all
 
 fuzz: $(STAMPS)/built $(STAMPS)/test $(STAMPS)/fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
+
+coverage: $(STAMPS)/built $(STAMPS)/test
+	$(BIN)/python -m tests.fuzz.coverage
 
 lint: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check .

@@ -26,6 +26,8 @@ SEGMENTS: Final = "segments"
 DIGITS: Final = "digits"
 # Of the geometric mean of what both say of the label: the share of the second.
 SHARE: Final = 0.8
+# What is no digit by so much is not worth asking the second.
+HOPELESS: Final = 0.995
 # Log-odds that it is a digit: those of the first network; a polynomial of its height, in heights of
 # the line's digits; and what it loses if a mark had to be cut at one of its sides, or at both. A
 # logistic regression on candidates from fields of held-out writers.
@@ -56,8 +58,11 @@ def judged(candidates: Sequence[Candidate], height: float) -> Floats:
     images = images_of(candidates)
     segments, digits = _loaded()
     own = segments.predict_proba(images).astype(np.float64)
-    labels = np.maximum(own[:, :NOT_A_DIGIT], 1e-12) ** (1 - SHARE)
-    labels *= digits.predict_proba(images) ** SHARE
+    labels = np.maximum(own[:, :NOT_A_DIGIT], 1e-12)
+    likely = own[:, NOT_A_DIGIT] < HOPELESS
+    if likely.any():
+        told = digits.predict_proba(images[likely]).astype(np.float64)
+        labels[likely] = labels[likely] ** (1 - SHARE) * told**SHARE
     none = own[:, NOT_A_DIGIT].clip(1e-7, 1 - 1e-7)
     edges = np.array([candidate.box for candidate in candidates])
     high = ((edges[:, 1] - edges[:, 0]) / height).clip(0, HIGHEST)

@@ -21,6 +21,9 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 4, 16
 PAPER_QUANTILE: Final = 0.8
 # Blocks that a stroke may be wide.
 WIDEST_STROKE: Final = 5
+# A frame along the edge of the picture, in pixels or of the shorter side.
+THICKEST_FRAME: Final = 4
+EDGE: Final = 0.05
 # Where there is little light, differences count for less: of white paper's.
 LITTLE_LIGHT: Final = 0.15
 # A normal distribution's: from its first tenth to its first quarter, and from there to its middle.
@@ -55,11 +58,12 @@ def ink_of_page(grey: Floats) -> Page:
     darken are filled from those around them (a morphological closing), and paper between the
     middles of blocks is interpolated.
     """
-    if not ink_is_dark(grey):
+    if not _ink_is_dark(grey):
         grey = 1 - grey
     height, width = grey.shape
     block = min(max(min(height, width) // BLOCKS_OF_SIDE, SMALLEST_BLOCK), LARGEST_BLOCK)
-    padded = np.pad(grey, ((0, -height % block), (0, -width % block)), "edge")
+    # Mirrored, not repeated: what is at the edge may be a frame.
+    padded = np.pad(grey, ((0, -height % block), (0, -width % block)), "reflect")
     rows, columns = padded.shape[0] // block, padded.shape[1] // block
     blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
     rank = int(PAPER_QUANTILE * block * block)
@@ -80,6 +84,16 @@ def ink_of_page(grey: Floats) -> Page:
         return Page(np.zeros_like(grey), 0.0, noise)
     start = middle + min(ABOVE_NOISE * noise, (top - middle) / 2)
     return Page(np.clip((away - start) / (top - start), 0, 1), top - middle, noise)
+
+
+def _ink_is_dark(grey: Floats) -> bool:
+    """Whether most parts of the picture say so: one that ends on a frame takes it for the paper."""
+    edge = max(THICKEST_FRAME, round(EDGE * min(grey.shape)))
+    votes = [ink_is_dark(grey)]
+    for cut in (edge, 2 * edge + 1):
+        if min(grey.shape) >= 4 * cut:
+            votes.append(ink_is_dark(np.ascontiguousarray(grey[cut:-cut, cut:-cut])))
+    return 2 * sum(votes) > len(votes) or (2 * sum(votes) == len(votes) and votes[0])
 
 
 def _between(pixels: int, blocks: int, block: int) -> Floats:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -162,7 +163,8 @@ def read(
     run of pieces whether it is a digit and which, and the search finds the most probable way
     through them (over-segmentation, as in LeCun et al., "Gradient-Based Learning Applied to
     Document Recognition", 1998, section IV). What is no digit, such as letters and dashes, is left
-    out. The result depends on nothing but the image and the options.
+    out, as far as the network knows it for what it is. The result depends on nothing but the image
+    and the options.
     """
     wanted = _Wanted(length, pattern, check, reject_below)
     # Whole, so that boxes are in pixels of the file.
@@ -206,8 +208,15 @@ def read_many(
 
     if count == 1:
         return [one(image) for image in images]
+    readings: list[Reading] = []
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, images))
+        waiting: deque[Future[Reading]] = deque()
+        for image in images:
+            waiting.append(pool.submit(one, image))
+            if len(waiting) > 2 * count:  # no more images are held than that
+                readings.append(waiting.popleft().result())
+        readings += [job.result() for job in waiting]
+    return readings
 
 
 def _inside(region: Box | None, height: int, width: int) -> Box:

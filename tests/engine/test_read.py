@@ -23,6 +23,8 @@ from tests.support import need
 from tests.support.fields import HARD, KINDS, make
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 IMAGES, LABELS = load_mnist_test()
@@ -177,6 +179,24 @@ def test_readings_do_not_depend_on_threads() -> None:
     chosen = read_many(images[:2], threads=2, length=3)
     assert chosen == [fastdigit.read(image, length=3) for image in images[:2]]
     assert read_many([]) == []
+
+
+def test_images_of_a_generator_are_taken_as_they_are_read() -> None:
+    taken = 0
+    read_then: list[int] = []
+
+    def images() -> Iterator[NDArray[np.uint8]]:
+        nonlocal taken
+        for _ in range(30):
+            taken += 1
+            yield written("5")
+
+    def counted(text: str) -> bool:
+        read_then.append(taken)
+        return True
+
+    assert [reading.text for reading in read_many(images(), threads=2, check=counted)] == ["5"] * 30
+    assert min(read_then) < 10
 
 
 def test_of_many_images_the_first_bad_one_is_told() -> None:
@@ -337,3 +357,23 @@ def test_field_and_reading_can_be_compared_and_shown() -> None:
     assert Reading(((field,), (field, field))).text == "7\n7 7"
     assert Reading(()) == Reading(())
     assert HARD == ("touching", "overlapping")
+
+
+@pytest.mark.parametrize("inset", range(-5, 4))
+def test_cells_of_a_form_are_read_wherever_they_are_cut_out(inset: int) -> None:
+    """On the frame, inside or outside it: a frame at the edge is not the paper."""
+    need("PIL.Image")
+    right = count = 0
+    for image, text in make("boxes", 4, IMAGES, LABELS, 5, (4, 4)):
+        inked = image < 120
+        rows = np.flatnonzero(inked.mean(1) > 0.6)
+        columns = np.flatnonzero(inked.mean(0) > 0.55)
+        lefts = columns[np.diff(columns, prepend=-10) > 10]
+        for left, right_edge, label in zip(lefts, lefts[1:], text, strict=False):
+            region = (
+                *(rows[0] + inset, rows[-1] + 1 - inset),
+                *(left + inset, right_edge + 2 - inset),
+            )
+            count += 1
+            right += fastdigit.read(image, region=region).text == label
+    assert count == 16 and right >= 15

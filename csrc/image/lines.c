@@ -192,6 +192,8 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
             *count += found;
             size_t others = 0;
             for (size_t i = 0; i < left; i++)
+                /* The analyzer takes `left` for more than thin_pixels wrote.
+                 * NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript) */
                 if (abs(pixels[i].y - centre[pixels[i].x]) > reach) pixels[others++] = pixels[i];
             if (others == left) break; /* nothing that voted lies there any more: it would go on for ever */
             left = others;

@@ -107,6 +107,8 @@ bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, int32
         memset(labels, -1, rows * columns * sizeof *labels);
         for (const run *item = list.items; item < list.items + list.count; item++) {
             fd_image_mark *const mark = marks->items + item->parent;
+            /* The analyzer takes list.count for another number than marks were counted from.
+             * NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
             if (item->y < mark->box[0]) mark->box[0] = item->y;
             mark->box[1] = item->y + 1;
             if (item->start < mark->box[2]) mark->box[2] = item->start;

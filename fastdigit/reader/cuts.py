@@ -27,7 +27,7 @@ DIRT: Final = 0.01
 SLIVER: Final = 0.004
 # A path goes sideways by one pixel a row at most, which costs as much as so much ink; and each
 # pixel of paper a little, so that short paths win.
-SIDEWAYS: Final = 0.03
+SIDEWAYS: Final = 0.2
 PAPER: Final = 0.002
 # A path may cut so many strokes' widths of ink.
 MOST_INK: Final = 2.5

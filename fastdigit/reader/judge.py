@@ -31,10 +31,10 @@ HOPELESS: Final = 0.995
 # Log-odds that it is a digit: those of the first network; a polynomial of its height, in heights of
 # the line's digits; and what it loses if a mark had to be cut at one of its sides, or at both. A
 # logistic regression on candidates from fields of held-out writers.
-OF_ODDS: Final = 0.95
-OF_HEIGHT: Final = np.array([-11.11, 22.15, -9.59])
+OF_ODDS: Final = 0.88
+OF_HEIGHT: Final = np.array([-15.14, 31.8, -15.03])
 HIGHEST: Final = 1.4
-OF_CUTS: Final = np.array([0, -2.03, -3.19])
+OF_CUTS: Final = np.array([0, -2.29, -3.27])
 
 _models: tuple[Model, Model] | None = None
 _lock = threading.Lock()

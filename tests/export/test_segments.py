@@ -57,4 +57,4 @@ def test_a_small_training_gives_a_model_that_the_reader_could_use(tmp_path: Path
     model = fastdigit.load(tmp_path / "segments.fdm")
     assert model.input_shape == (28, 28, 1)
     assert model.classes is not None and model.classes[-1] == "no digit"
-    assert model.info()["provenance"] == {"recipe": "small"}
+    assert model.info()["meta"]["provenance"] == {"recipe": "small"}

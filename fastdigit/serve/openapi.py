@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from fastdigit.reader.checks import CHECKS
 from fastdigit.serve.protocol import DTYPES, INPUT, VERSION, Signature
@@ -13,8 +14,9 @@ __all__ = ["document"]
 
 Json = dict[str, Any]
 
-#: What becomes infinite as a float32 is no input.
-FLOAT: Json = {"type": "number", "minimum": -3.4e38, "maximum": 3.4e38}
+#: What becomes infinite as a float32 is no input: half a step above its greatest value, and more.
+GREATEST: Final = math.nextafter((2 - 2**-24) * 2.0**127, 0)
+FLOAT: Json = {"type": "number", "minimum": -GREATEST, "maximum": GREATEST}
 
 
 def document(version: str, models: Iterable[Signature], *, token: bool) -> Json:

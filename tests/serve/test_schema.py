@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def test_the_schema_is_kept(mode: str, tmp_path: Path) -> None:
     assert len(seen) >= 6 + 2 * 2 * 3 + 2
     infer = seen["POST /v2/models/small/infer"]
     assert infer == ({200} if mode == "POSITIVE" else {400})
+
+
+def test_the_greatest_number_of_the_schema_is_the_greatest_that_is_taken(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from fastdigit.serve.openapi import GREATEST
+
+    path = tmp_path / "small.fdm"
+    graph = chain((1,), [dense(np.random.default_rng(0), 1, 1)])
+    path.write_bytes(packed(graph, input_range=(-np.inf, np.inf), u8_divisor=0))
+    with TestClient(create_app(Settings(models={"small": str(path)}))) as client:
+        for value, status in ((GREATEST, 200), (math.nextafter(GREATEST, math.inf), 400)):
+            for sign in (1, -1):
+                data = [sign * value]
+                tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": data}
+                answer = client.post("/v2/models/small/infer", json={"inputs": [tensor]})
+                assert answer.status_code == status, answer.text
 
 
 def test_the_digits_are_described() -> None:

@@ -118,8 +118,8 @@ def fuzz(name: str, seconds: int, folder: Path, seed: int = 0) -> Outcome:
     limits.append(f"-max_len={8192 if name == MODEL else 65536}")
     ours = [str(libfuzzer())] if name == MODEL else [sys.executable, "-m", "tests.fuzz.child", name]
     options = [*limits, "-entropic=0", f"-seed={seed + 1}", "-print_final_stats=1"]
-    # Linux hands the greatest size that a process ever had on to what it starts, and libFuzzer takes
-    # it for the target's own: a shell, which is small, stands between.
+    # Linux hands the greatest size that a process ever had on to what it starts, and libFuzzer
+    # takes it for the target's own: a shell, which is small, stands between.
     shell = ["sh", "-c", '"$@"; exit "$?"', "sh"]
     command = [*shell, *ours, f"-max_total_time={seconds}", f"-artifact_prefix={folder}/", *options]
     done = subprocess.run(

@@ -129,6 +129,16 @@ def deep(levels: int) -> Any:
         {"class_name": "Sequential", "config": {"layers": []}},
         {"class_name": "Sequential", "config": {"layers": [{"class_name": 3}]}},
         sequential_of({"class_name": "Dense", "config": []}),
+        sequential_of({"class_name": "InputLayer", "config": None}, layer("Flatten", "f")),
+        sequential_of({"class_name": "InputLayer", "config": [[None, 6]]}, layer("Flatten", "f")),
+        functional(
+            [
+                called(layer("InputLayer", "i", batch_input_shape=INPUT)),
+                called(layer("ReLU", "a"), [{"args": [], "kwargs": [1]}]),
+            ],
+            ["i"],
+            ["a"],
+        ),
         sequential_of(layer("Dense", "d", units="many", batch_input_shape=[None, 6])),
         sequential_of(layer("Flatten", "f", batch_input_shape="large")),
         sequential_of(layer("Flatten", "f", batch_input_shape=[None, -6])),

@@ -119,7 +119,7 @@ class _Reader:
         for index, entry in enumerate(entries):
             kind, config = _class_and_config(entry)
             if kind == "InputLayer":
-                shape, source = _input_shape(config), str(config.get("name", source))
+                shape, source = _input_shape(config), str(_get(config, "name") or source)
                 continue
             if index == 0:
                 shape = _input_shape(config) if isinstance(config, dict) else None

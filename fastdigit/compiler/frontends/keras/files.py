@@ -195,6 +195,13 @@ def _network(config: Any, version: int, name: str) -> Network:
         return read_config(config, version, name)
     except RecursionError:
         raise ModelFormatError("the configuration is nested too deep") from None
+    except FastDigitError:
+        raise
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        # JSON of another shape than Keras writes, in any of its hundred places.
+        raise ModelFormatError(
+            f"the configuration is damaged: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _word(config: Any, key: str) -> str | None:

@@ -18,7 +18,7 @@ from fastdigit.errors import InputError
 from fastdigit.reader import Field, Reading, read_many
 from fastdigit.reader.candidates import Candidate
 from fastdigit.reader.checks import luhn, mod11
-from fastdigit.reader.search import Path, best_paths
+from fastdigit.reader.search import ALONE_LEFT_OUT, LEAST, LEFT_OUT, Path, best_paths
 from tests.support import need
 from tests.support.fields import HARD, KINDS, make
 
@@ -295,28 +295,43 @@ def test_mod11_is_that_of_the_isbn_where_weights_agree() -> None:
     assert not mod11("7") and not mod11("")
 
 
+Graph = tuple[list[Candidate], "NDArray[np.float64]", list[float]]
+
+
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[list[Candidate], NDArray[np.float64], list[float]]:
-    """Pieces, the candidates over them, and what a network might say."""
-    pieces = draw(st.integers(1, 5))
+def graphs(draw: st.DrawFn) -> Graph:
+    """Pieces, the candidates over them, and what a network might say: three labels of each."""
+    pieces = draw(st.integers(1, 4))
     spans = [
-        (start, end) for end in range(1, pieces + 1) for start in range(end) if draw(st.booleans())
+        (start, end, draw(st.sampled_from([0, 2])))
+        for end in range(1, pieces + 1)
+        for start in range(end)
+        if draw(st.booleans())
     ]
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    probabilities = random.dirichlet(np.full(11, 0.3), len(spans)).reshape(-1, 11)
+    probabilities = np.zeros((len(spans), 11))
+    for row in probabilities:
+        row[[*random.choice(10, 3, replace=False), 10]] = random.dirichlet(np.full(4, 0.5))
     lengths = random.uniform(0, 1, pieces).tolist()
     empty = np.zeros((1, 1))
-    return [Candidate(*span, (0, 1, 0, 1), empty, 2) for span in spans], probabilities, lengths
+    candidates = [Candidate(start, end, (0, 1, 0, 1), empty, cut) for start, end, cut in spans]
+    return candidates, probabilities, lengths
 
 
-@settings(deadline=None, max_examples=60)
-@given(graphs(), st.sampled_from([None, 1, 2]))
-def test_the_search_finds_what_trying_everything_finds(
-    graph: tuple[list[Candidate], NDArray[np.float64], list[float]], length: int | None
-) -> None:
-    from fastdigit.reader.search import LEAST, LEFT_OUT
-
+def every_reading(graph: Graph) -> dict[str, float]:
+    """The best score of each text, by trying all."""
     candidates, probabilities, lengths = graph
+
+    def left_out(start: int, end: int) -> float:
+        """The least loss of leaving out pieces, one by one or as what stands by itself."""
+        losses = [left_out(start, end - 1) + LEFT_OUT * lengths[end - 1]] if end > start else [0.0]
+        losses += [
+            left_out(start, one.start) + ALONE_LEFT_OUT
+            for one in candidates
+            if one.end == end > start and one.start >= start and not one.cut
+        ]
+        return min(losses)
+
     best: dict[str, float] = {}
     numbers = range(len(candidates))
     for count in range(len(lengths) + 1):
@@ -324,32 +339,34 @@ def test_the_search_finds_what_trying_everything_finds(
             run = [candidates[number] for number in chosen]
             if any(a.end > b.start for a, b in itertools.pairwise(run)):
                 continue
-            covered = {at for one in run for at in range(one.start, one.end)}
-            lost = -LEFT_OUT * sum(n for at, n in enumerate(lengths) if at not in covered)
-            for labels in itertools.product(range(10), repeat=count):
-                said = [probabilities[n, label] for n, label in zip(chosen, labels, strict=True)]
-                if any(p < LEAST for p in said):
-                    continue
-                score = lost + sum(
-                    np.log(p / max(probabilities[n, 10], 1e-7))
-                    for n, p in zip(chosen, said, strict=True)
-                )
+            edges = [0, *(edge for one in run for edge in (one.start, one.end)), len(lengths)]
+            lost = sum(left_out(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True))
+            likely = [np.flatnonzero(probabilities[n, :10] >= LEAST) for n in chosen]
+            for labels in itertools.product(*likely):
+                gains = [
+                    np.log(probabilities[n, label] / max(probabilities[n, 10], 1e-7))
+                    for n, label in zip(chosen, labels, strict=True)
+                ]
                 text = "".join(map(str, labels))
-                if length is None or count == length:
-                    best[text] = max(best.get(text, -np.inf), score)
-            if count > 2:
-                break
-    if len(lengths) > 2:
-        return  # too many to try
-    expected = sorted(best.items(), key=lambda item: -item[1])[:4]
-    found = best_paths(candidates, probabilities, lengths, 4, length)
-    assert all(isinstance(path, Path) for path in found)
-    np.testing.assert_allclose(
-        sorted((path.score for path in found), reverse=True)[:4],
-        [score for _, score in expected],
-        atol=1e-9,
+                best[text] = max(best.get(text, -np.inf), sum(gains) - lost)
+    return best
+
+
+@settings(deadline=None, max_examples=100)
+@given(graphs(), st.sampled_from([None, 1, 2]))
+def test_the_search_finds_what_trying_everything_finds(graph: Graph, length: int | None) -> None:
+    expected = sorted(
+        (score for text, score in every_reading(graph).items() if length in (None, len(text))),
+        reverse=True,
     )
-    assert {path.text for path in found} == {text for text, _ in expected}
+    # Of so many different texts none is dropped on the way.
+    found = best_paths(*graph, 10_000, length)
+    assert all(isinstance(path, Path) for path in found)
+    assert len({path.text for path in found}) == len(found)
+    np.testing.assert_allclose([path.score for path in found], expected, atol=1e-9)
+    few = best_paths(*graph, 3, length)
+    assert [path.score for path in few] == [path.score for path in found[: len(few)]]
+    assert len(few) == min(3, len(found))
 
 
 def test_field_and_reading_can_be_compared_and_shown() -> None:

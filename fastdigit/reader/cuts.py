@@ -157,15 +157,13 @@ def _followed(
 
 def _kept(paths: list[NDArray[np.intp]], piece: Piece, height: float) -> list[NDArray[np.intp]]:
     """The first of those that are nearly the same, and not too many."""
-    high, wide = piece.ink.shape
-    most = int(MOST_CUTS * wide / height) + 1
+    most = int(MOST_CUTS * piece.ink.shape[1] / height) + 1
     kept: list[NDArray[np.intp]] = []
     for path in paths:
-        own = path[:high]
-        if len(kept) < most and all(
-            float(np.abs(own - other).mean()) > APART * height for other in kept
-        ):
-            kept.append(own)
+        if all(float(np.abs(path - other).mean()) > APART * height for other in kept):
+            kept.append(path)
+            if len(kept) == most:
+                break
     return kept
 
 

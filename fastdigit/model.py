@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,9 +12,17 @@ import numpy as np
 
 from fastdigit._core import LABELS, LOGITS, VALUES, Core
 from fastdigit.ctc import decode_ctc
-from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
+from fastdigit.errors import InputError, ModelFormatError
 from fastdigit.limits import Limits
 from fastdigit.meta import parse_meta
+from fastdigit.ports import (
+    InputPort,
+    OutputPort,
+    checked_number,
+    checked_out,
+    described_outputs,
+    take_batch,
+)
 from fastdigit.threads import Threads, resolve_threads
 
 if TYPE_CHECKING:
@@ -28,23 +35,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MODEL", "SHIPPED_MODELS", "Model", "load", "shipped_file"]
 
+#: Name of the model that :func:`load` opens when given no path.
 DEFAULT_MODEL: Final = "digits"
 
 #: Names of the models that come with the package.
 SHIPPED_MODELS: Final = ("digits", "seed")
-"""Name of the model that :func:`load` opens when given no path, one of ``fastdigit/models``."""
 
+#: The label of an image that :meth:`Model.predict` was not to label.
 REJECTED: Final = -1
-"""The label of an image that :meth:`Model.predict` was not to label."""
-
-#: Of a shape that META gives a result.
-_MAX_AXES: Final = 16
 
 _MODELS: Final = os.path.join(os.path.dirname(__file__), "models")
 _FLOAT32: Final = np.dtype(np.float32)
-_UINT8: Final = np.dtype(np.uint8)
 _INT64: Final = np.dtype(np.int64)
-_GREATEST: Final = float(np.finfo(np.float32).max)
 
 
 def load(
@@ -104,188 +106,6 @@ def shipped_file(name: str) -> str:
     return os.path.join(_MODELS, f"{name}.fdm")
 
 
-class _Input:
-    """An input, and how to take images for it."""
-
-    def __init__(self, port: Mapping[str, Any]) -> None:
-        self.name: str = port["name"]
-        self.shape: tuple[int, ...] = port["shape"]
-        self.range: tuple[float, float] = port["range"]
-        self.accepts_u8: bool = port["accepts_u8"]
-        self.batch_shapes = _batch_shapes(self.shape)
-        # Not (784,): more likely a mistake than an image.
-        self._single_shapes = tuple(shape for shape in self.batch_shapes if len(shape) > 1)
-
-    def facts(self) -> dict[str, Any]:
-        return {"shape": self.shape, "range": self.range, "accepts_u8": self.accepts_u8}
-
-    def take(self, batch: Any) -> tuple[NDArray[Any], bool, int]:
-        """The batch as a C-contiguous array, whether of bytes (else float32), how many images."""
-        if not isinstance(batch, np.ndarray):
-            raise InputError(
-                f"the batch is a {type(batch).__name__}, expected a NumPy array "
-                f"{self._expected()}; convert it with numpy.asarray"
-            )
-        shape, dtype = batch.shape, batch.dtype
-        if shape[1:] in self.batch_shapes:
-            n = shape[0]
-        elif shape in self._single_shapes:
-            n = 1
-        else:
-            raise InputError(f"the batch has shape {shape}, expected {self._expected()}")
-        u8 = dtype is _UINT8 or dtype == _UINT8
-        if u8 and not self.accepts_u8:
-            raise InputError(
-                f"the batch is uint8, and nothing says what bytes mean to this model, which takes "
-                f"floats{self._range()}: convert it as in training, or compile the model with "
-                "--mean and --std (mean=, std=), or with --input-range 0 255"
-            )
-        if not u8 and dtype is not _FLOAT32:
-            if dtype.kind != "f":
-                bytes_ = "uint8 in 0..255 or " if self.accepts_u8 else ""
-                raise InputError(
-                    f"the batch has dtype {dtype}, expected {bytes_}floats{self._range()}; "
-                    "convert it with .astype"
-                )
-            with np.errstate(over="ignore"):  # what becomes infinite is refused as out of range
-                batch = batch.astype(_FLOAT32, order="C")
-        flags = batch.flags
-        if not (flags.c_contiguous and flags.aligned):
-            batch = np.require(batch, requirements=["C", "A"])
-        return batch, u8, n
-
-    def _range(self) -> str:
-        """Where floats are to lie, in words; "" if anywhere."""
-        low, high = self.range
-        return f" in {low:g}..{high:g}" if abs(low) < _GREATEST or high < _GREATEST else ""
-
-    def _expected(self) -> str:
-        usual = [shape for shape in self.batch_shapes if len(shape) < 3 or shape == self.shape]
-        shapes = [f"(N, {', '.join(map(str, shape))})" for shape in usual]
-        shapes += [f"({', '.join(map(str, shape))})" for shape in self._single_shapes[:1]]
-        return f"of shape {' or '.join(shapes)}"
-
-
-class _Head:
-    """An output, and what it means.
-
-    Parameters
-    ----------
-    index
-        Among the outputs.
-    port
-        As the engine tells.
-    described
-        As META does: a shape, classes.
-    """
-
-    def __init__(self, index: int, port: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-        self.index = index
-        self.name: str = port["name"]
-        self.elements: int = port["elements"]
-        self.has_softmax: bool = port["has_softmax"]
-        self.has_sigmoid: bool = port["has_sigmoid"]
-        self.shape = _source_shape(port["shape"], described.get("shape"))
-        #: One value, the probability of the second of two classes.
-        self.binary = self.has_sigmoid and self.elements == 1
-        vector = self.elements == port["shape"][-1]
-        #: The values are logarithms of probabilities.
-        self.has_log_softmax = vector and described.get("log_softmax") is True
-        self.has_probabilities = self.has_softmax or self.has_sigmoid or self.has_log_softmax
-        #: Which class stands for nothing, of a network trained with CTC; None if that is not known.
-        self.ctc_blank = _ctc_blank(self.shape, described.get("ctc_blank"))
-        self.has_labels: bool = vector and (self.elements > 1 or self.has_probabilities)
-        labels = 2 if self.binary else self.elements
-        classes = described.get("classes")
-        #: What each class of a step is written as, that of the blank included; None if not known.
-        self.characters: list[str] | None = None
-        names = classes if isinstance(classes, list) else []
-        if self.ctc_blank is not None and len(names) == self.shape[-1]:
-            self.characters = list(map(str, names))
-        if self.characters is not None:
-            classes = self.characters
-        elif not isinstance(classes, list) or len(classes) != labels:
-            classes = list(range(labels))
-        self.classes = tuple(map(str, classes))
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "shape": self.shape,
-            "has_softmax": self.has_softmax,
-            "has_sigmoid": self.has_sigmoid,
-            "has_log_softmax": self.has_log_softmax,
-            "ctc_blank": self.ctc_blank,
-        }
-
-    def as_probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make probabilities of what the network gives, in its place."""
-        return np.exp(values, out=values) if self.has_log_softmax else values
-
-    def result(self, n: int, out: Any) -> NDArray[np.float32]:
-        """Where what the network computes goes."""
-        return self._array((n, *self.shape), out)
-
-    def require_probabilities(self) -> None:
-        if not self.has_probabilities:
-            raise UnsupportedError(
-                "this network does not end in a softmax or in sigmoids: it has logits, but no "
-                "probabilities"
-            )
-
-    def require_labels(self) -> None:
-        if self.has_labels:
-            return
-        if self.elements == 1:
-            raise UnsupportedError(
-                "this network returns one number that is no probability, which is no label: use "
-                "Model.run, or say from which number on it means 1, by threshold="
-            )
-        steps = len(self.shape) == 2
-        raise UnsupportedError(
-            f"this network returns shape {self.shape} for an image, which is no label: use "
-            f"Model.run{', or Model.predict_text if it reads text (CTC)' if steps else ''}"
-        )
-
-    def blank_of(self, given: int | None) -> int:
-        """The class that stands for nothing: as given, or as the model says."""
-        if len(self.shape) != 2:
-            raise UnsupportedError(
-                f"this network returns shape {self.shape} for an image; text is read of "
-                "(steps, classes)"
-            )
-        if given is not None:
-            return given
-        if self.ctc_blank is None:
-            raise InputError(
-                "nothing says which class of this model stands for nothing: give blank= "
-                "(--ctc-blank), -1 for networks trained with Keras' ctc_batch_cost and 0 with "
-                "PyTorch's CTCLoss, or compile it with ctc_blank="
-            )
-        return self.ctc_blank
-
-    def checked_threshold(self, threshold: Any) -> float | None:
-        """What the only output is compared with; None if there are several."""
-        if threshold is None:
-            self.require_labels()
-            return 0.5 if self.binary else None
-        if self.elements != 1:
-            raise UnsupportedError(
-                f"threshold is for networks of one output, and this one has {self.elements}: "
-                "compare what Model.run returns with it"
-            )
-        bounds = (0.0, 1.0) if self.binary else (-math.inf, math.inf)
-        return _checked_number("threshold", threshold, *bounds)
-
-    def floats(self, n: int, out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        return self._array((n, self.elements), out)
-
-    def _array(self, shape: tuple[int, ...], out: Any) -> NDArray[np.float32]:
-        if out is None:
-            return np.empty(shape, _FLOAT32)
-        checked: NDArray[np.float32] = _checked_out(out, shape, _FLOAT32)
-        return checked
-
-
 class Model:
     """A compiled network, immutable once open and shared freely between threads.
 
@@ -328,10 +148,10 @@ class Model:
         self._core = Core(source, self._threads, None if limits is None else asdict(limits))
         facts = self._core.facts()
         self._meta = _readable_meta(facts["meta"])
-        self._inputs = tuple(map(_Input, self._core.inputs()))
-        described = _described_outputs(self._meta)
+        self._inputs = tuple(map(InputPort, self._core.inputs()))
+        described = described_outputs(self._meta)
         self._heads = tuple(
-            _Head(index, port, described.get(port["name"], described.get(None, {})))
+            OutputPort(index, port, described.get(port["name"], described.get(None, {})))
             for index, port in enumerate(self._core.outputs())
         )
         #: The output that is meant where none is named.
@@ -519,11 +339,11 @@ class Model:
             return done
         head = self._head if output is None else self._head_named(output)
         limit = head.checked_threshold(threshold)
-        least = 0.0 if reject_below is None else _checked_number("reject_below", reject_below, 0, 1)
+        least = 0.0 if reject_below is None else checked_number("reject_below", reject_below, 0, 1)
         if reject_below is not None:
             head.require_probabilities()
-        inputs, n = self._taken(batch)
-        labels = np.empty(n, _INT64) if out is None else _checked_out(out, (n,), _INT64)
+        inputs, n = take_batch(self._inputs, batch)
+        labels = np.empty(n, _INT64) if out is None else checked_out(out, (n,), _INT64)
         if plain:
             self._run(head, inputs, n, None, None, labels, timeout)
             return labels
@@ -583,7 +403,7 @@ class Model:
         plain = output is None and timeout is None
         if plain and (done := self._run_batch(batch, out, VALUES)) is not None:
             return head.as_probabilities(done)
-        inputs, n = self._taken(batch)
+        inputs, n = take_batch(self._inputs, batch)
         values = head.floats(n, out)
         self._run(head, inputs, n, values, None, None, timeout)
         return head.as_probabilities(values)
@@ -625,7 +445,7 @@ class Model:
         if plain and (done := self._run_batch(batch, out, LOGITS)) is not None:
             return done
         head = self._head if output is None else self._head_named(output)
-        inputs, n = self._taken(batch)
+        inputs, n = take_batch(self._inputs, batch)
         values = head.floats(n, out)
         self._run(head, inputs, n, None, values, None, timeout)
         return values
@@ -715,7 +535,7 @@ class Model:
         InputError
             The batch, or ``out``, has the wrong type, shape or values.
         """
-        inputs, n = self._taken(batch)
+        inputs, n = take_batch(self._inputs, batch)
         if len(self._heads) == 1:
             values = self._head.result(n, out)
             self._run(self._head, inputs, n, values, None, None, timeout)
@@ -751,7 +571,7 @@ class Model:
 
     # ---- How ----
 
-    def _head_named(self, output: str) -> _Head:
+    def _head_named(self, output: str) -> OutputPort:
         for head in self._heads:
             if head.name == output:
                 return head
@@ -761,7 +581,7 @@ class Model:
 
     def _run(
         self,
-        head: _Head,
+        head: OutputPort,
         inputs: list[tuple[NDArray[Any], bool]],
         n: int,
         values: NDArray[np.float32] | None,
@@ -777,41 +597,6 @@ class Model:
         outputs[head.index] = (values, logits, labels)
         self._core.run_all(inputs, n, outputs, limit)
 
-    def _taken(self, batch: Any) -> tuple[list[tuple[NDArray[Any], bool]], int]:
-        """What each input gets, as its :meth:`_Input.take` returns it, and how many images."""
-        if len(self._inputs) == 1:
-            if isinstance(batch, Mapping) and batch.keys() == self.inputs.keys():
-                (batch,) = batch.values()
-            images, u8, n = self._inputs[0].take(batch)
-            return [(images, u8)], n
-        names = ", ".join(map(repr, self.inputs))
-        if isinstance(batch, Mapping):
-            if batch.keys() != self.inputs.keys():
-                raise InputError(
-                    f"the batch is for inputs {list(batch)}, expected an array for each of {names}"
-                )
-            arrays = [batch[port.name] for port in self._inputs]
-        elif isinstance(batch, tuple | list) and len(batch) == len(self._inputs):
-            arrays = list(batch)
-        else:
-            raise InputError(
-                f"the model has {len(self._inputs)} inputs: expected a dict of arrays by name, or "
-                f"a tuple of them in order, for {names}"
-            )
-        taken = []
-        for port, array in zip(self._inputs, arrays, strict=True):
-            try:
-                taken.append(port.take(array))
-            except InputError as error:
-                raise InputError(f"input {port.name!r}: {error}") from None
-        counts = {n for _, _, n in taken}
-        if len(counts) > 1:
-            raise InputError(
-                f"the inputs {names} have {', '.join(str(n) for _, _, n in taken)} images, "
-                "expected as many of each"
-            )
-        return [(images, u8) for images, u8, _ in taken], counts.pop()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self._core.to_bytes(), self._threads, self._head.name, self._limits)
 
@@ -826,61 +611,6 @@ def _not_here(batch: Any, out: Any, kind: int) -> None:
     """In the place of Core's `run_batch`, for models that it is not for."""
 
 
-def _described_outputs(meta: Mapping[str, Any]) -> dict[str | None, dict[str, Any]]:
-    """What META says of outputs by name; under None, of the only one of a file without names."""
-    alone = meta.get("output")
-    shape = alone.get("shape") if isinstance(alone, dict) else None
-    known = {key: meta.get(key) for key in ("classes", "ctc_blank", "log_softmax")}
-    described: dict[str | None, dict[str, Any]] = {None: {"shape": shape, **known}}
-    several = meta.get("outputs")
-    for entry in several if isinstance(several, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            described[entry["name"]] = entry
-    return described
-
-
-def _batch_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of one image of a batch: whole, without an axis of length 1 or with that at the other
-    end, and flat."""
-    if len(shape) == 1:
-        return (shape,)
-    height, width, channels = shape
-    without = [shape[:axis] + shape[axis + 1 :] for axis in (2, 0, 1) if shape[axis] == 1]
-    moved = []
-    if shape.count(1) == 1 and 1 in (height, channels):  # one channel, first or last: the same
-        moved = [(channels, height, width) if channels == 1 else (width, channels, height)]
-    return (*dict.fromkeys((*without, shape, *moved)), (height * width * channels,))
-
-
-def _source_shape(shape: tuple[int, ...], given: Any) -> tuple[int, ...]:
-    """The shape that META gives the result, where it is one for as many elements."""
-    if not isinstance(given, list) or len(given) > _MAX_AXES:
-        return shape
-    if any(type(size) is not int or not 1 <= size <= math.prod(shape) for size in given):
-        return shape
-    return tuple(given) if math.prod(given) == math.prod(shape) else shape
-
-
-def _ctc_blank(shape: tuple[int, ...], given: Any) -> int | None:
-    """The index of the blank that META gives, where it is one of the classes of a step."""
-    fits = type(given) is int and len(shape) == 2 and 0 <= given < shape[-1]
-    return given if fits else None
-
-
-def _checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    if not isinstance(out, np.ndarray):
-        raise InputError(
-            f"out is a {type(out).__name__}, expected a NumPy array of {dtype} and shape {shape}"
-        )
-    if out.shape != shape or out.dtype != dtype:
-        raise InputError(
-            f"out is {out.dtype} of shape {out.shape}, expected {dtype} of shape {shape}"
-        )
-    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
-        raise InputError("out is not C-contiguous, aligned and writeable")
-    return out
-
-
 def _nanoseconds(timeout: Any) -> int:
     """As the engine takes it; 0: none."""
     if timeout is None:
@@ -891,17 +621,6 @@ def _nanoseconds(timeout: Any) -> int:
     if not number or not timeout > 0:
         raise InputError(f"timeout is {timeout!r}, expected a number of seconds > 0, or None")
     return min(int(min(timeout, 1e9) * 1e9), 10**18) or 1
-
-
-def _checked_number(name: str, value: Any, low: float, high: float) -> float:
-    # A bool is a number in Python, and a mistake here.
-    number = not isinstance(value, bool | np.bool_) and isinstance(
-        value, int | float | np.integer | np.floating
-    )
-    if not number or not low <= value <= high:
-        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) else ""
-        raise InputError(f"{name} is {value!r}, expected a number{bounds}, or None")
-    return float(value)
 
 
 def _readable_meta(text: str) -> dict[str, Any]:

@@ -170,7 +170,8 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "datasets": {"errors"},
     "limits": {"errors", "_core"},
     "meta": {"errors"},
-    "model": {"errors", "threads", "_core", "ctc", "limits", "meta"},
+    "model": {"errors", "threads", "_core", "ctc", "limits", "meta", "ports"},
+    "ports": {"errors"},
     "sdk": {"_core"},
     "ctc": {"errors"},
     "ray": {"errors", "model"},
@@ -400,7 +401,17 @@ def test_import_needs_numpy_alone() -> None:
         "fastdigit",
         *(
             f"fastdigit.{name}"
-            for name in ("_core", "ctc", "errors", "limits", "meta", "model", "sdk", "threads")
+            for name in (
+                "_core",
+                "ctc",
+                "errors",
+                "limits",
+                "meta",
+                "model",
+                "ports",
+                "sdk",
+                "threads",
+            )
         ),
     }
     roots = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)

@@ -333,7 +333,7 @@ def test_the_short_way_is_only_shorter(model: Model, digits: np.ndarray, data) -
 def test_what_services_send_goes_the_short_way(
     model: Model, monkeypatch, method: str, shape: tuple[int, ...], dtype: type, given_out: bool
 ) -> None:
-    monkeypatch.setattr(model, "_taken", None)
+    monkeypatch.setattr("fastdigit.model.take_batch", None)
     out = None
     if given_out:
         labels = method == "predict"

@@ -1,11 +1,11 @@
 """How many whole fields :func:`fastdigit.read` reads, by kind of field, and its time.
 
-    python benchmarks/read.py [--images IDX --labels IDX] [--count N] [--seed N] [KIND ...]
+    python benchmarks/read.py [--images IDX --labels IDX] [--sheet PNG] [--count N] [KIND ...]
 
 The kinds are those of tests/support/fields.py. Tune on MNIST's training digits (``--images``,
 ``--labels``: uncompressed IDX files); without these, the test digits of the package are taken.
 Tesseract (the command) and RapidOCR (the package rapidocr-onnxruntime) are measured beside it where
-they are installed, or one of them with ``--only NAME``.
+they are installed, or one of them with ``--only NAME``. ``--sheet`` draws what ours misread.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastdigit
-from fastdigit.datasets import load_mnist_test
+from benchmarks import digits as mnist
 from tests.support.fields import HARD, KINDS, make
 
 # What a reader says: the digits, and how sure it is of all of them, if it tells.
 Reader = Callable[[Any], tuple[str, float | None]]
 SURE = 0.9
+# Fields of a sheet.
+SHOWN = 36
 
 
 def ours() -> Reader:
@@ -93,17 +95,12 @@ READERS: dict[str, Callable[[], Reader | None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND")
-    parser.add_argument("--images", type=Path)
-    parser.add_argument("--labels", type=Path)
+    mnist.add_options(parser)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=list(READERS))
     options = parser.parse_args()
-    digits, labels = load_mnist_test()
-    if options.images and options.labels:
-        digits = np.frombuffer(options.images.read_bytes(), np.uint8, offset=16)
-        digits = digits.reshape(-1, 28, 28)
-        labels = np.frombuffer(options.labels.read_bytes(), np.uint8, offset=8)
+    digits, labels = mnist.load(options)
     fields = {
         kind: list(make(kind, options.count, digits, labels, options.seed))
         for kind in options.kinds
@@ -115,6 +112,7 @@ def main() -> None:
             continue
         print(f"{name:12} {'right':>7} {'wrong at ' + str(SURE):>13} {'ms a field':>11}")
         means = []
+        misread: list[tuple[float, Any, str]] = []
         for kind, made in fields.items():
             right, seconds = 0, []
             sure = wrong = 0
@@ -127,6 +125,9 @@ def main() -> None:
                 if probability is not None and probability >= SURE:
                     sure += 1
                     wrong += not good
+                if not good:
+                    caption = f"{kind}: {text}, read {read!r} at {probability or 0:.2f}"
+                    misread.append((probability or 0.0, image, caption))
             if kind not in HARD:
                 means.append(right / len(made))
             told = f"{100 * wrong / sure:11.1f} %" if sure else f"{'-':>13}"
@@ -138,6 +139,10 @@ def main() -> None:
             print(
                 f"{'mean':12} {100 * np.mean(means):5.1f} % of those without {' and '.join(HARD)}"
             )
+        if options.sheet and name == "fastdigit":
+            misread.sort(key=lambda one: -one[0])
+            pictures = [(image, caption) for _, image, caption in misread[:SHOWN]]
+            mnist.draw_sheet(options.sheet, pictures, (330, 70), 3)
 
 
 if __name__ == "__main__":

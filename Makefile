@@ -88,7 +88,7 @@ model: $(STAMPS)/built $(STAMPS)/export
 	$(BIN)/python -m export.build
 
 clean:
-	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/images/*.so fastdigit/include fastdigit/lib
+	rm -rf $(VENV) build *.egg-info fastdigit/*.so fastdigit/images/*.so fastdigit/reader/*.so fastdigit/include fastdigit/lib
 
 # The extension is built from what lies here, once for all targets.
 $(STAMPS)/built: $(SOURCES) | $(STAMPS)

@@ -2,9 +2,9 @@
 
 The rest about the package is in pyproject.toml; what is made of C, and with which flags, in
 csrc/build.json. One shared library holds the core and the kernels of every ISA, for Python and for
-C programs alike (docs/c-api.md); the loops over pictures (csrc/image) are in their extension alone.
-C files are compiled here and not by setuptools, side by side and each with the flags of its ISA:
-only an ISA's kernels may use its instructions.
+C programs alike (docs/c-api.md); the loops over pictures (csrc/image) are in other extensions. C
+files are compiled here and not by setuptools, side by side and each with the flags of its ISA: only
+an ISA's kernels may use its instructions.
 """
 
 from __future__ import annotations
@@ -251,12 +251,15 @@ class BuildExtension(build_ext):
             ]
             print(f"fastdigit for {MACHINE}: {compiler.version}, {jobs} at a time", flush=True)
             parts = begin(pool, compiler, isas)
-            core, pixels = self.extensions
-            core.sources, pixels.sources = translated(core), translated(pixels)
+            for extension in self.extensions:
+                extension.sources = translated(extension)
             objects = finish(parts)
         finally:
             pool.shutdown(cancel_futures=True)
-        pixels.extra_objects = pixels.depends = [str(path) for path in objects.pop("image")]
+        core, *of_pictures = self.extensions
+        loops = [str(path) for path in objects.pop("image")]
+        for extension in of_pictures:
+            extension.extra_objects = extension.depends = loops
         library = self.link([path for paths in objects.values() for path in paths])
         print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
         core.extra_link_args += [str(library), *rpath("lib")]
@@ -352,6 +355,7 @@ setup(
         # The library exports its public API alone; the checksum is compiled in here as well.
         extension("fastdigit._core", ["fastdigit/_core.pyx", "csrc/base/xxhash64.c"]),
         extension("fastdigit.images._pixels", ["fastdigit/images/_pixels.pyx"]),
+        extension("fastdigit.reader._loops", ["fastdigit/reader/_loops.pyx"]),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
     cmdclass={"build_py": BuildPython, "build_ext": BuildExtension},

@@ -130,14 +130,14 @@ def test_a_wheel_holds_what_is_used_once(wheel: Wheel) -> None:
     tracked = {
         name
         for name in repository_files()
-        if name.startswith("fastdigit/") and not name.endswith(".pyx")
+        if name.startswith("fastdigit/") and not name.endswith((".pyx", ".pxi"))
     }
     held = {name for name in wheel.sizes if name.startswith("fastdigit/")}
     made = {Path(name).name for name in held - tracked - {header, pc}}
     assert tracked | {header, pc} <= held
-    assert len(made) == 3 and len(held - tracked) == 5, held - tracked
-    extensions = {name for name in made if name.startswith(("_core", "_pixels"))}
-    assert len(extensions) == 2 and all(str(tag).split("-")[0] in name for name in extensions)
+    assert len(made) == 4 and len(held - tracked) == 6, held - tracked
+    extensions = {name for name in made if name.startswith(("_core", "_pixels", "_loops"))}
+    assert len(extensions) == 3 and all(str(tag).split("-")[0] in name for name in extensions)
     assert all(re.fullmatch(r"libfastdigit\..+", name) for name in made - extensions)
     others = {name.split("/")[0] for name in wheel.sizes} - {"fastdigit"}
     assert all(name.endswith(".dist-info") for name in others)
@@ -156,7 +156,8 @@ def test_a_wheel_is_for_every_python(wheel: Wheel) -> None:
         pytest.skip("this Python has no stable ABI")
     NATIVE.require("nm")
     assert re.fullmatch(r"fastdigit-[\d.]+-cp311-abi3-\w+\.whl", wheel.archive.name)
-    extensions = [wheel.site / f"fastdigit/{name}.abi3.so" for name in ("_core", "images/_pixels")]
+    names = ("_core", "images/_pixels", "reader/_loops")
+    extensions = [wheel.site / f"fastdigit/{name}.abi3.so" for name in names]
     used = {
         line.split()[-1].partition("@")[0]
         for path in extensions
@@ -193,7 +194,7 @@ def test_a_wheel_has_the_c_library(wheel: Wheel, tmp_path: Path) -> None:
     package = site / "fastdigit"
     library = package / f"lib/libfastdigit.so.{ABI}"
     assert (package / "include/fastdigit.h").read_bytes() == HEADER.read_bytes()
-    assert not [*package.rglob("*.pyx")] and not (site / "csrc").exists()
+    assert not [*package.rglob("*.pyx"), *package.rglob("*.pxi")] and not (site / "csrc").exists()
     assert exported(library, "--dynamic") == DECLARED
 
     def config(*arguments: str) -> str:

@@ -114,8 +114,18 @@ typedef struct {
     double noise; /* One standard deviation of the paper. */
     double range; /* Between paper and ink; 0 if there is none. */
 } fd_image_contrast;
-/* The ink, 0..1, of differences from the paper: 0 up to three deviations of its noise, 1 from most of the ink on. */
-bool fd_image_stretched(const double *away, size_t count, double *out, fd_image_contrast *contrast);
+/* The ink, 0..1, of differences from the paper: 0 up to three deviations of its noise, 1 from most of the ink on. These
+ * are judged by `seen`: all of the differences, or some of them. `out` may be `away`. */
+bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, double *out,
+                        fd_image_contrast *contrast);
+
+/* ---- page.c ---- */
+
+/* The ink, 0..1, of a page in any light, bright ink if not `dark`. The paper of a block of block x block pixels is what
+ * four fifths of them are darker than; blocks that strokes darken are filled from those around them, and paper between
+ * the middles of blocks is interpolated. */
+bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dark, size_t block, double *out,
+                       fd_image_contrast *contrast);
 
 /* ---- marks.c: what touches ---- */
 

@@ -299,20 +299,21 @@ bool fd_image_away(const double *grey, size_t height, size_t width, size_t windo
     return true;
 }
 
-bool fd_image_stretched(const double *away, size_t count, double *out, fd_image_contrast *contrast) {
-    double *const values = malloc(2 * count * sizeof *values), *const scratch = values + count;
+bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, double *out,
+                        fd_image_contrast *contrast) {
+    double *const values = malloc(2 * some * sizeof *values), *const scratch = values + some;
     if (!values) return false;
     /* Paper is at least half of the plane: the lower half of the noise's bell curve is all its. */
     double lower[2];
-    fd_image_quantiles(away, count, (const double[]){0.1, 0.25}, 2, scratch, lower);
+    fd_image_quantiles(seen, some, (const double[]){0.1, 0.25}, 2, scratch, lower);
     const double low = lower[0], quarter = lower[1];
     const double noise = (quarter - low) / tenth_to_quarter, paper = quarter + quarter_to_middle * noise;
     double top = fd_image_extremes(away, count).greatest;
     const double middle = paper + (top - paper) / 2;
     size_t much = 0;
-    for (size_t i = 0; i < count; i++) {
-        values[much] = away[i];
-        much += away[i] > middle;
+    for (size_t i = 0; i < some; i++) {
+        values[much] = seen[i];
+        much += seen[i] > middle;
     }
     if (much) fd_image_quantiles(values, much, (const double[]){0.75}, 1, scratch, &top);
     free(values);

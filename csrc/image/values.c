@@ -40,7 +40,28 @@ static inline double median_of(double a, double b, double c) {
     return c < low ? low : c > high ? high : c;
 }
 
-/* Hoare's quickselect with pivots of three; a sort where these are bad again and again. */
+/* Brings those of [first, end) that are less than the pivot, or not greater, before the others; returns where these
+ * begin. No branch waits for a comparison: of few values, those that are foretold wrong would take most of the time. */
+static size_t parted(double *values, size_t first, size_t end, double pivot, bool equals) {
+    size_t others = first;
+    if (equals)
+        for (size_t i = first; i < end; i++) {
+            const double value = values[i];
+            values[i] = values[others];
+            values[others] = value;
+            others += value <= pivot;
+        }
+    else
+        for (size_t i = first; i < end; i++) {
+            const double value = values[i];
+            values[i] = values[others];
+            values[others] = value;
+            others += value < pivot;
+        }
+    return others;
+}
+
+/* Quickselect with pivots of three; a sort where these are bad again and again. What follows the rank is not less. */
 static double quickselect(double *values, size_t count, size_t rank) {
     size_t first = 0, end = count;
     for (int rounds = 64; end - first > 1; rounds--) {
@@ -49,28 +70,14 @@ static double quickselect(double *values, size_t count, size_t rank) {
             break;
         }
         const double pivot = median_of(values[first], values[first + (end - first) / 2], values[end - 1]);
-        /* What equals the pivot stops both, so that many equals are shared out. */
-        size_t i = first, j = end - 1;
-        for (;;) {
-            while (values[i] < pivot) i++;
-            while (values[j] > pivot) j--;
-            if (i >= j) break;
-            const double value = values[i];
-            values[i++] = values[j];
-            values[j--] = value;
-            if (i > j) break;
+        const size_t less = parted(values, first, end, pivot, false);
+        if (rank < less) {
+            end = less;
+            continue;
         }
-        /* [first, i) is not greater than the pivot, and what follows is not less. Where both met, that is the pivot. */
-        if (i == j) {
-            if (rank == i) break;
-            if (rank < i)
-                end = i;
-            else
-                first = i + 1;
-        } else if (rank < i)
-            end = i;
-        else
-            first = i;
+        const size_t greater = parted(values, less, end, pivot, true);
+        if (rank < greater) break; /* a pivot itself */
+        first = greater;
     }
     return values[rank];
 }
@@ -96,10 +103,10 @@ static void rank_values(const double *values, size_t count, ranked *known) {
     known->least = 0;
     for (size_t i = 0; i < count; i++) known->least += values[i] == known->range.least;
     const double least = known->range.least, scale = (bins - 1) / (known->range.greatest - least);
-    memset(known->counts, 0, sizeof known->counts);
     /* Of pictures on flat paper, most values are the least. */
     known->scale = count > bins && known->least <= count / 2 && scale < 1e300 ? scale : 0;
     if (known->scale == 0) return;
+    memset(known->counts, 0, sizeof known->counts);
     /* In four, for counting again in one bin waits for the last time. */
     uint32_t more[3][bins] = {{0}};
     size_t i = 0;

@@ -1,26 +1,21 @@
 """Binding to csrc/image/image.h: loops over the pixels of small pictures, without the GIL.
 
 Planes are float64 arrays of two axes, masks are uint8 or bool; all are C-contiguous. What each function computes is
-said in the header. Arrays are looked at by their buffers alone: of a picture of 28x28 pixels, a memoryview took as long
-as what was done with it.
+said in the header.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from numpy import bool_, empty, int8, int32, int64, uint8
 
+include "planes.pxi"
 
 cdef extern from "stdbool.h":
     ctypedef bint bool
 
 
 cdef extern from "image/image.h" nogil:
-    size_t FD_IMAGE_SIDE
-    size_t FD_IMAGE_WINDOW
-
     ctypedef struct fd_image_range:
         double least
         double greatest
@@ -87,7 +82,7 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_opposites(const double *, size_t, size_t, double, double, double *, double *)
     bint fd_image_paper(const double *, size_t, size_t, size_t, double *)
     bint fd_image_away(const double *, size_t, size_t, size_t, double, double *)
-    bint fd_image_stretched(const double *, size_t, double *, fd_image_contrast *)
+    bint fd_image_stretched(const double *, size_t, const double *, size_t, double *, fd_image_contrast *)
     void fd_image_cells(const double *, size_t, size_t, size_t, double, double *)
     bint fd_image_find_marks(const double *, size_t, size_t, int32_t *, fd_image_marks *)
     void fd_image_keep(const int64_t *, const double *, size_t, size_t, size_t, double, uint8_t *)
@@ -104,113 +99,44 @@ cdef extern from "image/image.h" nogil:
     void fd_image_place(const double *, size_t, size_t, size_t, uint8_t *)
 
 
-# ---- Arrays ----
-
-# Of a plane: numbers of pixels are held in 32 bits.
-cdef size_t MOST_PIXELS = 0x7FFFFFFF
-
-cdef struct Plane:
-    Py_buffer view
-    size_t height
-    size_t width
-    size_t count
-
-
-cdef int take(object array, Plane *plane, char kind, int axes) except -1:
-    """Hold an array's memory until `give_back`; of one axis, it is a row."""
-    PyObject_GetBuffer(array, &plane.view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-    cdef char found = plane.view.format[0]
-    if found == c'?':
-        found = c'B'
-    if found == c'l' and plane.view.itemsize == 8:
-        found = c'q'
-    plane.height = <size_t>plane.view.shape[0] if plane.view.ndim == 2 else 1
-    plane.width = <size_t>plane.view.shape[plane.view.ndim - 1] if plane.view.ndim else 0
-    plane.count = plane.height * plane.width
-    if (
-        plane.view.ndim != axes or found != kind or plane.view.format[1] != 0
-        or not 0 < plane.count <= MOST_PIXELS or max(plane.height, plane.width) > FD_IMAGE_SIDE
-    ):
-        PyBuffer_Release(&plane.view)
-        raise ValueError(f"expected {axes} axes of format {chr(kind)}, neither empty nor above {MOST_PIXELS} values")
-    return 0
-
-
-cdef inline double *doubles(Plane *plane) noexcept nogil:
-    return <double *>plane.view.buf
-
-
-cdef void give_back(Plane *plane) noexcept:
-    PyBuffer_Release(&plane.view)
-
-
-cdef void *memory_of(object made) except NULL:
-    """Where the values of a new array lie: nobody else has it yet, so it need not be held."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(made, &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-    cdef void *memory = view.buf
-    PyBuffer_Release(&view)
-    return memory
-
-
-cdef object checked(object result, bint done):
-    if not done:
-        raise MemoryError("no memory to prepare a picture")
-    return result
-
-
-cdef int fits(size_t size, size_t side) except -1:
-    if not 0 < size <= side:
-        raise ValueError(f"{size} is not in 1..{side}")
-    return 0
-
-
 # ---- Values ----
 
 def extremes(values):
-    cdef Plane plane
     cdef fd_image_range range_
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        range_ = fd_image_extremes(doubles(&plane), plane.count)
-    give_back(&plane)
+        range_ = fd_image_extremes(plane.doubles, plane.count)
     return range_.least, range_.greatest
 
 
 def count_above(values, double threshold):
-    cdef Plane plane
     cdef size_t count
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        count = fd_image_count_above(doubles(&plane), plane.count, threshold)
-    give_back(&plane)
+        count = fd_image_count_above(plane.doubles, plane.count, threshold)
     return count
 
 
 def coverage(values):
-    cdef Plane plane
     cdef double share
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        share = fd_image_coverage(doubles(&plane), plane.count)
-    give_back(&plane)
+        share = fd_image_coverage(plane.doubles, plane.count)
     return share
 
 
 def quantile(values, double part):
     """Of a row of them."""
-    cdef Plane plane
     cdef double found = 0
     cdef double *scratch
     if not 0 <= part <= 1:
         raise ValueError(f"{part} is not in 0..1")
-    take(values, &plane, c'd', 1)
+    cdef Plane plane = held(values, c'd', 1)
     with nogil:
         scratch = <double *>malloc(plane.count * sizeof(double))
         if scratch != NULL:
-            fd_image_quantiles(doubles(&plane), plane.count, &part, 1, scratch, &found)
+            fd_image_quantiles(plane.doubles, plane.count, &part, 1, scratch, &found)
             free(scratch)
-    give_back(&plane)
     return checked(found, scratch != NULL)
 
 
@@ -244,131 +170,101 @@ def averaged(pixels, size_t block, double full):
 
 
 def sliding_max(values, size_t window, int axis):
-    cdef Plane plane
     cdef bint done
     cdef double *made
-    take(values, &plane, c'd', 2)
-    try:
-        fits(window, plane.width if axis else plane.height)
-        out = empty((plane.height - (0 if axis else window - 1), plane.width - (window - 1 if axis else 0)))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_sliding_max(doubles(&plane), plane.height, plane.width, window, axis, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(values, c'd', 2)
+    fits(window, plane.width if axis else plane.height)
+    out = empty((plane.height - (0 if axis else window - 1), plane.width - (window - 1 if axis else 0)))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_sliding_max(plane.doubles, plane.height, plane.width, window, axis, made)
     return checked(out, done)
 
 
 def closing(values, size_t window):
-    cdef Plane plane
     cdef bint done
     cdef double *made
-    take(values, &plane, c'd', 2)
-    try:
-        fits(window, (min(plane.height, plane.width) + 1) // 2)
-        out = empty((plane.height - 2 * (window - 1), plane.width - 2 * (window - 1)))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_closing(doubles(&plane), plane.height, plane.width, window, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(values, c'd', 2)
+    fits(window, (min(plane.height, plane.width) + 1) // 2)
+    out = empty((plane.height - 2 * (window - 1), plane.width - 2 * (window - 1)))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_closing(plane.doubles, plane.height, plane.width, window, made)
     return checked(out, done)
 
 
 def box_mean(values, size_t window):
-    cdef Plane plane
     cdef bint done
     cdef double *made
-    take(values, &plane, c'd', 2)
-    try:
-        fits(window, FD_IMAGE_WINDOW)
-        out = empty((plane.height, plane.width))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_box_mean(doubles(&plane), plane.height, plane.width, window, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(values, c'd', 2)
+    fits(window, FD_IMAGE_WINDOW)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_box_mean(plane.doubles, plane.height, plane.width, window, made)
     return checked(out, done)
 
 
 # ---- Runs ----
 
 def run_lengths(mask):
-    cdef Plane plane
     cdef int32_t *made
-    take(mask, &plane, c'B', 2)
-    try:
-        out = empty((plane.height, plane.width), int32)
-        made = <int32_t *>memory_of(out)
-        with nogil:
-            fd_image_run_lengths(<const uint8_t *>plane.view.buf, plane.height, plane.width, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(mask, c'B', 2)
+    out = empty((plane.height, plane.width), int32)
+    made = <int32_t *>memory_of(out)
+    with nogil:
+        fd_image_run_lengths(<const uint8_t *>plane.memory, plane.height, plane.width, made)
     return out
 
 
 def stroke_width(values, double threshold):
-    cdef Plane plane
     cdef double width = 0
     cdef bint done
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        done = fd_image_stroke_width(doubles(&plane), plane.height, plane.width, threshold, &width)
-    give_back(&plane)
+        done = fd_image_stroke_width(plane.doubles, plane.height, plane.width, threshold, &width)
     return checked(width, done)
 
 
 def count_squares(values, double low, double high, size_t side):
-    cdef Plane plane
     cdef size_t count = 0
     cdef bint done
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        done = fd_image_squares(doubles(&plane), plane.height, plane.width, low, high, side, NULL, &count)
-    give_back(&plane)
+        done = fd_image_squares(plane.doubles, plane.height, plane.width, low, high, side, NULL, &count)
     return checked(count, done)
 
 
 def squares(values, double low, double high, size_t side):
-    cdef Plane plane
     cdef size_t count = 0
     cdef uint8_t *made
     cdef bint done
-    take(values, &plane, c'd', 2)
-    try:
-        fits(side, min(plane.height, plane.width))
-        out = empty((plane.height - side + 1, plane.width - side + 1), bool_)
-        made = <uint8_t *>memory_of(out)
-        with nogil:
-            done = fd_image_squares(doubles(&plane), plane.height, plane.width, low, high, side, made, &count)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(values, c'd', 2)
+    fits(side, min(plane.height, plane.width))
+    out = empty((plane.height - side + 1, plane.width - side + 1), bool_)
+    made = <uint8_t *>memory_of(out)
+    with nogil:
+        done = fd_image_squares(plane.doubles, plane.height, plane.width, low, high, side, made, &count)
     return checked(out, done)
 
 
 # ---- Paper ----
 
 def flat_paper(grey):
-    cdef Plane plane
     cdef fd_image_flatness found
-    take(grey, &plane, c'd', 2)
+    cdef Plane plane = held(grey, c'd', 2)
     with nogil:
-        found = fd_image_flat_paper(doubles(&plane), plane.height, plane.width)
-    give_back(&plane)
+        found = fd_image_flat_paper(plane.doubles, plane.height, plane.width)
     return (found.paper, found.least, found.greatest) if found.flat else None
 
 
 def away_from(grey, double paper, bint dark, double little):
-    cdef Plane plane
     cdef double *made
-    take(grey, &plane, c'd', 2)
-    try:
-        out = empty((plane.height, plane.width))
-        made = <double *>memory_of(out)
-        with nogil:
-            fd_image_away_from(doubles(&plane), plane.count, paper, dark, little, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        fd_image_away_from(plane.doubles, plane.count, paper, dark, little, made)
     return out
 
 
@@ -376,119 +272,88 @@ def structure(grey, rows, columns, size_t window, size_t every):
     cdef Plane plane, down, across
     cdef double found[2]
     cdef bint done
-    take(grey, &plane, c'd', 2)
-    try:
-        fits(window, min(plane.height, plane.width) - 1)
-        fits(every, MOST_PIXELS)
-        take(rows, &down, c'd', 2)
-        try:
-            take(columns, &across, c'd', 2)
-            try:
-                if down.height != 3 or down.width != plane.height or across.height != 3 or across.width != plane.width:
-                    raise ValueError("expected three polynomials for each side")
-                with nogil:
-                    done = fd_image_structure(
-                        doubles(&plane), plane.height, plane.width, doubles(&down), doubles(&across), window, every,
-                        found
-                    )
-            finally:
-                give_back(&across)
-        finally:
-            give_back(&down)
-    finally:
-        give_back(&plane)
+    plane = held(grey, c'd', 2)
+    fits(window, min(plane.height, plane.width) - 1)
+    fits(every, MOST_PIXELS)
+    down = held(rows, c'd', 2)
+    across = held(columns, c'd', 2)
+    if down.height != 3 or down.width != plane.height or across.height != 3 or across.width != plane.width:
+        raise ValueError("expected three polynomials for each side")
+    with nogil:
+        done = fd_image_structure(
+            plane.doubles, plane.height, plane.width, down.doubles, across.doubles, window, every,
+            found
+        )
     return checked((found[0], found[1]), done)
 
 
 def skew(grey, windows):
     """The cubes of the differences from several means, over their sizes."""
-    cdef Plane plane
     cdef double sums[2]
     cdef bint done
     cdef size_t window
     sums[:] = [0, 0]
-    take(grey, &plane, c'd', 2)
-    try:
-        for window in windows:
-            fits(window, FD_IMAGE_WINDOW)
-            with nogil:
-                done = fd_image_skew(doubles(&plane), plane.height, plane.width, window, sums)
-            checked(None, done)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    for window in windows:
+        fits(window, FD_IMAGE_WINDOW)
+        with nogil:
+            done = fd_image_skew(plane.doubles, plane.height, plane.width, window, sums)
+        checked(None, done)
     return sums[0] / max(sums[1], 1e-30)
 
 
 def border_vote(grey, double middle):
-    cdef Plane plane
     cdef double vote
-    take(grey, &plane, c'd', 2)
-    vote = fd_image_border_vote(doubles(&plane), plane.height, plane.width, middle)
-    give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    vote = fd_image_border_vote(plane.doubles, plane.height, plane.width, middle)
     return vote
 
 
 def opposites(grey, double least, double greatest):
-    cdef Plane plane
     cdef double *down
     cdef double *across
     cdef bint done
-    take(grey, &plane, c'd', 2)
-    try:
-        rows, columns = empty(plane.height - 1), empty(plane.width - 1)
-        down, across = <double *>memory_of(rows), <double *>memory_of(columns)
-        with nogil:
-            done = fd_image_opposites(doubles(&plane), plane.height, plane.width, least, greatest, down, across)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    rows, columns = empty(plane.height - 1), empty(plane.width - 1)
+    down, across = <double *>memory_of(rows), <double *>memory_of(columns)
+    with nogil:
+        done = fd_image_opposites(plane.doubles, plane.height, plane.width, least, greatest, down, across)
     return checked((rows, columns), done)
 
 
 def paper(grey, size_t window):
-    cdef Plane plane
     cdef double *made
     cdef bint done
-    take(grey, &plane, c'd', 2)
-    try:
-        fits(window, FD_IMAGE_WINDOW)
-        out = empty((plane.height, plane.width))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_paper(doubles(&plane), plane.height, plane.width, window, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    fits(window, FD_IMAGE_WINDOW)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_paper(plane.doubles, plane.height, plane.width, window, made)
     return checked(out, done)
 
 
 def away(grey, size_t window, double little):
-    cdef Plane plane
     cdef double *made
     cdef bint done
-    take(grey, &plane, c'd', 2)
-    try:
-        fits(window, FD_IMAGE_WINDOW)
-        out = empty((plane.height, plane.width))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_away(doubles(&plane), plane.height, plane.width, window, little, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(grey, c'd', 2)
+    fits(window, FD_IMAGE_WINDOW)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_away(plane.doubles, plane.height, plane.width, window, little, made)
     return checked(out, done)
 
 
 def stretched(away):
-    cdef Plane plane
     cdef fd_image_contrast contrast
     cdef double *made
     cdef bint done
-    take(away, &plane, c'd', 2)
-    try:
-        out = empty((plane.height, plane.width))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_stretched(doubles(&plane), plane.count, made, &contrast)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(away, c'd', 2)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_stretched(plane.doubles, plane.count, plane.doubles, plane.count, made, &contrast)
     return checked((out, contrast.noise, contrast.range), done)
 
 
@@ -496,7 +361,6 @@ def stretched(away):
 
 def marks(ink, size_t cell, double threshold):
     """Labels, boxes, ink and area of the marks."""
-    cdef Plane plane
     cdef size_t rows, columns, i, k
     cdef double *cells
     cdef int32_t *label
@@ -506,7 +370,7 @@ def marks(ink, size_t cell, double threshold):
     cdef fd_image_marks found
     cdef bint done = False
     found.items = NULL
-    take(ink, &plane, c'd', 2)
+    cdef Plane plane = held(ink, c'd', 2)
     try:
         fits(cell, MOST_PIXELS)
         rows, columns = (plane.height + cell - 1) // cell, (plane.width + cell - 1) // cell
@@ -515,7 +379,7 @@ def marks(ink, size_t cell, double threshold):
         with nogil:
             cells = <double *>malloc(rows * columns * sizeof(double))
             if cells != NULL:
-                fd_image_cells(doubles(&plane), plane.height, plane.width, cell, threshold, cells)
+                fd_image_cells(plane.doubles, plane.height, plane.width, cell, threshold, cells)
                 done = fd_image_find_marks(cells, rows, columns, label, &found)
                 free(cells)
         checked(None, done)
@@ -528,28 +392,21 @@ def marks(ink, size_t cell, double threshold):
             size[i] = found.items[i].area
     finally:
         free(found.items)
-        give_back(&plane)
     return labels, boxes, amounts, areas
 
 
 def kept_marks(boxes, ink, size_t rows, size_t columns, double speck):
     cdef Plane found, amounts
     cdef uint8_t *made
-    take(boxes, &found, c'q', 2)
-    try:
-        take(ink, &amounts, c'd', 1)
-        try:
-            if found.width != 4 or found.height != amounts.width:
-                raise ValueError("expected a box and an amount of ink for each mark")
-            out = empty(amounts.width, bool_)
-            made = <uint8_t *>memory_of(out)
-            with nogil:
-                fd_image_keep(<const int64_t *>found.view.buf, doubles(&amounts), amounts.width, rows, columns, speck,
-                              made)
-        finally:
-            give_back(&amounts)
-    finally:
-        give_back(&found)
+    found = held(boxes, c'q', 2)
+    amounts = held(ink, c'd', 1)
+    if found.width != 4 or found.height != amounts.width:
+        raise ValueError("expected a box and an amount of ink for each mark")
+    out = empty(amounts.width, bool_)
+    made = <uint8_t *>memory_of(out)
+    with nogil:
+        fd_image_keep(<const int64_t *>found.memory, amounts.doubles, amounts.width, rows, columns, speck,
+                      made)
     return out
 
 
@@ -559,61 +416,48 @@ def kept_ink(ink, labels, size_t cell, kept):
     cdef double *made
     cdef bint done
     cdef size_t i
-    take(ink, &plane, c'd', 2)
-    try:
-        take(labels, &numbers, c'i', 2)
-        try:
-            take(kept, &chosen, c'B', 1)
-            try:
-                fits(cell, MOST_PIXELS)
-                if (
-                    numbers.height != (plane.height + cell - 1) // cell
-                    or numbers.width != (plane.width + cell - 1) // cell
-                ):
-                    raise ValueError("expected a label for each cell")
-                for i in range(numbers.count):
-                    if (<const int32_t *>numbers.view.buf)[i] >= <int64_t>chosen.width:
-                        raise ValueError(f"there are labels above the {chosen.width} that may be kept")
-                out = empty((plane.height, plane.width))
-                made = <double *>memory_of(out)
-                with nogil:
-                    done = fd_image_keep_ink(
-                        doubles(&plane), plane.height, plane.width, <const int32_t *>numbers.view.buf, cell,
-                        <const uint8_t *>chosen.view.buf, made
-                    )
-            finally:
-                give_back(&chosen)
-        finally:
-            give_back(&numbers)
-    finally:
-        give_back(&plane)
+    plane = held(ink, c'd', 2)
+    numbers = held(labels, c'i', 2)
+    chosen = held(kept, c'B', 1)
+    fits(cell, MOST_PIXELS)
+    if (
+        numbers.height != (plane.height + cell - 1) // cell
+        or numbers.width != (plane.width + cell - 1) // cell
+    ):
+        raise ValueError("expected a label for each cell")
+    for i in range(numbers.count):
+        if (<const int32_t *>numbers.memory)[i] >= <int64_t>chosen.width:
+            raise ValueError(f"there are labels above the {chosen.width} that may be kept")
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_keep_ink(
+            plane.doubles, plane.height, plane.width, <const int32_t *>numbers.memory, cell,
+            <const uint8_t *>chosen.memory, made
+        )
     return checked(out, done)
 
 
 def box(values, double threshold):
     """(top, bottom, left, right), or None."""
-    cdef Plane plane
     cdef size_t found[4]
     cdef bint any_
-    take(values, &plane, c'd', 2)
+    cdef Plane plane = held(values, c'd', 2)
     with nogil:
-        any_ = fd_image_box(doubles(&plane), plane.height, plane.width, threshold, found)
-    give_back(&plane)
+        any_ = fd_image_box(plane.doubles, plane.height, plane.width, threshold, found)
     return (found[0], found[1], found[2], found[3]) if any_ else None
 
 
 # ---- Lines ----
 
 def spans(mask, bint upright, size_t pixels, size_t columns, size_t ends):
-    cdef Plane plane
     cdef bool found = False
     cdef bint done
-    take(mask, &plane, c'B', 2)
+    cdef Plane plane = held(mask, c'B', 2)
     with nogil:
         done = fd_image_spans(
-            <const uint8_t *>plane.view.buf, plane.height, plane.width, upright, pixels, columns, ends, &found
+            <const uint8_t *>plane.memory, plane.height, plane.width, upright, pixels, columns, ends, &found
         )
-    give_back(&plane)
     return checked(found, done)
 
 
@@ -622,7 +466,6 @@ def level_lines(mask, bint upright, tuple kind):
 
     If upright, x and y are exchanged.
     """
-    cdef Plane plane
     cdef fd_image_line_kind options
     (
         options.length, options.covered, options.alone, options.votes, options.fewest, options.thickest, options.slope,
@@ -641,9 +484,9 @@ def level_lines(mask, bint upright, tuple kind):
     cdef const uint8_t *inked
     cdef size_t height, width, count = 0, i, most = options.most
     cdef bint done = False
-    take(mask, &plane, c'B', 2)
+    cdef Plane plane = held(mask, c'B', 2)
     try:
-        inked = <const uint8_t *>plane.view.buf
+        inked = <const uint8_t *>plane.memory
         height, width = plane.height, plane.width
         with nogil:
             if upright:
@@ -665,7 +508,6 @@ def level_lines(mask, bint upright, tuple kind):
         free(lines)
         free(rows)
         free(turned)
-        give_back(&plane)
 
 
 cdef object copied(const int32_t *values, size_t count):
@@ -678,91 +520,73 @@ cdef object copied(const int32_t *values, size_t count):
 
 def cheapest_paths(ink, bint upwards, double paper, double sideways):
     """The costs, and the steps back."""
-    cdef Plane plane
     cdef double *total
     cdef int8_t *step
-    take(ink, &plane, c'd', 2)
-    try:
-        totals, steps = empty((plane.height, plane.width)), empty((plane.height, plane.width), int8)
-        total, step = <double *>memory_of(totals), <int8_t *>memory_of(steps)
-        with nogil:
-            fd_image_cheapest_paths(doubles(&plane), plane.height, plane.width, upwards, paper, sideways, total, step)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(ink, c'd', 2)
+    totals, steps = empty((plane.height, plane.width)), empty((plane.height, plane.width), int8)
+    total, step = <double *>memory_of(totals), <int8_t *>memory_of(steps)
+    with nogil:
+        fd_image_cheapest_paths(plane.doubles, plane.height, plane.width, upwards, paper, sideways, total, step)
     return totals, steps
 
 
 # ---- Drawing ----
 
 def resampled(ink, size_t rows, size_t columns):
-    cdef Plane plane
     cdef double *made
     cdef bint done
-    take(ink, &plane, c'd', 2)
-    try:
-        fits(rows, MOST_PIXELS)
-        fits(columns, MOST_PIXELS)
-        out = empty((rows, columns))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_resample(doubles(&plane), plane.width, plane.height, plane.width, rows, columns, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(ink, c'd', 2)
+    fits(rows, MOST_PIXELS)
+    fits(columns, MOST_PIXELS)
+    out = empty((rows, columns))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_resample(plane.doubles, plane.width, plane.height, plane.width, rows, columns, made)
     return checked(out, done)
 
 
 def fitted(ink, tuple within, size_t side):
     """The part (top, bottom, left, right) of the ink, scaled until its longer side is `side`; its greatest is 1."""
-    cdef Plane plane
     cdef double *made
     cdef double greatest
     cdef bint done
     cdef size_t top, bottom, left, right, rows = 0, columns = 0, i
     top, bottom, left, right = within
-    take(ink, &plane, c'd', 2)
-    try:
-        fits(side, 1 << 15)
-        if not (top < bottom <= plane.height and left < right <= plane.width):
-            raise ValueError(f"{within} is no part of {plane.height}x{plane.width}")
-        fd_image_fitted_size(bottom - top, right - left, side, &rows, &columns)
-        out = empty((rows, columns))
-        made = <double *>memory_of(out)
-        with nogil:
-            done = fd_image_resample(doubles(&plane) + top * plane.width + left, plane.width, bottom - top,
-                                     right - left, rows, columns, made)
-            if done:
-                greatest = fd_image_extremes(made, rows * columns).greatest
-                for i in range(rows * columns):
-                    made[i] /= greatest
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(ink, c'd', 2)
+    fits(side, 1 << 15)
+    if not (top < bottom <= plane.height and left < right <= plane.width):
+        raise ValueError(f"{within} is no part of {plane.height}x{plane.width}")
+    fd_image_fitted_size(bottom - top, right - left, side, &rows, &columns)
+    out = empty((rows, columns))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_resample(plane.doubles + top * plane.width + left, plane.width, bottom - top,
+                                 right - left, rows, columns, made)
+        if done:
+            greatest = fd_image_extremes(made, rows * columns).greatest
+            for i in range(rows * columns):
+                made[i] /= greatest
     return checked(out, done)
 
 
 def mean_width(ink):
-    cdef Plane plane
     cdef double width
-    take(ink, &plane, c'd', 2)
+    cdef Plane plane = held(ink, c'd', 2)
     with nogil:
-        width = fd_image_mean_width(doubles(&plane), plane.height, plane.width)
-    give_back(&plane)
+        width = fd_image_mean_width(plane.doubles, plane.height, plane.width)
     return width
 
 
 def placed(ink, size_t side):
-    cdef Plane plane
     cdef uint8_t *made
-    take(ink, &plane, c'd', 2)
-    try:
-        fits(max(plane.height, plane.width), side)
-        if not fd_image_extremes(doubles(&plane), plane.count).greatest > 0:
-            raise ValueError("there is no ink")
-        out = empty((side, side), uint8)
-        made = <uint8_t *>memory_of(out)
-        with nogil:
-            fd_image_place(doubles(&plane), plane.height, plane.width, side, made)
-    finally:
-        give_back(&plane)
+    cdef Plane plane = held(ink, c'd', 2)
+    fits(max(plane.height, plane.width), side)
+    if not fd_image_extremes(plane.doubles, plane.count).greatest > 0:
+        raise ValueError("there is no ink")
+    out = empty((side, side), uint8)
+    made = <uint8_t *>memory_of(out)
+    with nogil:
+        fd_image_place(plane.doubles, plane.height, plane.width, side, made)
     return out
 
 
@@ -778,20 +602,17 @@ def drawn(inks, size_t box, size_t side):
     out = empty((len(inks), side, side), uint8)
     made = <uint8_t *>memory_of(out)
     for i, ink in enumerate(inks):
-        take(ink, &plane, c'd', 2)
-        try:
-            if not fd_image_extremes(doubles(&plane), plane.count).greatest > 0:
-                raise ValueError("there is no ink")
-            fd_image_fitted_size(plane.height, plane.width, box, &rows, &columns)
-            with nogil:
-                small = <double *>malloc(rows * columns * sizeof(double))
-                done = small != NULL and fd_image_resample(
-                    doubles(&plane), plane.width, plane.height, plane.width, rows, columns, small
-                )
-                if done:
-                    fd_image_place(small, rows, columns, side, made + i * side * side)
-                free(small)
-            checked(None, done)
-        finally:
-            give_back(&plane)
+        plane = held(ink, c'd', 2)
+        if not fd_image_extremes(plane.doubles, plane.count).greatest > 0:
+            raise ValueError("there is no ink")
+        fd_image_fitted_size(plane.height, plane.width, box, &rows, &columns)
+        with nogil:
+            small = <double *>malloc(rows * columns * sizeof(double))
+            done = small != NULL and fd_image_resample(
+                plane.doubles, plane.width, plane.height, plane.width, rows, columns, small
+            )
+            if done:
+                fd_image_place(small, rows, columns, side, made + i * side * side)
+            free(small)
+        checked(None, done)
     return out

@@ -70,7 +70,8 @@ static void filters(const double *values, size_t height, size_t width) {
     EACH_FAILS(fd_image_away(values, height, width, up_to(40), 0.15, out));
     fd_image_away_from(values, height * width, 0.5, height & 1, 0.15, out);
     fd_image_contrast contrast;
-    EACH_FAILS(fd_image_stretched(values, height * width, out, &contrast));
+    EACH_FAILS(fd_image_stretched(values, height * width, values, up_to(height * width), out, &contrast));
+    EACH_FAILS(fd_image_page_ink(values, height, width, width & 1, up_to(17), out, &contrast));
     free(out);
 }
 

@@ -1,0 +1,118 @@
+#include "image/image.h"
+
+#include <stdlib.h>
+
+/* Of a block's pixels, how many are darker than what counts as its paper. */
+static const double paper_quantile = 0.8;
+/* Blocks that a stroke may be wide; and of those around it, over how many paper is averaged. */
+enum { widest_stroke = 5, smoothed = 3 };
+/* Where there is little light, differences count for less: of white paper's. */
+static const double little_light = 0.15;
+/* Every so many rows and columns are enough to know quantiles. */
+enum { sampled_rows = 2, sampled_columns = 3 };
+
+/* Planes go on beyond their ends mirrored, not repeated: what is at the edge may be a frame. */
+static size_t mirrored(size_t at, size_t count) {
+    if (count == 1) return 0;
+    const size_t period = 2 * (count - 1), place = at % period;
+    return place < count ? place : period - place;
+}
+
+/* The paper of each block, blocks that strokes darken filled from those around them: rows x columns. */
+static bool paper_of_blocks(const double *grey, size_t height, size_t width, bool dark, size_t block, double *paper) {
+    const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block, by = widest_stroke - 1;
+    const size_t wide = columns + 2 * by, pixels = block * block;
+    const size_t rank = (size_t)(paper_quantile * (double)pixels);
+    double *const values = malloc(2 * pixels * sizeof *values), *const scratch = values + pixels;
+    double *const around = malloc((rows + 2 * by) * wide * sizeof *around);
+    bool done = values && around;
+    if (done) {
+        for (size_t row = 0; row < rows; row++)
+            for (size_t column = 0; column < columns; column++) {
+                double *value = values;
+                for (size_t y = row * block; y < (row + 1) * block; y++) {
+                    const double *const line = grey + mirrored(y, height) * width;
+                    for (size_t x = column * block; x < (column + 1) * block; x++) {
+                        const double here = line[x < width ? x : mirrored(x, width)];
+                        *value++ = dark ? here : 1 - here;
+                    }
+                }
+                paper[row * columns + column] = fd_image_select(values, pixels, rank, scratch);
+            }
+        for (size_t y = 0; y < rows + 2 * by; y++) {
+            const size_t row = y < by ? 0 : y - by < rows ? y - by : rows - 1;
+            for (size_t x = 0; x < wide; x++)
+                around[y * wide + x] = paper[row * columns + (x < by ? 0 : x - by < columns ? x - by : columns - 1)];
+        }
+        done = fd_image_closing(around, rows + 2 * by, wide, widest_stroke, paper);
+    }
+    if (done) {
+        for (size_t i = 0; i < rows * columns; i++) around[i] = paper[i];
+        done = fd_image_box_mean(around, rows, columns, smoothed, paper);
+    }
+    free(values);
+    free(around);
+    return done;
+}
+
+/* Between the middles of which blocks a pixel lies, and the share of the second. */
+typedef struct {
+    size_t first, second;
+    double part;
+} between;
+
+static between place_of(size_t pixel, size_t blocks, size_t block) {
+    const double at = ((double)pixel + 0.5) / (double)block - 0.5, last = (double)(blocks - 1);
+    const double inside = at < 0 ? 0 : at > last ? last : at;
+    const size_t first = (size_t)inside;
+    return (between){first, first + 1 < blocks ? first + 1 : first, inside - (double)first};
+}
+
+/* The share of the paper's light that each pixel lacks; paper is interpolated between the middles of blocks. */
+static bool away_from_blocks(const double *grey, size_t height, size_t width, bool dark, size_t block,
+                             const double *paper, double *out) {
+    const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block;
+    between *const places = malloc(width * sizeof *places);
+    double *const line = malloc(columns * sizeof *line);
+    const bool done = places && line;
+    if (done) {
+        for (size_t x = 0; x < width; x++) places[x] = place_of(x, columns, block);
+        for (size_t y = 0; y < height; y++) {
+            const between row = place_of(y, rows, block);
+            for (size_t i = 0; i < columns; i++)
+                line[i] = (1 - row.part) * paper[row.first * columns + i] + row.part * paper[row.second * columns + i];
+            double *const light = out + y * width;
+            for (size_t x = 0; x < width; x++) {
+                const between at = places[x];
+                light[x] = (1 - at.part) * line[at.first] + at.part * line[at.second];
+            }
+            const double *const here = grey + y * width;
+            if (dark)
+                for (size_t x = 0; x < width; x++) light[x] = (light[x] - here[x]) / (light[x] + little_light);
+            else
+                for (size_t x = 0; x < width; x++) light[x] = (light[x] - (1 - here[x])) / (light[x] + little_light);
+        }
+    }
+    free(places);
+    free(line);
+    return done;
+}
+
+bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dark, size_t block, double *out,
+                       fd_image_contrast *contrast) {
+    const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block;
+    const size_t some =
+        ((height + sampled_rows - 1) / sampled_rows) * ((width + sampled_columns - 1) / sampled_columns);
+    double *const paper = malloc(rows * columns * sizeof *paper), *const seen = malloc(some * sizeof *seen);
+    bool done = paper && seen && paper_of_blocks(grey, height, width, dark, block, paper) &&
+                away_from_blocks(grey, height, width, dark, block, paper, out);
+    if (done) {
+        double *value = seen;
+        for (size_t y = 0; y < height; y += sampled_rows)
+            for (size_t x = 0; x < width; x += sampled_columns) *value++ = out[y * width + x];
+        done = fd_image_stretched(out, height * width, seen, some, out, contrast);
+    }
+    free(paper);
+    free(seen);
+    return done;
+}

@@ -211,12 +211,12 @@ PYTHON_ROOMS: dict[str, set[str]] = {
 
 #: Modules that are imported by functions alone, and the extra's packages that they may import.
 BEHIND_AN_EXTRA: dict[str, set[str]] = {
-    "fastdigit.serve.app": {"starlette"},
     "fastdigit.serve.inference": set(),
     "fastdigit.serve.metrics": {"prometheus_client"},
     "fastdigit.serve.pictures": {"starlette"},
     "fastdigit.serve.routes": {"starlette"},
     "fastdigit.serve.served": set(),
+    "fastdigit.serve.app": {"starlette", "uvicorn"},
     "fastdigit.serve.server": {"uvicorn"},
     "fastdigit.serve.uvicorn_internals": {"uvicorn"},
 }

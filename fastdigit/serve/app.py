@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fastdigit import load
 from fastdigit.model import Model
@@ -16,6 +17,7 @@ from fastdigit.serve.asgi import Application, Receive, Scope, Send
 from fastdigit.serve.authentication import Authentication
 from fastdigit.serve.bodies import Bodies
 from fastdigit.serve.cage import Cage
+from fastdigit.serve.clients import Clients, Rates
 from fastdigit.serve.draining import Draining
 from fastdigit.serve.hosts import Hosts
 from fastdigit.serve.inference import Inference
@@ -45,15 +47,16 @@ class App:
 
     Notes
     -----
-    A request passes :class:`AccessLog`, :class:`Hosts` and :class:`Authentication`, those that the
-    settings ask for; then inference goes straight to :class:`Inference`, everything else to
-    :class:`Routes` by way of Starlette.
+    A request passes uvicorn's middleware for proxies, :class:`AccessLog`, :class:`Rates`,
+    :class:`Hosts` and :class:`Authentication`, those that the settings ask for; then inference
+    goes straight to :class:`Inference`, everything else to :class:`Routes` by way of Starlette.
     """
 
     def __init__(self, settings: Settings, open_model: Callable[..., Model] = load) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = Draining(settings.drain_delay)
+        self.clients = Clients(settings)
         self.models = Models(settings, self.metrics, open_model)
         bodies = Bodies(settings)
         self._cage = Cage(
@@ -73,8 +76,16 @@ class App:
             )
         if settings.allowed_hosts:
             self._entrance = Hosts(self._entrance, settings.allowed_hosts, self._inference.refused)
+        if settings.client_rate:
+            self._entrance = Rates(self._entrance, self.clients, self._asked_too_often)
         if settings.access_log:
             self._entrance = AccessLog(self._entrance)
+        if settings.trusted_proxies:
+            trusted: Any = ProxyHeadersMiddleware(
+                self._entrance,  # type: ignore[arg-type]  # uvicorn has a class for each message
+                list(settings.trusted_proxies),
+            )
+            self._entrance = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def told(message: MutableMapping[str, Any]) -> None:
@@ -85,6 +96,10 @@ class App:
             await send(message)
 
         await self._entrance(scope, receive, told)
+
+    def _asked_too_often(self, scope: Scope, status: int) -> None:
+        self.metrics.refused("client_rate")
+        self._inference.refused(scope, status)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (limits, "reading_timeout", "S", "seconds that reading one of these may take"),
         (limits, "reading_memory_bytes", "N", "memory that it may take"),
         (limits, "max_connections", "N", "open connections"),
+        (limits, "max_client_connections", "N", "open connections of one address"),
+        (limits, "client_rate", "N", "requests a second from one address; 0: any"),
+        (limits, "client_burst", "N", "requests at once from one that was silent"),
         (limits, "drain_delay", "S", "seconds of saying 'not ready' between SIGTERM and the end"),
     ):
         default = getattr(Settings, name)
@@ -83,6 +86,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=NUMBER",
         help="what a model file may ask for, such as operations=1e11; may be repeated",
+    )
+    limits.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address or network of a proxy whose X-Forwarded-For says who the client is; may be "
+        "repeated",
     )
     parser.add_argument(
         "--token-file",
@@ -129,6 +140,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             models=dict(options.model),
             model_limits=Limits.parsed(options.limit),
             token=token,
+            trusted_proxies=tuple(options.trusted_proxy),
             # A server for this machine is known by no name that others could point to it.
             allowed_hosts=tuple(options.allowed_host)
             or (("localhost",) if is_loopback(options.host) else ()),

@@ -18,12 +18,17 @@ class RequestError(Exception):
         HTTP status.
     close
         Whether the connection is of no further use, because the body was not read to its end.
+    retry_after
+        Seconds after which to try again, where that may help: with 429 and 503.
     """
 
-    def __init__(self, status: int, message: str, *, close: bool = False) -> None:
+    def __init__(
+        self, status: int, message: str, *, close: bool = False, retry_after: int = 1
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.close = close
+        self.retry_after = retry_after
 
 
 class TooLarge(RequestError):
@@ -45,7 +50,7 @@ def problem(error: Exception) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         if error.close:
             headers.append((b"connection", b"close"))
         if status in (429, 503):
-            headers.append((b"retry-after", b"1"))
+            headers.append((b"retry-after", b"%d" % error.retry_after))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
     elif isinstance(error, InputError):

@@ -75,6 +75,12 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._depths: dict[str, Callable[[], int]] = {}
+        self._refused = Counter(
+            "fastdigit_refused",
+            "Connections and requests that were refused, by the limit that they were beyond.",
+            ("reason",),
+            registry=self.registry,
+        )
         # Of /read, which no model that is served answers.
         self._readings = Counter(
             "fastdigit_readings", "Pictures at /read that were answered.", registry=self.registry
@@ -91,6 +97,10 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+
+    def refused(self, reason: str) -> None:
+        """A connection or a request was refused for whose it is, or for how many there are."""
+        self._refused.labels(reason).inc()
 
     def reading(self, status: int, seconds: float) -> None:
         """A picture at ``/read`` was answered."""

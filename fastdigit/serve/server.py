@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import logging.config
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -28,6 +31,10 @@ __all__ = ["run"]
 logger = logging.getLogger("fastdigit.serve")
 
 BACKLOG = 2048
+
+#: Open files beside connections: the log, models, pipes to other processes, libraries; and those
+#: that are being refused.
+OTHER_DESCRIPTORS = 64
 
 
 class Factory:
@@ -97,6 +104,9 @@ def run(
         uncaught_sigterm,
     )
 
+    # uvicorn does so, too; what is said before it begins shall have its time and level as well.
+    logging.config.dictConfig(_logging(log_level))
+    settings = _with_descriptors(settings)
     # With several workers each makes its own, but what can't be opened shall be said once.
     app = make_app(settings)
     family, _, _, _, address = socket.getaddrinfo(
@@ -131,6 +141,26 @@ def run(
         with _metrics_directory():
             run_workers(config, WorkerSocket(bound_socket, family, address))
     return 0
+
+
+def _with_descriptors(settings: Settings) -> Settings:
+    """Settings with no more connections than this process may have files open.
+
+    One more would be an error of the server's own, and processes for pictures could not begin.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_connections + OTHER_DESCRIPTORS
+    if soft < needed and soft != resource.RLIM_INFINITY:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < needed:
+            connections = max(1, soft - OTHER_DESCRIPTORS)
+            logger.warning(
+                "this process may have %d descriptors (ulimit -n): at most %d connections",
+                *(soft, connections),
+            )
+            return dataclasses.replace(settings, max_connections=connections)
+    return settings
 
 
 def _logging(level: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import sys
@@ -22,6 +23,9 @@ MAX_PATTERN: Final = 200
 
 #: A day: what waits for longer is not waited for.
 MAX_SECONDS: Final = 86_400
+
+#: Requests a second: more than any server of this kind answers.
+MAX_RATE: Final = 1_000_000
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -65,6 +69,16 @@ class Settings:
         Memory that it may take, else status 413; Linux only.
     max_connections
         Open connections; one more gets status 503.
+    max_client_connections
+        Open connections of one client, which is an address, or of IPv6 a /64; one more gets
+        status 429.
+    client_rate
+        Requests a second that one client may send for long; more get status 429. 0: any.
+    client_burst
+        Requests that it may send at once, when it has been silent.
+    trusted_proxies
+        Addresses and networks of proxies whose ``X-Forwarded-For`` says who the client is. Nobody
+        else is believed.
     token
         If not None, what clients must send as ``Authorization: Bearer TOKEN``, except for health
         and for the page itself.
@@ -94,6 +108,10 @@ class Settings:
     reading_timeout: float = 5.0
     reading_memory_bytes: int = 256 << 20
     max_connections: int = 4096
+    max_client_connections: int = 1024
+    client_rate: float = 0.0
+    client_burst: int = 100
+    trusted_proxies: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     drain_delay: float = 0.0
     allowed_hosts: tuple[str, ...] = ()
@@ -115,6 +133,8 @@ class Settings:
             ("readers", 1),
             ("reading_memory_bytes", 1 << 20),
             ("max_connections", 1),
+            ("max_client_connections", 1),
+            ("client_burst", 1),
         ):
             if not getattr(self, field_name) >= least:
                 value = getattr(self, field_name)
@@ -124,6 +144,13 @@ class Settings:
             lowest = 0.0 if field_name == "drain_delay" else sys.float_info.min
             if not lowest <= seconds <= MAX_SECONDS:
                 raise ValueError(f"{field_name} is {seconds}, expected up to {MAX_SECONDS} seconds")
+        if not 0 <= self.client_rate <= MAX_RATE:
+            raise ValueError(f"client_rate is {self.client_rate}, expected 0 to {MAX_RATE}")
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}") from None
         if self.token is not None and (not self.token or not self.token.isascii()):
             raise ValueError("the token is empty or not ASCII")
 

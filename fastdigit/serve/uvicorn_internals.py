@@ -41,8 +41,15 @@ class Protocol(HttpToolsProtocol):
         self._ending = False
         self._header_bytes: int | None = 0
         self._header_timer: asyncio.TimerHandle | None = None
+        self._host = self.client[0] if self.client else ""
+        self._taking: asyncio.TimerHandle | None = None
+        may_stay = self.app.clients.connect(self._host)
         if len(self.connections) > self._settings.max_connections:
+            self.app.metrics.refused("connections")
             self._error(503, "too many connections")
+        elif not may_stay:
+            self.app.metrics.refused("client_connections")
+            self._error(429, "this client has too many connections")
         else:
             self._expect_headers()
 
@@ -71,7 +78,36 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_timer()
+        if self._taking is not None:
+            self._taking.cancel()
+        self.app.clients.leave(self._host)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_taking()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_taking()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_taking()
+
+    def _expect_taking(self) -> None:
+        """Give a client as long to take an answer as it has to send a request.
+
+        A transport that is closed waits for what it still has to send; for ever, if need be.
+        """
+        if self._taking is None and self.transport.get_write_buffer_size():
+            timeout = self._settings.read_timeout
+            self._taking = self.loop.call_later(timeout, self._not_taken)
+
+    def _not_taken(self) -> None:
+        self._taking = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or self.transport.is_closing():
@@ -140,9 +176,13 @@ class Protocol(HttpToolsProtocol):
                 self._deaf = True
                 return
         body = json.dumps({"error": message}).encode()
-        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
-        self.transport.write(STATUS_LINE[status] + head % len(body) + b"\r\n" + body)
+        head = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
+        head += b"connection: close\r\ncontent-length: %d\r\n" % len(body)
+        if status in (429, 503):
+            head += b"retry-after: 1\r\n"
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
         self.transport.close()
+        self._expect_taking()
 
 
 class WorkerSocket:

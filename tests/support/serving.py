@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,8 +68,16 @@ def wait_until_it_listens(server: Server) -> None:
 
 
 @contextmanager
-def serving(*options: str, **environment: str) -> Iterator[Server]:
-    """Run `fastdigit serve` on a free port; it listens when this yields."""
+def serving(
+    *options: str, limits: Mapping[int, tuple[int, int]] | None = None, **environment: str
+) -> Iterator[Server]:
+    """Run `fastdigit serve` on a free port, under limits of :mod:`resource`; it listens when this
+    yields."""
+
+    def limit() -> None:
+        for kind, values in (limits or {}).items():
+            resource.setrlimit(kind, values)
+
     workers = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
     with tempfile.TemporaryDirectory() as made:
         log = Path(made) / "log"
@@ -79,6 +88,7 @@ def serving(*options: str, **environment: str) -> Iterator[Server]:
                 stdout=file,
                 env={**os.environ, **environment},
                 start_new_session=True,
+                preexec_fn=limit,
             )
         server = Server(process, log)
         try:

@@ -6,7 +6,7 @@
 #   make lint     ruff, mypy, clang-format (make format mends what can be mended)
 #   make model    train, export and compile the default model again (some hours)
 #   make fuzz     hostile input for all that reads bytes from anywhere; MINUTES=2, FUZZ_ARGS='onnx --seed 7' chooses
-#   make coverage what the corpora of model files reach of the C core; fails below floors
+#   make coverage what tests and corpora reach of the C core, file by file; fails below floors
 #   make analyze  static analysis of the C files by gcc -fanalyzer and clang-tidy (which has clang's analyzer)
 #   make lock     renew the versions that the container installs; make sbom: what those are, as CycloneDX JSON
 #   make clean    forget all of it
@@ -46,7 +46,7 @@ fuzz: $(STAMPS)/built $(STAMPS)/test $(STAMPS)/fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
 
 coverage: $(STAMPS)/built $(STAMPS)/test
-	$(BIN)/python -m tests.fuzz.coverage
+	$(BIN)/python -m tests.csrc.coverage
 
 lint: $(STAMPS)/built $(STAMPS)/lint
 	$(BIN)/ruff check .

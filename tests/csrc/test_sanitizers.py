@@ -14,8 +14,8 @@ import pytest
 from fastdigit import Model, _core
 from tests.fuzz.engines import replayer
 from tests.fuzz.networks import fuzzed_networks, with_room
-from tests.support import ROOT, c_networks
-from tests.support.c_build import NATIVE, compiled, driver, run_checked
+from tests.support import c_networks
+from tests.support.c_build import NATIVE, driver, image_driver, run_checked
 from tests.support.networks import cut_convolutions, packed, two_headed
 from tests.support.sanitizers import MEMORY, OPTIONS, THREADS, sanitizer
 
@@ -107,11 +107,7 @@ def test_several_inputs_and_outputs(memory: tuple[str, ...], tmp_path: Path) -> 
 
 def test_pictures(memory: tuple[str, ...]) -> None:
     """Planes of any size, and memory that fails, in every loop of csrc/image."""
-    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
-    link = [*sorted((ROOT / "csrc/image").glob("*.c")), *wrapped, "-lm"]
-    source = ROOT / "tests/csrc/drivers/image.c"
-    program = compiled("image", MEMORY, source, [], link)
-    assert int(run_checked([*memory, program, "100"], **OPTIONS)) > 100
+    assert int(run_checked([*memory, image_driver(MEMORY), "100"], **OPTIONS)) > 100
 
 
 @pytest.fixture
@@ -119,6 +115,16 @@ def lenet(tmp_path: Path) -> Path:
     path = tmp_path / "lenet.fdm"
     path.write_bytes(packed(c_networks.networks()["lenet"]))
     return path
+
+
+def test_mistakes(memory: tuple[str, ...], lenet: Path, tmp_path: Path) -> None:
+    """Through the C API: each is refused, and nothing else comes of it."""
+    program = driver("mistakes", MEMORY, link=("-Wl,--wrap=fread,--wrap=fseek",))
+    run_checked([*memory, program, lenet, tmp_path], **OPTIONS)
+
+
+def test_internals(memory: tuple[str, ...]) -> None:
+    run_checked([*memory, driver("internals", MEMORY)], **OPTIONS)
 
 
 def test_threads(lenet: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.fuzz.corpora import kept
 from tests.fuzz.networks import seeds as model_seeds
 from tests.fuzz.targets import TARGETS
 from tests.support import ROOT
-from tests.support.c_build import NATIVE, Toolchain, compiled, objects, run_checked, setup_py
+from tests.support.c_build import Toolchain, compiled, objects, run_checked
 
 __all__ = ["MODEL", "NAMES", "Outcome", "chosen", "fuzz", "inputs_of", "mutated", "replayer"]
 
@@ -40,13 +40,15 @@ KEPT_BYTES, KEPT_INPUTS = 1536, 40
 #: Small networks are shared among threads too, and damaged sizes don't ask for seconds.
 SMALL = ("-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1024", "-DFD_FUZZ_OPERATIONS=65536")
 #: Comparisons are not traced: the mutator knows what to repair, and loops over bytes would do
-#: little else.
+#: little else. Kernels are as installed: no compiler is fast at instrumenting them. test_fuzz.py
+#: runs what is kept with all of the core under gcc's sanitizers.
 CLANG = Toolchain(
     compiler="clang",
     flags=(
         *("-O2", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
         *("-fsanitize=fuzzer-no-link", "-fno-sanitize-coverage=trace-cmp", *SMALL),
     ),
+    kernels=False,
 )
 SOURCES = (ROOT / "tests/fuzz/model.c", ROOT / "tests/fuzz/mutate_model.c")
 
@@ -77,24 +79,13 @@ def mutated(name: str, inputs: list[bytes], seed: int) -> bytes:
     return data
 
 
-def _kernels() -> list[Path]:
-    """As they are installed: no compiler is fast at instrumenting them. test_fuzz.py runs what is
-    kept with all of the core under gcc's sanitizers."""
-    return [path for name, paths in objects(NATIVE).items() if name != "core" for path in paths]
-
-
 @functools.cache
 def libfuzzer() -> Path:
     """The target in C, for libFuzzer."""
     CLANG.require()
-    isas = [name for name in objects(NATIVE) if name != "core"]
-    macros = [f"-DFD_HAVE_{name.upper()}" for name in isas]
-    core = [
-        compiled(f"{Path(source).stem}.o", CLANG, ROOT / source, [*macros, "-c"], [])
-        for source in setup_py()["CORE_SOURCES"]
-    ]
     target, mutator = SOURCES
-    link = [mutator, *core, *_kernels(), "-fsanitize=fuzzer", "-lm"]
+    parts = [path for paths in objects(CLANG).values() for path in paths]
+    link = [mutator, *parts, "-fsanitize=fuzzer", "-lm"]
     return compiled("model", CLANG, target, [], link)
 
 

@@ -41,13 +41,15 @@ MACHINE: str = setup_py()["MACHINE"]
 class Toolchain:
     """A compiler, what it compiles for, and flags that come after those of setup.py.
 
-    `isas` are the ISAs to build; None: all that the machine's family has.
+    `isas` are the ISAs to build; None: all that the machine's family has. Kernels are built by
+    this toolchain too, or, with `kernels`, are those that are installed.
     """
 
     compiler: str = "gcc"
     machine: str = MACHINE
     flags: tuple[str, ...] = ("-O2", "-g1")
     isas: tuple[str, ...] | None = None
+    kernels: bool = True
 
     def require(self, *tools: str) -> None:
         """Skip the test if this compiler, or one of `tools`, is not installed."""
@@ -57,7 +59,15 @@ class Toolchain:
 
 
 #: What is installed: the very objects, unless the sources have changed since.
-NATIVE = Toolchain(flags=())
+INSTALLED = Toolchain(flags=())
+#: The core, counting what is reached of it.
+COVERED = Toolchain(
+    compiler="clang",
+    flags=("-O0", "-fprofile-instr-generate", "-fcoverage-mapping"),
+    kernels=False,
+)
+#: What programs are made of that run on this machine. (`make coverage` asks for COVERED.)
+NATIVE = COVERED if os.environ.get("FASTDIGIT_TEST_COVERED") else INSTALLED
 CLANG = Toolchain(compiler="clang")
 # Static, so that QEMU needs no libraries of that CPU.
 AARCH64 = Toolchain(
@@ -116,9 +126,10 @@ def objects(toolchain: Toolchain) -> dict[str, tuple[Path, ...]]:
 
     def compile_one(job: tuple[str, str, tuple[str, ...]]) -> tuple[str, Path]:
         name, source, flags = job
-        installed = _installed(source) if toolchain == NATIVE else None
+        maker = toolchain if toolchain.kernels or name == "core" else INSTALLED
+        installed = _installed(source) if maker == INSTALLED else None
         target = f"{Path(source).stem}.o"
-        return name, installed or compiled(target, toolchain, ROOT / source, [*flags, "-c"], [])
+        return name, installed or compiled(target, maker, ROOT / source, [*flags, "-c"], [])
 
     parts: dict[str, tuple[Path, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -176,3 +187,10 @@ def program(source: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Pa
 def driver(name: str, toolchain: Toolchain, link: tuple[str, ...] = ()) -> Path:
     """The program tests/csrc/drivers/`name`.c, linked with the core."""
     return program(f"tests/csrc/drivers/{name}.c", toolchain, link)
+
+
+def image_driver(toolchain: Toolchain) -> Path:
+    """The program tests/csrc/drivers/image.c, linked with the loops over pixels."""
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
+    link = [*(ROOT / source for source in setup_py()["IMAGE_SOURCES"]), *wrapped, "-lm"]
+    return compiled("image", toolchain, ROOT / "tests/csrc/drivers/image.c", [], link)

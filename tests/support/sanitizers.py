@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.c_build import Toolchain, run
+from tests.support.c_build import COVERED, NATIVE, Toolchain, run
 
 # -O0: with optimisation gcc takes up to a minute for the checks in the unrolled kernels. Without,
 # its intrinsics are macros, which warn of their own conversions.
@@ -18,11 +19,15 @@ MEMORY = Toolchain(
         *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     )
 )
-# The kernels know nothing of threads, so one ISA will do; and networks are shared however small.
-THREADS = Toolchain(
-    flags=("-O1", "-g1", "-fsanitize=thread", "-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1"),
-    isas=("generic",),
-)
+#: Networks are shared among threads however small.
+SHARED = ("-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1")
+# The kernels know nothing of threads, so one ISA will do.
+THREADS = Toolchain(flags=("-O1", "-g1", "-fsanitize=thread", *SHARED), isas=("generic",))
+
+# Where reach is counted (`make coverage`), these programs are counted, and not sanitized.
+if NATIVE == COVERED:
+    MEMORY = COVERED
+    THREADS = replace(COVERED, flags=(*COVERED.flags, *SHARED), isas=THREADS.isas)
 
 #: Damaged sizes may ask for any amount of memory: that is an answer of malloc, and no error.
 OPTIONS = {

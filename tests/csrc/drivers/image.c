@@ -219,8 +219,63 @@ static void lines(const double *values, size_t height, size_t width) {
     free(runs);
 }
 
+/* Values for which each pivot of three is next to the least, by McIlroy's adversary (A killer adversary for quicksort,
+ * 1999): it is asked instead of values, and says only then which of two is less. */
+enum { HARD = 400, UNDECIDED = HARD };
+static struct {
+    double values[HARD];
+    size_t decided, candidate;
+} adversary;
+
+static int is_less(size_t a, size_t b) {
+    double *const values = adversary.values;
+    if (a != b && values[a] == UNDECIDED && values[b] == UNDECIDED)
+        values[a == adversary.candidate ? a : b] = (double)adversary.decided++;
+    if (values[a] == UNDECIDED)
+        adversary.candidate = a;
+    else if (values[b] == UNDECIDED)
+        adversary.candidate = b;
+    return values[a] < values[b];
+}
+
+static size_t middle(size_t a, size_t b, size_t c) {
+    const int swap = !is_less(a, b);
+    const size_t low = swap ? b : a, high = swap ? a : b;
+    return is_less(c, low) ? low : is_less(high, c) ? high : c;
+}
+
+/* What the selection would compare, on the way to the greatest. */
+static void hard_selection(void) {
+    size_t order[HARD];
+    for (size_t i = 0; i < HARD; i++) {
+        order[i] = i;
+        adversary.values[i] = UNDECIDED;
+    }
+    for (size_t first = 0; HARD - first > 1;) {
+        const size_t pivot = middle(order[first], order[first + (HARD - first) / 2], order[HARD - 1]);
+        /* First what is less than the pivot, then what is not greater. */
+        for (int equals = 0; equals < 2; equals++)
+            for (size_t i = first; i < HARD; i++) {
+                const size_t item = order[i];
+                order[i] = order[first];
+                order[first] = item;
+                first += (size_t)(equals ? !is_less(pivot, item) : is_less(item, pivot));
+            }
+    }
+    double *const scratch = room(HARD), *const ranked = room(HARD);
+    for (size_t rank = 0; rank < HARD; rank++) {
+        memcpy(scratch, adversary.values, HARD * sizeof *scratch);
+        ranked[rank] = fd_image_select(adversary.values, HARD, rank, scratch);
+        if (rank && ranked[rank] < ranked[rank - 1]) DIE("rank %zu is less than the one before", rank);
+    }
+    if (ranked[0] != 0 || ranked[HARD - 1] != fd_image_extremes(adversary.values, HARD).greatest) DIE("wrong ranks");
+    free(scratch);
+    free(ranked);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) DIE("image ROUNDS");
+    hard_selection();
     for (long round = strtol(argv[1], NULL, 10); round-- > 0;) {
         const size_t height = up_to(round % 3 ? 40 : 3), width = up_to(round % 5 ? 40 : 3);
         double *const values = plane(height * width);

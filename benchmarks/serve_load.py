@@ -36,6 +36,7 @@ import numpy as np
 
 import fastdigit
 from fastdigit.bench.adapter import shipped_files
+from fastdigit.compiler.frontends.runners import import_onnxruntime
 from fastdigit.datasets import load_mnist_test
 from fastdigit.serve.settings import Settings
 from fastdigit.threads import available_cpus
@@ -56,8 +57,7 @@ class OnnxRuntimeModel:
     classes = tuple("0123456789")
 
     def __init__(self, path: str | None = None, **_: Any) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         # Set as its documentation advises for one process a core.
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -24,6 +24,7 @@ from export import card, robustness, to_onnx, train
 from export.batches import network_input
 from export.parity import compare
 from export.recipes import RECIPES, SEED_WIDTHS, Recipe
+from fastdigit.compiler.frontends.runners import import_onnxruntime
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import FastDigitError, VerificationError
 
@@ -98,8 +99,7 @@ def check_parity(compiled: Path, onnx: Path) -> float:
     VerificationError
         A label differs, or a probability by more than 1e-5.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     images, _ = load_mnist_test()
     x = network_input(images)
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])

@@ -30,6 +30,7 @@ from export.batches import network_input
 from export.calibration import set_temperature, softmax
 from export.compact import compact_model
 from export.parity import compare
+from fastdigit.compiler.frontends.runners import import_onnxruntime
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, VerificationError, pip_install
 
@@ -143,8 +144,8 @@ def verify_temperature(
 def _run(model: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> FloatArray:
     """Check `model`, and run it in ONNX Runtime on uint8 `images` (N, 28, 28)."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = import_onnxruntime()
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:

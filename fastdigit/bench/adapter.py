@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from fastdigit.bench import convert
 from fastdigit.bench.arrays import FloatArray
+from fastdigit.compiler.frontends.runners import without_telemetry
 from fastdigit.errors import MissingExtraError, pip_install
 from fastdigit.model import DEFAULT_MODEL, shipped_file
 
@@ -37,6 +38,7 @@ Call: TypeAlias = Callable[[], object]
 
 def require(module: str, extra: str) -> Any:
     """Import an optional module; `MissingExtraError` names the extra that provides it."""
+    without_telemetry()
     try:
         return importlib.import_module(module)
     except ImportError as error:

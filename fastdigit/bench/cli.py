@@ -27,6 +27,7 @@ from fastdigit.bench.results import QUICK, SUBJECT, Settings
 from fastdigit.bench.roofline import Probe
 from fastdigit.bench.runtimes import RUNTIMES, OnnxRuntime
 from fastdigit.compiler.backends.onnx import write
+from fastdigit.compiler.frontends.runners import without_telemetry
 from fastdigit.errors import (
     FastDigitError,
     InputError,
@@ -75,6 +76,7 @@ def main(
     """
     parser = _parser(known, known_8bit)
     options = parser.parse_args(arguments)
+    without_telemetry()  # in the processes that this one starts, too
     _check(options, parser, known_8bit if options.precision == EIGHT_BIT else known)
     try:
         if options.layers:

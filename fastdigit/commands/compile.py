@@ -12,6 +12,7 @@ from fastdigit.commands import common
 from fastdigit.commands.names import read_names
 from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.driver import write_whole
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.inputs import InputRange
 from fastdigit.compiler.ops import PRECISIONS
@@ -102,8 +103,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     common.print_verification(result.verification)
     if options.emit == "c":
         emitted = emit_c(unpack(result.data), output.stem)
-        output.write_text(emitted.source, encoding="ascii")
-        output.with_suffix(".h").write_text(emitted.header, encoding="ascii")
+        write_whole(output, emitted.source.encode("ascii"))
+        write_whole(output.with_suffix(".h"), emitted.header.encode("ascii"))
         print(f"{output}, {output.stem}.h: {emitted.scratch:,} floats of scratch memory")
         return 0
     print(f"{output}: {len(result.data):,} bytes")

@@ -59,7 +59,14 @@ from fastdigit.compiler.verify import (
 from fastdigit.ctc import ctc_names
 from fastdigit.errors import InputError, ModelFormatError, UnsupportedError, VerificationError
 
-__all__ = ["COMPILER_VERSION", "Compiled", "Step", "compile_model", "verify_model"]
+__all__ = [
+    "COMPILER_VERSION",
+    "Compiled",
+    "Step",
+    "compile_model",
+    "verify_model",
+    "write_whole",
+]
 
 #: Changes when the same source may give another program.
 COMPILER_VERSION = "4"
@@ -330,7 +337,7 @@ def compile_model(
         meta["provenance"] = origin
     data = packed(calibrated)
     if output is not None:
-        _write(Path(output), data)
+        write_whole(Path(output), data)
     return Compiled(data, verification, tuple(steps), tuple(takes))
 
 
@@ -711,7 +718,7 @@ def _meta(
     }
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old contents or the new, whole."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent} to write {path.name} to")

@@ -40,8 +40,8 @@ MAX_PIXELS: Final = 50_000_000
 JPEG_SIDE: Final = 1024
 
 FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "HEIF")
-"""Formats of files, in Pillow's words; the last two if Pillow was built with it, and if pillow-heif
-is installed."""
+"""Formats of files, in Pillow's words; the last two if Pillow was built with it, and if pi-heif or
+pillow-heif is installed."""
 
 Fitting: TypeAlias = Literal["stretch", "fit", "crop"]
 FITTINGS: Final[tuple[Fitting, ...]] = ("stretch", "fit", "crop")
@@ -232,8 +232,11 @@ def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Those that are read here, with what is installed."""
     from PIL import Image
 
-    if "HEIF" in formats and importlib.util.find_spec("pillow_heif"):
-        importlib.import_module("pillow_heif").register_heif_opener()
+    # One decoder, in two packages: the extra takes the one that has no encoder under the GPL.
+    for package in ("pi_heif", "pillow_heif"):
+        if "HEIF" in formats and importlib.util.find_spec(package):
+            importlib.import_module(package).register_heif_opener()
+            break
     Image.preinit()
     if not set(formats) <= set(Image.OPEN):
         Image.init()

@@ -24,7 +24,7 @@ OLD = b"what was there before"
 
 
 def run(
-    output: str | Path, file_bytes: int | None = None, **environment: str
+    output: str | Path, file_bytes: int | None = None, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`fastdigit compile` in a process of its own, which can write no more than so many bytes."""
 
@@ -34,7 +34,7 @@ def run(
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
     return subprocess.run(
-        [sys.executable, "-B", "-m", "fastdigit.cli", "compile", ONNX, "-o", output],
+        [sys.executable, "-B", "-m", "fastdigit.cli", "compile", ONNX, "-o", output, *options],
         env={**os.environ, **environment},
         preexec_fn=limit,
         capture_output=True,
@@ -70,7 +70,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     device = os.open("/dev/full", os.O_WRONLY)
     monkeypatch.setattr(driver.tempfile, "mkstemp", full)
     with pytest.raises(OSError, match="No space left on device"):
-        driver._write(tmp_path / "m.fdm", bytes(1 << 16))
+        driver.write_whole(tmp_path / "m.fdm", bytes(1 << 16))
     os.close(device)
     assert list(tmp_path.iterdir()) == []
 
@@ -85,13 +85,34 @@ def test_a_process_that_is_killed_leaves_no_half_file(
         child = os.fork()
         if child == 0:
             monkeypatch.setattr(os, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            driver._write(output, new)
+            driver.write_whole(output, new)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         assert output.read_bytes() == OLD
-    driver._write(output, new)
+    driver.write_whole(output, new)
     assert output.read_bytes() == new
+
+
+def test_nothing_is_written_but_the_output(tmp_path: Path) -> None:
+    """ONNX Runtime keeps an identifier of the machine below the home directory, if it is let."""
+    home = tmp_path / "home"
+    home.mkdir()
+    nowhere = {"XDG_CACHE_HOME": "", "TMPDIR": str(home)}
+    done = run(tmp_path / "m.fdm", HOME=str(home), **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
+    done = run(tmp_path / "m.c", None, "--emit=c", HOME=str(home), **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "m.c", "m.fdm", "m.h"]
+
+
+def test_a_full_disk_leaves_what_was_there_of_a_program_in_c(tmp_path: Path) -> None:
+    (tmp_path / "m.c").write_bytes(OLD)
+    assert "File too large" in one_line(run(tmp_path / "m.c", 1 << 16, "--emit=c"))
+    assert (tmp_path / "m.c").read_bytes() == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["m.c"]
 
 
 def test_no_home_and_no_temporary_directory(tmp_path: Path) -> None:

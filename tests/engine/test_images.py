@@ -246,11 +246,14 @@ def test_files_of_all_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF", "WEBP", "TIFF", "BMP", "GIF"])
 def test_digits_in_files_of(kind: str) -> None:
     if kind == "HEIF":
-        need("pillow_heif").register_heif_opener()
+        need("pi_heif")
     elif kind in ("AVIF", "WEBP") and not need("PIL.features").check(kind.lower()):
         pytest.skip(f"Pillow was built without {kind}")
     image = enlarged(DIGITS[0], 200)
-    assert np.abs(normalize(encoded(image, kind)).astype(int) - normalize(image)).mean() < 2
+    # pi-heif has no encoder: pillow-heif has written it.
+    heif = Path(__file__).parent / "fixtures" / "digit.heic"
+    data = heif.read_bytes() if kind == "HEIF" else encoded(image, kind)
+    assert np.abs(normalize(data).astype(int) - normalize(image)).mean() < 2
 
 
 def test_exif_turns_the_picture_upright() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastdigit.errors import MissingExtraError, VerificationError, pip_install
 
-__all__ = ["Runner", "batched", "onnx_runtime"]
+__all__ = ["Runner", "batched", "import_onnxruntime", "onnx_runtime", "without_telemetry"]
 
 #: For each input images (N, *shape in the source) -> for each output (N, ...).
 Runner: TypeAlias = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[Any]]]
@@ -19,6 +20,28 @@ Runner: TypeAlias = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[Any]]
 BATCH = 256
 #: Numbers that a source with a fixed number of images may take at once.
 MAX_NUMBERS = 1 << 28
+
+
+def without_telemetry() -> None:
+    """Have ONNX Runtime send nothing and write nothing, unless the environment says otherwise.
+
+    From 1.29 its wheels for Linux and macOS keep an identifier of the machine below the home
+    directory, and tell their makers of sessions and models. It looks at the variable once, when it
+    is imported (https://github.com/microsoft/onnxruntime/pull/27379).
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def import_onnxruntime() -> Any:
+    """Return the module; :class:`MissingExtraError` if it is not installed."""
+    without_telemetry()
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            f"verifying a model needs ONNX Runtime: {pip_install('compile')}"
+        ) from error
+    return onnxruntime
 
 
 def batched(run: Runner, fixed: int | None) -> Runner:
@@ -64,12 +87,7 @@ def onnx_runtime(
     VerificationError
         If it cannot run the model; the function raises it too.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            f"verifying a model needs ONNX Runtime: {pip_install('compile')}"
-        ) from error
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

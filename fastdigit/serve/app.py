@@ -64,6 +64,7 @@ class App:
             settings.reading_timeout,
             settings.reading_memory_bytes,
             settings.max_buffered_bytes,
+            settings.timeout,
         )
         self._inference = Inference(settings, self.models, bodies, self._cage)
         pictures = Pictures(settings, self.models, self.metrics, bodies, self._cage)

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from fastdigit.images import decode, normalize
 from fastdigit.reader import read
 from fastdigit.serve.errors import RequestError
 from fastdigit.serve.protocol import Inference, Signature, decompressed, parse
+from fastdigit.serve.turns import Turns
 
 __all__ = ["Cage"]
 
@@ -47,8 +49,9 @@ LENGTHS: Final = struct.Struct("<QQ")
 GROWN: Final = 64 << 20
 # What a process may take to begin.
 START_SECONDS: Final = 60.0
-# Jobs that may wait, beside the limit on their bytes.
+# Jobs that may wait, beside the limit on their bytes; and those of one client.
 MAX_WAITING: Final = 64
+MAX_WAITING_OF_CLIENT: Final = 32
 
 
 class Cage:
@@ -64,29 +67,47 @@ class Cage:
         Bytes that a job may take, beyond those of a process that has done nothing.
     max_waiting_bytes
         Payloads of all jobs together that have not been answered yet.
+    patience
+        Seconds that a job may wait for its turn.
 
     Notes
     -----
+    Clients come in turn: one that sends many jobs delays another's by one for each process.
+
     Where the operating system has no limit on a process's memory (macOS takes it and ignores it),
     only time is bounded.
     """
 
-    def __init__(self, processes: int, seconds: float, memory: int, max_waiting_bytes: int) -> None:
+    def __init__(
+        self,
+        processes: int,
+        seconds: float,
+        memory: int,
+        max_waiting_bytes: int,
+        patience: float,
+    ) -> None:
         self._seconds = seconds
         self._memory = memory
         self._max_bytes = max_waiting_bytes
+        self._patience = patience
+        self._turns = Turns(processes)
         self._threads = ThreadPoolExecutor(processes, "fastdigit-cage")
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self._closed = False
-        self._waiting = self._bytes = 0
+        self._waiting: Counter[str] = Counter()
+        self._bytes = 0
 
-    async def picture(self, body: bytes, encoding: str | None, limits: tuple[int, int]) -> Any:
+    async def picture(
+        self, client: str, body: bytes, encoding: str | None, limits: tuple[int, int]
+    ) -> Any:
         """Return the picture in a file as uint8 (28, 28): decoded and normalized.
 
         Parameters
         ----------
+        client
+            Who sent it.
         body, encoding
             The file, and its ``Content-Encoding``.
         limits
@@ -97,17 +118,22 @@ class Cage:
         RequestError
             It is no picture of a digit, or costs too much.
         """
-        _, pixels = await self._run(("picture", encoding, *limits), body)
+        _, pixels = await self._run(client, ("picture", encoding, *limits), body)
         return np.frombuffer(pixels, np.uint8).reshape(28, 28)
 
     async def reading(
-        self, body: bytes, encoding: str | None, limits: tuple[int, int], options: dict[str, Any]
+        self,
+        client: str,
+        body: bytes,
+        encoding: str | None,
+        limits: tuple[int, int],
+        options: dict[str, Any],
     ) -> bytes:
         """Return what :func:`fastdigit.read` finds in a picture, as JSON.
 
         Parameters
         ----------
-        body, encoding, limits
+        client, body, encoding, limits
             As for :meth:`picture`.
         options
             Those of :func:`fastdigit.read` that are given.
@@ -117,11 +143,12 @@ class Cage:
         RequestError
             It is no picture, the options are wrong, or it costs too much.
         """
-        _, found = await self._run(("reading", encoding, *limits, options), body)
+        _, found = await self._run(client, ("reading", encoding, *limits, options), body)
         return found
 
     async def inference(
         self,
+        client: str,
         body: bytes,
         encoding: str | None,
         limit: int,
@@ -136,7 +163,7 @@ class Cage:
             The request is wrong, or costs too much to read.
         """
         job = ("inference", encoding, limit, header_length, signature)
-        head, data = await self._run(job, body)
+        head, data = await self._run(client, job, body)
         images = np.frombuffer(data, head["dtype"]).reshape(head["shape"])
         outputs = tuple((name, binary) for name, binary in head["outputs"])
         return Inference(head["id"], images, outputs)
@@ -150,20 +177,31 @@ class Cage:
             process.kill()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
-        if self._waiting >= MAX_WAITING:
+    async def _run(
+        self, client: str, job: tuple[Any, ...], payload: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        total = self._waiting.total()
+        if total >= MAX_WAITING or self._waiting[client] >= MAX_WAITING_OF_CLIENT:
             raise RequestError(429, "too many requests are waiting to be read: try again later")
-        if self._waiting and self._bytes + len(payload) > self._max_bytes:
+        if total and self._bytes + len(payload) > self._max_bytes:
             raise RequestError(503, "too many requests in progress")
-        self._waiting += 1
+        self._waiting[client] += 1
         self._bytes += len(payload)
         try:
-            answer = asyncio.get_running_loop().run_in_executor(
-                self._threads, self._ask, job, payload
-            )
-            head, data = await answer
+            async with self._turns.turn(client, self._patience):
+                answer = asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._ask, job, payload
+                )
+                head, data = await answer
+        except TimeoutError:
+            message = f"{self._patience:g} seconds were not enough for what came before"
+            raise RequestError(504, message) from None
+        except RuntimeError as error:  # there is no thread to be had
+            raise self._unavailable(error) from None
         finally:
-            self._waiting -= 1
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
             self._bytes -= len(payload)
         if "error" in head:
             raise RequestError(head["status"], head["error"])
@@ -171,27 +209,22 @@ class Cage:
 
     def _ask(self, job: tuple[Any, ...], payload: bytes) -> tuple[dict[str, Any], bytes]:
         """Have a process do a job; in a thread, for it waits."""
-        with self._lock:
-            if self._closed:
-                raise RequestError(503, "the server is shutting down")
-            while self._idle and self._idle[-1].ended():
-                self._idle.pop().wait()
-            process = self._idle.pop() if self._idle else _Process(self._memory)
-            self._busy.add(process)
+        process = self._process()
         late = threading.Event()
-        again = False
+        began = again = False
         try:
             with _ending(process, START_SECONDS, late):
                 process.wait_until_ready()
+            began = True
             with _ending(process, self._seconds, late):
                 head, data = process.ask(job, payload)
             again = not head.pop("last")
             return head, data
-        except (EOFError, OSError):
+        except (EOFError, OSError) as error:
+            if self._closed or not began:
+                raise self._unavailable(error) from None
             if late.is_set():
                 what = f"more than the {self._seconds:g} s that it may take"
-            elif self._closed:
-                raise RequestError(503, "the server is shutting down") from None
             else:
                 status = process.wait()
                 logger.error("the process that read a request ended with status %d", status)
@@ -206,6 +239,28 @@ class Cage:
             if not again:
                 process.kill()
                 process.wait()
+
+    def _process(self) -> _Process:
+        """One that is idle, or a new one."""
+        with self._lock:
+            while self._idle and self._idle[-1].ended():
+                self._idle.pop().wait()
+            try:
+                if self._closed:
+                    raise OSError
+                process = self._idle.pop() if self._idle else _Process(self._memory)
+            except OSError as error:  # no memory, no descriptor, no process to be had
+                raise self._unavailable(error) from None
+            self._busy.add(process)
+            return process
+
+    def _unavailable(self, error: Exception) -> RequestError:
+        """What is told if no process can read anything, for no fault of what is to be read."""
+        if self._closed:
+            return RequestError(503, "the server is shutting down")
+        reason = str(error) or "it ended before it began, or took too long"
+        logger.error("no process that reads requests can be started: %s", reason)
+        return RequestError(503, "pictures and long JSON can't be read now: try again later")
 
 
 @contextlib.contextmanager

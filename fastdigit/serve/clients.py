@@ -20,7 +20,7 @@ from fastdigit.serve.authentication import HEALTH
 from fastdigit.serve.errors import RequestError, problem
 from fastdigit.serve.settings import Settings
 
-__all__ = ["Clients", "Rates", "client_of"]
+__all__ = ["Clients", "Rates", "client_in", "client_of"]
 
 #: Clients that are remembered: 16 MB or so. One that was heard of longest ago is forgotten first.
 MAX_CLIENTS: Final = 100_000
@@ -41,6 +41,11 @@ def client_of(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+def client_in(scope: Scope) -> str:
+    """Return who sent a request."""
+    return client_of((scope.get("client") or ("",))[0])
 
 
 class Clients:

@@ -15,6 +15,7 @@ from fastdigit.serve import protocol
 from fastdigit.serve.asgi import BINARY, JSON, Headers, Receive, Scope, Send, respond
 from fastdigit.serve.bodies import Bodies, encoding_of
 from fastdigit.serve.cage import Cage
+from fastdigit.serve.clients import client_in
 from fastdigit.serve.errors import ClientGone, RequestError, TooLarge, problem
 from fastdigit.serve.served import Models, Served
 from fastdigit.serve.settings import Settings
@@ -56,7 +57,7 @@ class Inference:
         """Answer a request, whatever is wrong with it, and count it."""
         began = time.perf_counter()
         try:
-            status, headers, body = await self._inferred(served, dict(scope["headers"]), receive)
+            status, headers, body = await self._inferred(served, scope, receive)
         except ClientGone:
             return
         except Exception as error:
@@ -68,10 +69,11 @@ class Inference:
         served.metrics.request(status, time.perf_counter() - began)
 
     async def _inferred(
-        self, served: Served, headers: dict[bytes, bytes], receive: Receive
+        self, served: Served, scope: Scope, receive: Receive
     ) -> tuple[int, Headers, bytes]:
+        headers = dict(scope["headers"])
         body = await self._bodies.read(headers, receive)
-        request = await self._parsed(body, headers, served.signature)
+        request = await self._parsed(body, scope, headers, served.signature)
         values = await served.infer(request.images)
         parts: list[bytes] = []
         for answer in protocol.encode(request, served.signature, values, served.model.labels_of):
@@ -85,7 +87,11 @@ class Inference:
         return 200, [BINARY, (b"inference-header-content-length", size)], body
 
     async def _parsed(
-        self, body: bytes, headers: dict[bytes, bytes], signature: protocol.Signature
+        self,
+        body: bytes,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        signature: protocol.Signature,
     ) -> protocol.Inference:
         """Read a request: here if that is a matter of few milliseconds, else in the cage."""
         encoding, length = encoding_of(headers), headers.get(b"inference-header-content-length")
@@ -96,8 +102,10 @@ class Inference:
                 plain = protocol.decompressed(body, encoding, INLINE_JSON_BYTES)
             except TooLarge:
                 return await self._cage.inference(
-                    body, encoding, self._max_bytes, header_length, signature
+                    client_in(scope), body, encoding, self._max_bytes, header_length, signature
                 )
         if protocol.json_bytes(plain, header_length) <= INLINE_JSON_BYTES:
             return protocol.parse(plain, header_length, signature)
-        return await self._cage.inference(plain, None, self._max_bytes, header_length, signature)
+        return await self._cage.inference(
+            client_in(scope), plain, None, self._max_bytes, header_length, signature
+        )

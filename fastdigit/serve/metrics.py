@@ -6,7 +6,9 @@ With several workers, each counts in files of its own in ``PROMETHEUS_MULTIPROC_
 
 from __future__ import annotations
 
+import logging
 import os
+import struct
 from collections.abc import Callable
 
 from prometheus_client import (
@@ -18,6 +20,10 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from fastdigit.serve.errors import RequestError
+
+logger = logging.getLogger("fastdigit.serve")
 
 __all__ = ["CONTENT_TYPE", "Metrics", "ModelMetrics", "forget_dead_workers"]
 
@@ -127,8 +133,13 @@ class Metrics:
         if DIRECTORY not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        try:
+            MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+            return generate_latest(together)
+        except (struct.error, KeyError, OSError, ValueError) as error:
+            logger.error("the files in %s can't be read: %s", os.environ[DIRECTORY], error)
+            message = f"the files of {DIRECTORY} are damaged: the server's log has more"
+            raise RequestError(503, message) from None
 
 
 class ModelMetrics:

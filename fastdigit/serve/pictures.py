@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -16,6 +17,7 @@ from fastdigit.errors import InputError
 from fastdigit.reader.checks import CHECKS
 from fastdigit.serve.bodies import Bodies, encoding_of
 from fastdigit.serve.cage import Cage
+from fastdigit.serve.clients import client_in
 from fastdigit.serve.errors import RequestError, problem
 from fastdigit.serve.metrics import Metrics
 from fastdigit.serve.protocol import numbers
@@ -24,8 +26,9 @@ from fastdigit.serve.settings import DEFAULT_NAME, MAX_PATTERN, Settings
 
 __all__ = ["READING_OPTIONS", "Pictures", "reading_options"]
 
-# Requests with pictures that may be in progress.
+# Requests with pictures that may be in progress, of all clients and of one.
 MAX_PICTURES: Final = 32
+MAX_PICTURES_OF_CLIENT: Final = 16
 #: What the query of ``/read`` may have.
 READING_OPTIONS: Final = ("check", "length", "pattern", "region", "reject_below")
 NUMBER: Final = re.compile("[0-9]{1,9}")
@@ -43,7 +46,7 @@ class Pictures:
         self._bodies = bodies
         self._limits = settings.max_body_bytes, settings.max_pixels
         self._cage = cage
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
 
     async def predict(self, request: Request) -> Response:
         """Answer a picture of a digit, an image file in the body, and count it."""
@@ -66,9 +69,9 @@ class Pictures:
             raise RequestError(400, f"model {served.signature.name} takes no 28x28 images")
         if not served.signature.labels:
             raise RequestError(400, f"model {served.signature.name} gives no labels")
-        async with self._turn(request) as (body, encoding):
+        async with self._turn(request) as (client, body, encoding):
             began = time.perf_counter()
-            image = await self._cage.picture(body, encoding, self._limits)
+            image = await self._cage.picture(client, body, encoding, self._limits)
         normalized = time.perf_counter()
         # Of several outputs, the first.
         values = (await served.infer(image[None]))[0][: served.signature.outputs]
@@ -92,8 +95,8 @@ class Pictures:
         status = 500
         try:
             options = reading_options(request.scope["query_string"].decode("latin-1"))
-            async with self._turn(request) as (body, encoding):
-                found = await self._cage.reading(body, encoding, self._limits, options)
+            async with self._turn(request) as (client, body, encoding):
+                found = await self._cage.reading(client, body, encoding, self._limits, options)
             status = 200
             return Response(found, media_type="application/json")
         except (RequestError, InputError) as error:
@@ -103,21 +106,25 @@ class Pictures:
             self._metrics.reading(status, time.perf_counter() - began)
 
     @asynccontextmanager
-    async def _turn(self, request: Request) -> AsyncIterator[tuple[bytes, str | None]]:
-        """The body of a request and how it is compressed, for one of those that may be in
+    async def _turn(self, request: Request) -> AsyncIterator[tuple[str, bytes, str | None]]:
+        """Who sent a request, its body and how that is compressed, for one of those that may be in
         progress."""
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RequestError(
                 415, "send the PNG or JPEG file as the body itself: curl --data-binary @FILE"
             )
-        if self._waiting >= MAX_PICTURES:
+        client, waiting = client_in(request.scope), self._waiting
+        if waiting.total() >= MAX_PICTURES or waiting[client] >= MAX_PICTURES_OF_CLIENT:
             raise RequestError(429, "too many pictures are waiting already: try again later")
-        self._waiting += 1
+        waiting[client] += 1
         try:
             headers = dict(request.scope["headers"])
-            yield await self._bodies.read(headers, request.receive), encoding_of(headers)
+            body = await self._bodies.read(headers, request.receive)
+            yield client, body, encoding_of(headers)
         finally:
-            self._waiting -= 1
+            waiting[client] -= 1
+            if not waiting[client]:
+                del waiting[client]
 
 
 def reading_options(query: str) -> dict[str, Any]:

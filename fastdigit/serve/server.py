@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -31,6 +31,9 @@ __all__ = ["run"]
 logger = logging.getLogger("fastdigit.serve")
 
 BACKLOG = 2048
+
+#: What a worker counts in: some files of 64 KiB, which grow with the number of models.
+METRICS_BYTES = 1 << 20
 
 #: Open files beside connections: the log, models, pipes to other processes, libraries; and those
 #: that are being refused.
@@ -134,13 +137,20 @@ def run(
             log_level=log_level,
             timeout_graceful_shutdown=int(settings.timeout) + 1,
         )
-        print(f"fastdigit serves http://{shown}:{address[1]}/", file=sys.stderr, flush=True)
         if workers == 1:
+            _say_where(shown, address[1])
             uvicorn.Server(config).run(sockets=[reserved])
             return 0
-        with _metrics_directory():
+        with _metrics_directory(workers):
+            _say_where(shown, address[1])
             run_workers(config, WorkerSocket(bound_socket, family, address))
     return 0
+
+
+def _say_where(host: str, port: int) -> None:
+    # Where the log can't be written any more (a full disk), it is not: logging does the same.
+    with suppress(OSError):
+        print(f"fastdigit serves http://{host}:{port}/", file=sys.stderr, flush=True)
 
 
 def _with_descriptors(settings: Settings) -> Settings:
@@ -188,6 +198,16 @@ def _logging(level: str) -> dict[str, Any]:
     }
 
 
+def _check_room(directory: str, workers: int) -> None:
+    """A worker maps its files into memory, and is killed where the disk has no room for them."""
+    free, needed = shutil.disk_usage(directory).free, workers * METRICS_BYTES
+    if free < needed:
+        raise OSError(
+            f"{directory} has {free} bytes free; {workers} workers count in files of up to "
+            f"{needed}: make room, or set {DIRECTORY}"
+        )
+
+
 class UtcFormatter(logging.Formatter):
     """Writes times in UTC: servers and clients are rarely in one zone."""
 
@@ -198,14 +218,19 @@ class UtcFormatter(logging.Formatter):
 
 
 @contextmanager
-def _metrics_directory() -> Iterator[None]:
-    """Where workers count, if the environment doesn't say where."""
+def _metrics_directory(workers: int) -> Iterator[None]:
+    """Where workers count, if the environment doesn't say where; OSError if they can't there."""
     if DIRECTORY in os.environ:
+        _check_room(os.environ[DIRECTORY], workers)
         yield
         return
-    made = tempfile.mkdtemp(prefix="fastdigit-metrics-")
+    try:
+        made = tempfile.mkdtemp(prefix="fastdigit-metrics-")
+    except OSError as error:
+        raise OSError(f"workers have no place to count in: set {DIRECTORY} ({error})") from None
     os.environ[DIRECTORY] = made
     try:
+        _check_room(made, workers)
         yield
     finally:
         del os.environ[DIRECTORY]

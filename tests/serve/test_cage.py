@@ -212,12 +212,12 @@ def test_a_process_that_was_killed_is_replaced(client: TestClient) -> None:
 def test_waiting_jobs_are_bounded() -> None:
     import asyncio
 
-    cage = Cage(1, seconds=30, memory=256 << 20, max_waiting_bytes=3_000_000)
+    cage = Cage(1, seconds=30, memory=256 << 20, max_waiting_bytes=3_000_000, patience=60)
     body = many_scans(2000, 30)
     fat = picture(DIGITS[0]) + bytes(2_000_000)
 
     async def main() -> list[Any]:
-        jobs = [cage.picture(data, None, (1 << 24, 1 << 24)) for data in (body, fat, fat)]
+        jobs = [cage.picture("a", data, None, (1 << 24, 1 << 24)) for data in (body, fat, fat)]
         return await asyncio.gather(*jobs, return_exceptions=True)
 
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdigit.serve import Settings, clients, create_app
@@ -53,6 +53,7 @@ def test_who_is_one_client(one: str, other: str, same: bool) -> None:
     assert (client_of(one) == client_of(other)) is same
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([0.5, 1.0, 4.0, 32.0]),
     st.integers(1, 9),

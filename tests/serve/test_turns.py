@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdigit.serve.turns import Turns
@@ -41,6 +41,7 @@ def test_who_waits_too_long_leaves_and_is_not_waited_for() -> None:
     asyncio.run(main())
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 3),
     st.lists(

@@ -109,3 +109,21 @@ void fd_image_place(const double *ink, size_t rows, size_t columns, size_t side,
             out[(top + y) * side + left + x] = (uint8_t)fd_image_nearest(value < 0 ? 0 : value);
         }
 }
+
+bool fd_image_draw(const double *ink, size_t height, size_t width, size_t box, size_t side, uint8_t *out) {
+    size_t rows, columns;
+    fd_image_fitted_size(height, width, box, &rows, &columns);
+    double *const small = malloc(rows * columns * sizeof *small);
+    const bool done = small && fd_image_resample(ink, width, height, width, rows, columns, small);
+    if (done) fd_image_place(small, rows, columns, side, out);
+    free(small);
+    return done;
+}
+
+void fd_image_put(const double *ink, size_t height, size_t width, double *out, size_t stride) {
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++) {
+            const double here = ink[y * width + x], below = out[y * stride + x];
+            out[y * stride + x] = here > below ? here : below;
+        }
+}

@@ -207,6 +207,37 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
 void fd_image_cheapest_paths(const double *ink, size_t height, size_t width, bool upwards, double paper,
                              double sideways, double *totals, int8_t *steps);
 
+/* ---- search.c: the best ways to read a field ---- */
+
+#define FD_IMAGE_LABELS 10
+#define FD_IMAGE_ANY_LENGTH SIZE_MAX
+
+/* Pieces start to end of a field, which may be a digit. */
+typedef struct {
+    int32_t start, end;
+    bool cut; /* A mark was cut at one of its sides. */
+} fd_image_candidate;
+
+/* Of each way its score, how many digits it has, and of each digit the label and the candidate's number; rows of
+ * `longest`. */
+typedef struct {
+    size_t count, longest;
+    double *scores;
+    size_t *lengths;
+    int8_t *labels;
+    int32_t *chosen;
+} fd_image_ways;
+
+/* Finds the ways through a field of the greatest scores: the best `most` of different texts at each piece, or so many
+ * of each length if `length` is not FD_IMAGE_ANY_LENGTH; of these, only ways of that length are told. The best come
+ * first; of equals, those of the greater text. A way gains by the label of each of its candidates (gains: count x
+ * FD_IMAGE_LABELS, NaN for what it is not), and loses by each piece that is left out, or `alone` for all of a candidate
+ * that is not cut. Candidates are sorted by their ends, which are at most `pieces`. To be freed, by
+ * fd_image_free_ways. */
+bool fd_image_search(const fd_image_candidate *candidates, size_t count, const double *gains, const double *losses,
+                     size_t pieces, double alone, size_t most, size_t length, fd_image_ways *out);
+void fd_image_free_ways(fd_image_ways *ways);
+
 /* ---- draw.c: a digit as the network takes it ---- */
 
 /* The rows and columns of `height` x `width` scaled until the longer side is `box`; at least 1. */
@@ -223,5 +254,11 @@ double fd_image_mean_width(const double *ink, size_t height, size_t width);
 /* Draws rows x columns of ink, neither more than `side`, as bytes into side x side of 0, with its centre of mass as
  * near to the middle as whole pixels allow and all of it inside. There is some ink; its greatest becomes 255. */
 void fd_image_place(const double *ink, size_t rows, size_t columns, size_t side, uint8_t *out);
+
+/* All of that: scaled until the longer side is `box`, which is at most `side`, and placed. */
+bool fd_image_draw(const double *ink, size_t height, size_t width, size_t box, size_t side, uint8_t *out);
+
+/* Puts ink over a plane, whose rows begin `stride` values apart: of both, the greater counts. */
+void fd_image_put(const double *ink, size_t height, size_t width, double *out, size_t stride);
 
 #endif

@@ -588,31 +588,3 @@ def placed(ink, size_t side):
     with nogil:
         fd_image_place(plane.doubles, plane.height, plane.width, side, made)
     return out
-
-
-def drawn(inks, size_t box, size_t side):
-    """Each of several, scaled until its longer side is `box` and placed; (count, side, side)."""
-    cdef Plane plane
-    cdef uint8_t *made
-    cdef double *small
-    cdef size_t rows = 0, columns = 0, i
-    cdef bint done
-    fits(box, side)
-    fits(side, 1 << 12)
-    out = empty((len(inks), side, side), uint8)
-    made = <uint8_t *>memory_of(out)
-    for i, ink in enumerate(inks):
-        plane = held(ink, c'd', 2)
-        if not fd_image_extremes(plane.doubles, plane.count).greatest > 0:
-            raise ValueError("there is no ink")
-        fd_image_fitted_size(plane.height, plane.width, box, &rows, &columns)
-        with nogil:
-            small = <double *>malloc(rows * columns * sizeof(double))
-            done = small != NULL and fd_image_resample(
-                plane.doubles, plane.width, plane.height, plane.width, rows, columns, small
-            )
-            if done:
-                fd_image_place(small, rows, columns, side, made + i * side * side)
-            free(small)
-        checked(None, done)
-    return out

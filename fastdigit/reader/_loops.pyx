@@ -1,6 +1,10 @@
 """Binding to csrc/image/image.h: the loops of fields and pages, without the GIL; see fastdigit/images/_pixels.pyx."""
 
-from numpy import empty
+from libc.stdlib cimport free, malloc
+
+from libc.string cimport memset
+
+from numpy import empty, uint8
 
 include "../images/planes.pxi"
 
@@ -10,11 +14,37 @@ cdef extern from "stdbool.h":
 
 
 cdef extern from "image/image.h" nogil:
+    ctypedef struct fd_image_range:
+        double least
+        double greatest
+
     ctypedef struct fd_image_contrast:
         double noise
         double range
 
+    size_t FD_IMAGE_LABELS
+    size_t FD_IMAGE_ANY_LENGTH
+
+    ctypedef struct fd_image_candidate:
+        int32_t start
+        int32_t end
+        bool cut
+
+    ctypedef struct fd_image_ways:
+        size_t count
+        size_t longest
+        double *scores
+        size_t *lengths
+        int8_t *labels
+        int32_t *chosen
+
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
+    fd_image_range fd_image_extremes(const double *, size_t)
+    bint fd_image_draw(const double *, size_t, size_t, size_t, size_t, uint8_t *)
+    void fd_image_put(const double *, size_t, size_t, double *, size_t)
+    bint fd_image_search(const fd_image_candidate *, size_t, const double *, const double *, size_t, double, size_t,
+                         size_t, fd_image_ways *)
+    void fd_image_free_ways(fd_image_ways *)
 
 
 # ---- Paper ----
@@ -31,3 +61,88 @@ def page_ink(grey, bint dark, size_t block):
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
     return checked((out, contrast.range, contrast.noise), done)
+
+
+# ---- Candidates ----
+
+def drawn(candidates, size_t box, size_t side):
+    """Each of several, scaled until its longer side is `box` and placed: (count, side, side).
+
+    Of a candidate there are `box` (top, bottom, left, right) and `pieces`, of these `top`, `left` and `ink`.
+    """
+    cdef Plane plane
+    cdef double *joined = NULL
+    cdef size_t room = 0, i, height, width
+    cdef int64_t top, bottom, left, right, above, before
+    cdef bint done
+    fits(box, side)
+    fits(side, 1 << 12)
+    out = empty((len(candidates), side, side), uint8)
+    cdef uint8_t *made = <uint8_t *>memory_of(out)
+    try:
+        for i, candidate in enumerate(candidates):
+            top, bottom, left, right = candidate.box
+            if not (top < bottom <= top + <int64_t>FD_IMAGE_SIDE and left < right <= left + <int64_t>FD_IMAGE_SIDE):
+                raise ValueError(f"no such box: {candidate.box}")
+            height, width = <size_t>(bottom - top), <size_t>(right - left)
+            fits(height * width, MOST_PIXELS)
+            if height * width > room:
+                room = height * width
+                free(joined)
+                joined = <double *>malloc(room * sizeof(double))
+                checked(None, joined != NULL)
+            memset(joined, 0, height * width * sizeof(double))
+            for piece in candidate.pieces:
+                plane = held(piece.ink, c'd', 2)
+                above, before = piece.top - top, piece.left - left
+                if not (0 <= above <= bottom - top - <int64_t>plane.height
+                        and 0 <= before <= right - left - <int64_t>plane.width):
+                    raise ValueError(f"a piece is not inside the box {candidate.box}")
+                with nogil:
+                    fd_image_put(plane.doubles, plane.height, plane.width, joined + above * <int64_t>width + before, width)
+            if not fd_image_extremes(joined, height * width).greatest > 0:
+                raise ValueError("there is no ink")
+            with nogil:
+                done = fd_image_draw(joined, height, width, box, side, made + i * side * side)
+            checked(None, done)
+    finally:
+        free(joined)
+    return out
+
+
+# ---- Search ----
+
+def search(candidates, gains, losses, double alone, size_t most, length):
+    """Of each way: score, text, and the numbers of its candidates, which have attributes start, end, cut."""
+    cdef size_t count = len(candidates), wanted = FD_IMAGE_ANY_LENGTH if length is None else length, i, k, at
+    cdef Plane lost = held(losses, c'd', 1)
+    cdef Plane gained
+    cdef const double *own = NULL
+    cdef fd_image_candidate *spans = <fd_image_candidate *>malloc((count + 1) * sizeof(fd_image_candidate))
+    cdef fd_image_ways found
+    cdef int32_t last = 0
+    cdef bint done
+    checked(None, spans != NULL)
+    try:
+        if count:
+            gained = held(gains, c'd', 2)
+            own = gained.doubles
+            if gained.height != count or gained.width != FD_IMAGE_LABELS:
+                raise ValueError(f"expected {FD_IMAGE_LABELS} gains for each candidate")
+        for i, candidate in enumerate(candidates):
+            spans[i].start, spans[i].end, spans[i].cut = candidate.start, candidate.end, candidate.cut != 0
+            if not (0 <= spans[i].start < spans[i].end and last <= spans[i].end <= <int64_t>lost.width):
+                raise ValueError(f"no such candidate of {lost.width} pieces: {candidate}")
+            last = spans[i].end
+        with nogil:
+            done = fd_image_search(spans, count, own, lost.doubles, lost.width, alone, most, wanted, &found)
+        checked(None, done)
+        ways = []
+        for i in range(found.count):
+            at = i * found.longest
+            text = "".join([chr(c'0' + found.labels[at + k]) for k in range(found.lengths[i])])
+            ways.append((found.scores[i], text, tuple([found.chosen[at + k] for k in range(found.lengths[i])])))
+        fd_image_free_ways(&found)
+        return ways
+    finally:
+        free(spans)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images import _pixels
 from fastdigit.images.normalize import BOX, SIDE
+from fastdigit.reader import _loops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ WIDEST: Final = 1.6
 SMALLEST: Final = 0.3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Candidate:
     """Pieces ``start`` to ``end`` of a field, joined.
 
@@ -37,8 +37,8 @@ class Candidate:
         Of the field's pieces.
     box
         (top, bottom, left, right), in pixels of the page.
-    ink
-        What is in the box.
+    pieces
+        Those that it is made of.
     cut
         Of its two sides, at how many a mark was cut in two.
     """
@@ -46,8 +46,21 @@ class Candidate:
     start: int
     end: int
     box: tuple[int, int, int, int]
-    ink: Floats
+    pieces: Sequence[Piece]
     cut: int
+
+    @property
+    def ink(self) -> Floats:
+        """What is in the box."""
+        top, bottom, left, right = self.box
+        joined = np.zeros((bottom - top, right - left))
+        for piece in self.pieces:
+            part = (
+                slice(piece.top - top, piece.bottom - top),
+                slice(piece.left - left, piece.right - left),
+            )
+            np.maximum(joined[part], piece.ink, out=joined[part])
+        return joined
 
 
 def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
@@ -59,6 +72,7 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
         first.setdefault(piece.mark, number)
         last[piece.mark] = number
     boxes = [(piece.top, piece.bottom, piece.left, piece.right) for piece in pieces]
+    reach = [(first[piece.mark], last[piece.mark]) for piece in pieces]
     for end in range(1, len(pieces) + 1):
         top, bottom, left, right = boxes[end - 1]
         earliest, latest = end, 0
@@ -66,25 +80,17 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
             box = boxes[start]
             top, bottom = min(top, box[0]), max(bottom, box[1])
             left, right = min(left, box[2]), max(right, box[3])
-            earliest = min(earliest, first[pieces[start].mark])
-            latest = max(latest, last[pieces[start].mark])
+            earliest, latest = min(earliest, reach[start][0]), max(latest, reach[start][1])
             if start < end - 1 and right - left > WIDEST * height:
                 break
             if max(bottom - top, right - left) < SMALLEST * height:
                 continue
-            if start == end - 1:
-                ink = pieces[start].ink
-            else:
-                ink = np.zeros((bottom - top, right - left))
-                for number in range(start, end):
-                    above, below, before, behind = boxes[number]
-                    own = ink[above - top : below - top, before - left : behind - left]
-                    np.maximum(own, pieces[number].ink, out=own)
             cut = (earliest < start) + (latest >= end)
-            found.append(Candidate(start, end, (top, bottom, left, right), ink, cut))
+            box = top, bottom, left, right
+            found.append(Candidate(start, end, box, pieces[start:end], cut))
     return found
 
 
 def images_of(candidates: Sequence[Candidate]) -> NDArray[np.uint8]:
     """uint8 (candidates, 28, 28): each in a box of 20x20, its centre of mass in the middle."""
-    return _pixels.drawn([candidate.ink for candidate in candidates], BOX, SIDE)
+    return _loops.drawn(candidates, BOX, SIDE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from fastdigit.reader import _loops
 from fastdigit.reader.judge import NOT_A_DIGIT
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
-
-    _Way = tuple[float, str, tuple[int, ...]]
 
 __all__ = ["Path", "best_paths"]
 
@@ -79,41 +77,9 @@ def best_paths(
     judged by itself, so the likelihood of a path is the product of p over its candidates and of
     1 - p over all others: up to a constant, the sum of log(p / (1 - p)) over its own.
     """
-    none = np.log(np.maximum(probabilities[:, NOT_A_DIGIT], 1e-7))
-    odds = np.log(np.maximum(probabilities[:, :NOT_A_DIGIT], 1e-12)) - none[:, None]
-    likely = [np.flatnonzero(row >= LEAST) for row in probabilities[:, :NOT_A_DIGIT]]
-    labels = [
-        [(str(label), float(odds[number, label])) for label in some]
-        for number, some in enumerate(likely)
-    ]
-    best: list[list[_Way]] = [[(0.0, "", ())]]
-    number = 0
-    for end, lost in enumerate(left_out, 1):
-        less = LEFT_OUT * lost
-        ways = [(score - less, text, chosen) for score, text, chosen in best[-1]]
-        while number < len(candidates) and candidates[number].end == end:
-            before = best[candidates[number].start]
-            if not candidates[number].cut:
-                ways += [(score - ALONE_LEFT_OUT, text, chosen) for score, text, chosen in before]
-            for label, gain in labels[number]:
-                ways += [
-                    (score + gain, text + label, (*chosen, number))
-                    for score, text, chosen in before
-                    if length is None or len(text) < length
-                ]
-            number += 1
-        best.append(_best_of_each_text(ways, most, length is not None))
-    return [Path(*way) for way in best[-1] if length is None or len(way[1]) == length]
-
-
-def _best_of_each_text(ways: list[_Way], most: int, by_length: bool) -> list[_Way]:
-    """The best ``most`` of different texts, of each length if asked for."""
-    kept: dict[str, _Way] = {}
-    counts: Counter[int] = Counter()
-    for way in sorted(ways, reverse=True):
-        text = way[1]
-        size = len(text) if by_length else 0
-        if text not in kept and counts[size] < most:
-            kept[text] = way
-            counts[size] += 1
-    return list(kept.values())
+    likely = probabilities[:, :NOT_A_DIGIT]
+    none = np.log(np.maximum(probabilities[:, NOT_A_DIGIT:], 1e-7))
+    gains = np.where(likely >= LEAST, np.log(np.maximum(likely, 1e-12)) - none, np.nan)
+    losses = LEFT_OUT * np.asarray(left_out, np.float64)
+    found = _loops.search(candidates, gains, losses, ALONE_LEFT_OUT, most, length)
+    return [Path(*way) for way in found]

@@ -240,18 +240,6 @@ def test_drawn(values: np.ndarray, seed: int, box: int) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(planes(), max_size=4), st.integers(1, 28))
-def test_several_drawn(inks: list[np.ndarray], box: int) -> None:
-    inks = [ink for ink in inks if ink.max() > 0]
-    got = _pixels.drawn(inks, box, 28)
-    assert got.shape == (len(inks), 28, 28)
-    for image, ink in zip(got, inks, strict=True):
-        rows, columns = (max(1, round(n * (box / max(ink.shape)))) for n in ink.shape)
-        want = _pixels.placed(_pixels.resampled(ink, rows, columns), 28)
-        np.testing.assert_array_equal(image, want)
-
-
-@settings(deadline=None, max_examples=40)
 @given(planes(), st.booleans(), st.sampled_from([0.0, 0.03, 0.5]))
 def test_cheapest_paths(ink: np.ndarray, upwards: bool, sideways: float) -> None:
     totals, steps = _pixels.cheapest_paths(ink, upwards, 0.002, sideways)

@@ -313,8 +313,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     for row in probabilities:
         row[[*random.choice(10, 3, replace=False), 10]] = random.dirichlet(np.full(4, 0.5))
     lengths = random.uniform(0, 1, pieces).tolist()
-    empty = np.zeros((1, 1))
-    candidates = [Candidate(start, end, (0, 1, 0, 1), empty, cut) for start, end, cut in spans]
+    candidates = [Candidate(start, end, (0, 1, 0, 1), (), cut) for start, end, cut in spans]
     return candidates, probabilities, lengths
 
 

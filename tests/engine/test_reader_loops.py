@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdigit.images import _pixels
 from fastdigit.reader import _loops
+from fastdigit.reader.candidates import Candidate
+from fastdigit.reader.cuts import Piece
 from tests.support import reader_reference as reference
-from tests.support.planes import planes
+from tests.support.planes import planes, seeds
 
 
 @settings(deadline=None, max_examples=60)
@@ -20,3 +24,74 @@ def test_page_ink(grey: np.ndarray, dark: bool, block: int) -> None:
     # Where there is next to nothing, rounding decides between paper and ink.
     if contrast > 1e-9:
         np.testing.assert_allclose(ink, want, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(planes(), min_size=1, max_size=4), seeds, st.integers(1, 28))
+def test_candidates_are_drawn(inks: list[np.ndarray], seed: int, box: int) -> None:
+    rng = np.random.default_rng(seed)
+    pieces = [Piece(*rng.integers(0, 40, 2).tolist(), ink, 0) for ink in inks if ink.max() > 0]
+    ends = range(1, len(pieces) + 1)
+    candidates = [Candidate(0, end, around(pieces[:end]), pieces[:end], 0) for end in ends] + [
+        Candidate(end - 1, end, around(pieces[end - 1 : end]), pieces[end - 1 : end], 0)
+        for end in ends
+    ]
+    got = _loops.drawn(candidates, box, 28)
+    assert got.shape == (len(candidates), 28, 28)
+    for image, candidate in zip(got, candidates, strict=True):
+        top, bottom, left, right = candidate.box
+        joined = np.zeros((bottom, right))
+        for piece in candidate.pieces:
+            for (y, x), value in np.ndenumerate(piece.ink):
+                joined[piece.top + y, piece.left + x] = max(
+                    joined[piece.top + y, piece.left + x], value
+                )
+        joined = joined[top:, left:]
+        np.testing.assert_array_equal(candidate.ink, joined)
+        rows, columns = (max(1, round(n * (box / max(joined.shape)))) for n in joined.shape)
+        want = _pixels.placed(_pixels.resampled(np.ascontiguousarray(joined), rows, columns), 28)
+        np.testing.assert_array_equal(image, want)
+
+
+def around(pieces: list[Piece]) -> tuple[int, int, int, int]:
+    tops, lefts = [piece.top for piece in pieces], [piece.left for piece in pieces]
+    bottoms, rights = [piece.bottom for piece in pieces], [piece.right for piece in pieces]
+    return min(tops), max(bottoms), min(lefts), max(rights)
+
+
+def test_what_is_not_drawn() -> None:
+    ink = np.ones((3, 4))
+    for box, piece in (
+        ((0, 3, 0, 4), Piece(1, 0, ink, 0)),
+        ((1, 4, 0, 4), Piece(0, 0, ink, 0)),
+        ((0, 3, 0, 4), Piece(0, 5, ink, 0)),
+        ((0, 3, 4, 4), Piece(0, 0, ink, 0)),
+        ((0, 3, 0, 4), Piece(0, 0, 0 * ink, 0)),
+        ((0, 1 << 40, 0, 4), Piece(0, 0, ink, 0)),
+    ):
+        with pytest.raises(ValueError, match=r"no such box|inside the box|no ink|is not in"):
+            _loops.drawn([Candidate(0, 1, box, [piece], 0)], 20, 28)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 9), seeds, st.integers(1, 9), st.sampled_from([None, 0, 1, 3, 20]))
+def test_search(pieces: int, seed: int, most: int, length: int | None) -> None:
+    """Of few different gains, so that many ways are as good as others."""
+    rng = np.random.default_rng(seed)
+    spans = [(start, end) for end in range(1, pieces + 1) for start in range(end)]
+    spans = [span for span in spans if rng.random() < 0.4]
+    candidates = [Candidate(*span, (0, 1, 0, 1), (), int(rng.integers(0, 3))) for span in spans]
+    gains = rng.integers(-2, 6, (len(spans), 10)) / 4
+    gains[rng.random(gains.shape) < 0.8] = np.nan
+    losses = rng.integers(0, 5, pieces) / 4
+    got = _loops.search(candidates, gains, losses, 0.5, most, length)
+    assert got == reference.search(candidates, gains, losses, 0.5, most, length)
+
+
+def test_what_is_not_searched() -> None:
+    gains, losses = np.zeros((1, 10)), np.zeros(2)
+    for start, end in ((0, 3), (1, 1), (-1, 1), (2, 1)):
+        with pytest.raises(ValueError, match="no such candidate"):
+            _loops.search([Candidate(start, end, (0, 1, 0, 1), (), 0)], gains, losses, 1, 8, None)
+    with pytest.raises(ValueError, match="10 gains"):
+        _loops.search([Candidate(0, 1, (0, 1, 0, 1), (), 0)], gains[:, 1:], losses, 1, 8, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,14 @@ import numpy as np
 from tests.support import image_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from fastdigit.reader.candidates import Candidate
+
     Floats = NDArray[np.float64]
+    Way = tuple[float, str, tuple[int, ...]]
 
 
 def page_ink(grey: Floats, dark: bool, block: int) -> tuple[Floats, float, float]:
@@ -50,3 +56,39 @@ def _between(pixels: int, blocks: int, block: int) -> Floats:
     weights[np.arange(pixels), low] = 1 - (at - low)
     weights[np.arange(pixels), np.minimum(low + 1, blocks - 1)] += at - low
     return weights
+
+
+def search(
+    candidates: Sequence[Candidate],
+    gains: Floats,
+    losses: Floats,
+    alone: float,
+    most: int,
+    length: int | None,
+) -> list[Way]:
+    """The best ways through a field."""
+    best: list[list[Way]] = [[(0.0, "", ())]]
+    for end, loss in enumerate(losses.tolist(), 1):
+        ways = [(score - loss, text, chosen) for score, text, chosen in best[-1]]
+        for number, candidate in enumerate(candidates):
+            if candidate.end != end:
+                continue
+            before = best[candidate.start]
+            if not candidate.cut:
+                ways += [(score - alone, text, chosen) for score, text, chosen in before]
+            for label, gain in enumerate(gains[number].tolist()):
+                if not np.isnan(gain):
+                    ways += [
+                        (score + gain, text + str(label), (*chosen, number))
+                        for score, text, chosen in before
+                        if length is None or len(text) < length
+                    ]
+        kept: dict[str, Way] = {}
+        counts: Counter[int] = Counter()
+        for way in sorted(ways, reverse=True):
+            size = len(way[1]) if length is not None else 0
+            if way[1] not in kept and counts[size] < most:
+                kept[way[1]] = way
+                counts[size] += 1
+        best.append(list(kept.values()))
+    return [way for way in best[-1] if length is None or len(way[1]) == length]

@@ -159,6 +159,32 @@ static void paths(const double *ink, size_t height, size_t width) {
     free(steps);
 }
 
+static void search(void) {
+    const size_t pieces = up_to(6), count = pieces * (pieces + 1) / 2;
+    fd_image_candidate *const candidates = exactly(count * sizeof *candidates);
+    double *const gains = room(count * FD_IMAGE_LABELS), *const losses = plane(pieces);
+    size_t number = 0;
+    for (size_t end = 1; end <= pieces; end++)
+        for (size_t start = 0; start < end; start++)
+            candidates[number++] = (fd_image_candidate){(int32_t)start, (int32_t)end, random_below(&seed, 2) == 1};
+    for (size_t i = 0; i < count * FD_IMAGE_LABELS; i++) gains[i] = i % 3 ? (double)NAN : (double)random_pixel(&seed);
+    const size_t length = random_below(&seed, 2) ? FD_IMAGE_ANY_LENGTH : up_to(pieces + 1);
+    fd_image_ways found;
+    EACH_FAILS(fd_image_search(candidates, count, gains, losses, pieces, 0.5, up_to(300), length, &found));
+    for (size_t i = 0; i < found.count; i++) {
+        if (i && found.scores[i] > found.scores[i - 1]) DIE("way %zu is better than the one before it", i);
+        for (size_t k = 0; k < found.lengths[i]; k++) {
+            const size_t at = i * found.longest + k;
+            if (isnan(gains[(size_t)found.chosen[at] * FD_IMAGE_LABELS + (size_t)found.labels[at]]))
+                DIE("no such label");
+        }
+    }
+    fd_image_free_ways(&found);
+    free(candidates);
+    free(gains);
+    free(losses);
+}
+
 static void draw(const double *ink, size_t height, size_t width) {
     size_t box[4], rows, columns;
     const size_t side = up_to(28);
@@ -170,6 +196,11 @@ static void draw(const double *ink, size_t height, size_t width) {
                                  small));
     fd_image_mean_width(small, rows, columns);
     fd_image_place(small, rows, columns, 28, image);
+    EACH_FAILS(fd_image_draw(ink, height, width, side, 28, image));
+    double *const larger = room((rows + 1) * (columns + 2));
+    memset(larger, 0, (rows + 1) * (columns + 2) * sizeof *larger);
+    fd_image_put(small, rows, columns, larger + columns + 3, columns + 2);
+    free(larger);
     free(small);
     free(image);
 }
@@ -286,6 +317,7 @@ int main(int argc, char **argv) {
         draw(values, height, width);
         paths(values, height, width);
         lines(values, height, width);
+        search();
         free(values);
     }
     printf("%zu\n", refused);

@@ -207,6 +207,26 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
 void fd_image_cheapest_paths(const double *ink, size_t height, size_t width, bool upwards, double paper,
                              double sideways, double *totals, int8_t *steps);
 
+typedef struct {
+    double paper, sideways; /* As above. */
+    double rows[3];         /* Of the height: through every column of these rows the cheapest path is looked for. */
+    double most;            /* What a path costs at most. */
+    double margin;          /* Columns at the ends where no path goes through these rows. */
+    double apart;           /* Columns that a path is away from all others, in the mean over its rows, at least. */
+    size_t window;          /* Neighbours on each side of which it is the cheapest. */
+    size_t paths;           /* How many at most. */
+} fd_image_cuts;
+
+typedef struct {
+    size_t box[4]; /* Of what is above the threshold in it, */
+    size_t area;   /* and how many pixels that are. */
+} fd_image_part;
+
+/* Cuts ink along the cheapest paths from top to bottom into `count` parts; there is room for kind->paths + 1. owners:
+ * of each pixel, the number of its part. A path's own pixels go to the part on its left. */
+bool fd_image_cut(const double *ink, size_t height, size_t width, const fd_image_cuts *kind, double threshold,
+                  uint32_t *owners, fd_image_part *parts, size_t *count);
+
 /* ---- search.c: the best ways to read a field ---- */
 
 #define FD_IMAGE_LABELS 10

@@ -7,7 +7,7 @@ said in the header.
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from numpy import bool_, empty, int8, int32, int64, uint8
+from numpy import bool_, empty, int32, int64, uint8
 
 include "planes.pxi"
 
@@ -92,7 +92,6 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_spans(const uint8_t *, size_t, size_t, bint, size_t, size_t, size_t, bool *)
     bint fd_image_level_lines(const uint8_t *, size_t, size_t, const fd_image_line_kind *, fd_image_line *, int32_t *,
                               int32_t *, size_t *)
-    void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
     void fd_image_fitted_size(size_t, size_t, size_t, size_t *, size_t *)
     bint fd_image_resample(const double *, size_t, size_t, size_t, size_t, size_t, double *)
     double fd_image_mean_width(const double *, size_t, size_t)
@@ -514,20 +513,6 @@ cdef object copied(const int32_t *values, size_t count):
     out = empty(count, int32)
     memcpy(memory_of(out), values, count * sizeof(int32_t))
     return out
-
-
-# ---- Paths ----
-
-def cheapest_paths(ink, bint upwards, double paper, double sideways):
-    """The costs, and the steps back."""
-    cdef double *total
-    cdef int8_t *step
-    cdef Plane plane = held(ink, c'd', 2)
-    totals, steps = empty((plane.height, plane.width)), empty((plane.height, plane.width), int8)
-    total, step = <double *>memory_of(totals), <int8_t *>memory_of(steps)
-    with nogil:
-        fd_image_cheapest_paths(plane.doubles, plane.height, plane.width, upwards, paper, sideways, total, step)
-    return totals, steps
 
 
 # ---- Drawing ----

@@ -1,10 +1,11 @@
 """Binding to csrc/image/image.h: the loops of fields and pages, without the GIL; see fastdigit/images/_pixels.pyx."""
 
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
 from libc.string cimport memset
 
-from numpy import empty, uint8
+from numpy import empty, int8, uint8
 
 include "../images/planes.pxi"
 
@@ -25,6 +26,20 @@ cdef extern from "image/image.h" nogil:
     size_t FD_IMAGE_LABELS
     size_t FD_IMAGE_ANY_LENGTH
 
+    ctypedef struct fd_image_cuts:
+        double paper
+        double sideways
+        double rows[3]
+        double most
+        double margin
+        double apart
+        size_t window
+        size_t paths
+
+    ctypedef struct fd_image_part:
+        size_t box[4]
+        size_t area
+
     ctypedef struct fd_image_candidate:
         int32_t start
         int32_t end
@@ -39,6 +54,9 @@ cdef extern from "image/image.h" nogil:
         int32_t *chosen
 
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
+    void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
+    bint fd_image_cut(const double *, size_t, size_t, const fd_image_cuts *, double, uint32_t *, fd_image_part *,
+                      size_t *)
     fd_image_range fd_image_extremes(const double *, size_t)
     bint fd_image_draw(const double *, size_t, size_t, size_t, size_t, uint8_t *)
     void fd_image_put(const double *, size_t, size_t, double *, size_t)
@@ -61,6 +79,67 @@ def page_ink(grey, bint dark, size_t block):
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
     return checked((out, contrast.range, contrast.noise), done)
+
+
+# ---- Paths ----
+
+def cheapest_paths(ink, bint upwards, double paper, double sideways):
+    """The costs, and the steps back."""
+    cdef double *total
+    cdef int8_t *step
+    cdef Plane plane = held(ink, c'd', 2)
+    totals, steps = empty((plane.height, plane.width)), empty((plane.height, plane.width), int8)
+    total, step = <double *>memory_of(totals), <int8_t *>memory_of(steps)
+    with nogil:
+        fd_image_cheapest_paths(plane.doubles, plane.height, plane.width, upwards, paper, sideways, total, step)
+    return totals, steps
+
+
+def cut(ink, tuple kind, double threshold, double least):
+    """Top, left and ink of each part that has so many pixels above the threshold, from left to right; without cuts, None.
+    `kind` has the fields of fd_image_cuts."""
+    cdef Plane plane = held(ink, c'd', 2)
+    cdef fd_image_cuts options
+    (
+        options.paper, options.sideways, options.rows[0], options.rows[1], options.rows[2], options.most,
+        options.margin, options.apart, options.window, options.paths,
+    ) = kind
+    if not (0 <= min(kind[2:5]) and max(kind[2:5]) <= 1 and 0 < options.window <= FD_IMAGE_SIDE and options.paths <= FD_IMAGE_SIDE):
+        raise ValueError(f"no such cuts: {kind}")
+    # More than one a column are the same.
+    options.paths = min(options.paths, plane.width)
+    cdef uint32_t *owners = <uint32_t *>malloc(plane.count * sizeof(uint32_t))
+    cdef fd_image_part *parts = <fd_image_part *>malloc((options.paths + 1) * sizeof(fd_image_part))
+    cdef fd_image_part *part
+    cdef size_t count = 0, i, x, y, at, wide
+    cdef double *made
+    cdef bint done = False
+    try:
+        if owners != NULL and parts != NULL:
+            with nogil:
+                done = fd_image_cut(plane.doubles, plane.height, plane.width, &options, threshold, owners, parts,
+                                    &count)
+        checked(None, done)
+        if count == 1:
+            return None
+        found = []
+        for i in range(count):
+            part = parts + i
+            if part.area == 0 or part.area < least:
+                continue
+            wide = part.box[3] - part.box[2]
+            out = empty((part.box[1] - part.box[0], wide))
+            made = <double *>memory_of(out)
+            for y in range(part.box[0], part.box[1]):
+                at = y * plane.width + part.box[2]
+                for x in range(wide):
+                    made[x] = plane.doubles[at + x] if owners[at + x] == i else 0
+                made += wide
+            found.append((part.box[0], part.box[2], out))
+        return found
+    finally:
+        free(owners)
+        free(parts)
 
 
 # ---- Candidates ----

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images import _pixels
-from fastdigit.images.arrays import plane
 from fastdigit.images.ink import INK
+from fastdigit.reader import _loops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,77 +108,18 @@ def pieces_of(
         is_wide = right - left >= NARROWEST_TWO * height and bottom - top >= LOWEST_TWO * height
         (wide if is_wide else whole).append(piece)
     for piece in wide:
-        whole += _cut(piece, _paths(piece, height, MOST_INK * stroke), height)
+        whole += _cut(piece, height, MOST_INK * stroke)
     return sorted(whole, key=lambda piece: piece.left + piece.right)
 
 
-def _paths(piece: Piece, height: float, most: float) -> list[NDArray[np.intp]]:
-    """The cuts of a piece: the column in each row."""
-    down, steps_up = _pixels.cheapest_paths(piece.ink, False, PAPER, SIDEWAYS)
-    up, steps_down = _pixels.cheapest_paths(piece.ink, True, PAPER, SIDEWAYS)
-    window = max(2, round(NEIGHBOURS * height))
-    margin = OFF_THE_ENDS * height
-    high, wide = piece.ink.shape
-    column = np.arange(wide)
-    inside = (column > margin) & (column < wide - margin)
-    found: list[tuple[float, int, int]] = []
-    for part in ROWS:
-        row = min(high - 1, int(part * high))
-        total = down[row] + up[row] - (piece.ink[row] + PAPER)
-        # The least of the neighbours is the greatest of the negatives.
-        around = np.full((1, wide + 2 * window), -np.inf)
-        around[0, window : window + wide] = -total
-        least = -_pixels.sliding_max(around, 2 * window + 1, 1)[0]
-        last = -window
-        for x in np.flatnonzero((total <= least) & (total <= most) & inside).tolist():
-            if x - last >= window:
-                found.append((float(total[x]), row, x))
-                last = x
-    return _kept(
-        [_followed(steps_up, steps_down, row, x) for _, row, x in sorted(found)], piece, height
+def _cut(piece: Piece, height: float, most: float) -> list[Piece]:
+    """The parts of a piece between paths of at most so much ink; the piece, if there is none."""
+    kind = (
+        *(PAPER, SIDEWAYS, *ROWS, most, OFF_THE_ENDS * height, APART * height),
+        max(2, round(NEIGHBOURS * height)),
+        int(MOST_CUTS * piece.ink.shape[1] / height) + 1,
     )
-
-
-def _followed(
-    up: NDArray[np.int8], down: NDArray[np.int8], row: int, column: int
-) -> NDArray[np.intp]:
-    path = np.empty(len(up), np.intp)
-    x = column
-    for y in range(row, -1, -1):
-        path[y] = x
-        x += int(up[y, x])
-    x = column
-    for y in range(row, len(up)):
-        path[y] = x
-        x += int(down[y, x])
-    return path
-
-
-def _kept(paths: list[NDArray[np.intp]], piece: Piece, height: float) -> list[NDArray[np.intp]]:
-    """The first of those that are nearly the same, and not too many."""
-    most = int(MOST_CUTS * piece.ink.shape[1] / height) + 1
-    kept: list[NDArray[np.intp]] = []
-    for path in paths:
-        if all(float(np.abs(path - other).mean()) > APART * height for other in kept):
-            kept.append(path)
-            if len(kept) == most:
-                break
-    return kept
-
-
-def _cut(piece: Piece, paths: list[NDArray[np.intp]], height: float) -> list[Piece]:
-    if not paths:
+    parts = _loops.cut(piece.ink, kind, INK, SLIVER * height * height)
+    if parts is None:
         return [piece]
-    columns = np.arange(piece.ink.shape[1])
-    place = sum((columns > path[:, None]).astype(np.intp) for path in paths)
-    parts: list[Piece] = []
-    for number in range(len(paths) + 1):
-        part = np.where(place == number, piece.ink, 0)
-        inside = part > INK
-        if np.count_nonzero(inside) < SLIVER * height * height:
-            continue
-        ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        cropped = plane(part[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
-        at = piece.top + int(ys[0]), piece.left + int(xs[0])
-        parts.append(Piece(*at, cropped, piece.mark))
-    return parts
+    return [Piece(piece.top + top, piece.left + left, ink, piece.mark) for top, left, ink in parts]

@@ -239,22 +239,6 @@ def test_drawn(values: np.ndarray, seed: int, box: int) -> None:
     assert np.abs(got.astype(int) - want).max() <= 1
 
 
-@settings(deadline=None, max_examples=40)
-@given(planes(), st.booleans(), st.sampled_from([0.0, 0.03, 0.5]))
-def test_cheapest_paths(ink: np.ndarray, upwards: bool, sideways: float) -> None:
-    totals, steps = _pixels.cheapest_paths(ink, upwards, 0.002, sideways)
-    want, back = reference.cheapest_paths(ink[::-1] if upwards else ink, 0.002, sideways)
-    np.testing.assert_array_equal(totals, want[::-1] if upwards else want)
-    np.testing.assert_array_equal(steps, back[::-1] if upwards else back)
-    # A path costs what its pixels and its steps cost.
-    x = int(np.argmin(totals[0 if upwards else -1]))
-    cost, rows = 0.0, range(len(ink)) if upwards else range(len(ink) - 1, -1, -1)
-    for y in rows:
-        cost += ink[y, x] + 0.002 + sideways * abs(steps[y, x])
-        x += int(steps[y, x])
-    same(cost, totals[0 if upwards else -1].min())
-
-
 def test_the_middle_is_the_middle() -> None:
     """Of what is the same on both sides, no rounding decides where it lies."""
     image = _pixels.placed(_pixels.fitted(np.ones((1, 1)), (0, 1, 0, 1), 20), 28)

@@ -27,6 +27,36 @@ def test_page_ink(grey: np.ndarray, dark: bool, block: int) -> None:
 
 
 @settings(deadline=None, max_examples=40)
+@given(planes(), st.booleans(), st.sampled_from([0.0, 0.03, 0.5]))
+def test_cheapest_paths(ink: np.ndarray, upwards: bool, sideways: float) -> None:
+    totals, steps = _loops.cheapest_paths(ink, upwards, 0.002, sideways)
+    want, back = reference.cheapest_paths(ink[::-1] if upwards else ink, 0.002, sideways)
+    np.testing.assert_array_equal(totals, want[::-1] if upwards else want)
+    np.testing.assert_array_equal(steps, back[::-1] if upwards else back)
+    # A path costs what its pixels and its steps cost.
+    x = int(np.argmin(totals[0 if upwards else -1]))
+    cost, rows = 0.0, range(len(ink)) if upwards else range(len(ink) - 1, -1, -1)
+    for y in rows:
+        cost += ink[y, x] + 0.002 + sideways * abs(steps[y, x])
+        x += int(steps[y, x])
+    assert abs(cost - totals[0 if upwards else -1].min()) < 1e-9
+
+
+@settings(deadline=None, max_examples=60)
+@given(planes(), st.integers(1, 9), st.integers(0, 5), st.sampled_from([0.0, 0.6, 3.0]))
+def test_cut(ink: np.ndarray, window: int, paths: int, apart: float) -> None:
+    kind = (0.002, 0.2, 0.25, 0.5, 0.75, 4.0, 1.5, apart, window, paths)
+    got, want = _loops.cut(ink, kind, 0.2, 3), reference.cut(ink, kind, 0.2, 3)
+    if got is None or want is None:
+        assert got is want
+        return
+    assert len(got) == len(want)
+    for part, part_wanted in zip(got, want, strict=True):
+        assert part[:2] == part_wanted[:2]
+        np.testing.assert_array_equal(part[2], part_wanted[2])
+
+
+@settings(deadline=None, max_examples=40)
 @given(st.lists(planes(), min_size=1, max_size=4), seeds, st.integers(1, 28))
 def test_candidates_are_drawn(inks: list[np.ndarray], seed: int, box: int) -> None:
     rng = np.random.default_rng(seed)

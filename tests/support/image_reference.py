@@ -364,16 +364,3 @@ def kept_ink(ink: Floats, labels: NDArray[Any], cell: int, kept: NDArray[np.bool
     mask &= ~np.append(~kept, False)[labels]
     height, width = ink.shape
     return np.where(mask.repeat(cell, 0).repeat(cell, 1)[:height, :width], ink, 0)
-
-
-def cheapest_paths(ink: Floats, paper: float, sideways: float) -> tuple[Floats, NDArray[np.int8]]:
-    """From the first row to each pixel, and the step back from it."""
-    cost = ink + paper
-    totals, steps = cost.copy(), np.zeros(cost.shape, np.int8)
-    for row in range(1, len(cost)):
-        around = np.pad(totals[row - 1], 1, constant_values=np.inf)
-        choices = np.stack([around[1:-1], around[:-2] + sideways, around[2:] + sideways])
-        best = choices.argmin(0)  # the first of equals
-        totals[row] = choices.min(0) + cost[row]
-        steps[row] = np.array([0, -1, 1])[best]
-    return totals, steps

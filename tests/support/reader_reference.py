@@ -58,6 +58,61 @@ def _between(pixels: int, blocks: int, block: int) -> Floats:
     return weights
 
 
+def cheapest_paths(ink: Floats, paper: float, sideways: float) -> tuple[Floats, NDArray[np.int8]]:
+    """From the first row to each pixel, and the step back from it."""
+    cost = ink + paper
+    totals, steps = cost.copy(), np.zeros(cost.shape, np.int8)
+    for row in range(1, len(cost)):
+        around = np.pad(totals[row - 1], 1, constant_values=np.inf)
+        choices = np.stack([around[1:-1], around[:-2] + sideways, around[2:] + sideways])
+        best = choices.argmin(0)  # the first of equals
+        totals[row] = choices.min(0) + cost[row]
+        steps[row] = np.array([0, -1, 1])[best]
+    return totals, steps
+
+
+def cut(
+    ink: Floats, kind: tuple[float, ...], threshold: float, least: float
+) -> list[tuple[int, int, Floats]] | None:
+    """Top, left and ink of each part that has so many pixels above the threshold."""
+    paper, sideways, *shares, most, margin, apart, window, paths = kind
+    down, steps_up = cheapest_paths(ink, paper, sideways)
+    up, steps_down = (values[::-1] for values in cheapest_paths(ink[::-1], paper, sideways))
+    high, wide = ink.shape
+    places: list[tuple[float, int, int]] = []
+    for share in shares:
+        row = min(high - 1, int(share * high))
+        total = down[row] + up[row] - (ink[row] + paper)
+        last = -window
+        for x in range(wide):
+            least_around = total[max(0, x - int(window)) : x + int(window) + 1].min()
+            inside = margin < x < wide - margin
+            if inside and total[x] <= min(least_around, most) and x - last >= window:
+                places.append((float(total[x]), row, x))
+                last = x
+    kept: list[NDArray[np.intp]] = []
+    for _, row, column in sorted(places):
+        path = np.empty(high, np.intp)
+        for steps, rows in ((steps_up, range(row, -1, -1)), (steps_down, range(row, high))):
+            x = column
+            for y in rows:
+                path[y] = x
+                x += int(steps[y, x])
+        if len(kept) < paths and all(np.abs(path - other).mean() > apart for other in kept):
+            kept.append(path)
+    if not kept:
+        return None
+    owners = sum((np.arange(wide) > path[:, None]).astype(np.intp) for path in kept)
+    parts = []
+    for number in range(len(kept) + 1):
+        part = np.where(owners == number, ink, 0)
+        ys, xs = np.nonzero(part > threshold)
+        if len(ys) and len(ys) >= least:
+            inner = part[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+            parts.append((int(ys.min()), int(xs.min()), inner))
+    return parts
+
+
 def search(
     candidates: Sequence[Candidate],
     gains: Floats,

@@ -157,6 +157,22 @@ static void paths(const double *ink, size_t height, size_t width) {
         fd_image_cheapest_paths(ink, height, width, upwards == 1, 0.002, 0.03, totals, steps);
     free(totals);
     free(steps);
+    const fd_image_cuts kind = {.paper = 0.002,
+                                .sideways = 0.2,
+                                .rows = {0.25, 0.5, 1},
+                                .most = 3,
+                                .margin = 1,
+                                .apart = 0.5,
+                                .window = up_to(9),
+                                .paths = up_to(5)};
+    uint32_t *const owners = exactly(height * width * sizeof *owners);
+    fd_image_part *const parts = exactly((kind.paths + 1) * sizeof *parts);
+    size_t count, inked = 0;
+    EACH_FAILS(fd_image_cut(ink, height, width, &kind, 0.2, owners, parts, &count));
+    for (size_t i = 0; i < count; i++) inked += parts[i].area;
+    if (inked != fd_image_count_above(ink, height * width, 0.2)) DIE("%zu pixels in %zu parts", inked, count);
+    free(owners);
+    free(parts);
 }
 
 static void search(void) {

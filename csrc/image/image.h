@@ -177,6 +177,7 @@ typedef struct {
     size_t aside;    /* Rows beside the straight line where its pixels may be. */
     size_t beyond;   /* Rows beside a line's thickness that are done with it. */
     size_t most;     /* Lines. */
+    size_t tries;    /* Straight rows that are followed. */
     size_t ends;     /* If not 0: lines go from one of the first to one of the last so many columns, */
     double all;      /* and are alone in more than this share of all columns. */
 } fd_image_line_kind;

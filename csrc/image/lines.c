@@ -180,7 +180,8 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
         int32_t *const drops = centre + width, *const lengths = drops + width;
         fd_image_run_lengths(mask, height, width, runs);
         size_t left = thin_pixels(&of, pixels);
-        while (*count < kind->most && (double)left >= kind->fewest * wide) {
+        for (size_t tries = 0; tries < kind->tries && *count < kind->most && (double)left >= kind->fewest * wide;
+             tries++) {
             int32_t slope = 0, row = 0;
             const int32_t voted = most_voted(&of, pixels, left, steps, margin, drops, votes, &slope, &row);
             if (voted < kind->votes * wide) break;

@@ -147,6 +147,10 @@ static double value_of(const ranked *known, size_t rank, double *scratch, double
 }
 
 double fd_image_select(const double *values, size_t count, size_t rank, double *scratch) {
+    if (count <= bins) {
+        memcpy(scratch, values, count * sizeof *values);
+        return quickselect(scratch, count, rank);
+    }
     ranked known;
     double next;
     rank_values(values, count, &known);

@@ -53,6 +53,7 @@ cdef extern from "image/image.h" nogil:
         size_t aside
         size_t beyond
         size_t most
+        size_t tries
         size_t ends
         double all
 
@@ -468,8 +469,8 @@ def level_lines(mask, bint upright, tuple kind):
     cdef fd_image_line_kind options
     (
         options.length, options.covered, options.alone, options.votes, options.fewest, options.thickest, options.slope,
-        options.level, options.quantile, options.gap, options.aside, options.beyond, options.most, options.ends,
-        options.all,
+        options.level, options.quantile, options.gap, options.aside, options.beyond, options.most, options.tries,
+        options.ends, options.all,
     ) = kind
     # What is followed must lie in the mask, whatever the options.
     if not (

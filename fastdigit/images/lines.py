@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastdigit.images.arrays import Floats
 
-__all__ = ["Line", "find_lines", "without_lines"]
+__all__ = ["Line", "find_lines", "lines_of", "without_lines"]
 
 # Of the picture's side that a line goes through at least.
 LENGTH: Final = 0.55
@@ -36,8 +36,8 @@ SMALL: Final = 40
 SMALLEST: Final = 20
 # Slopes that are looked for.
 SLOPE: Final = 0.07
-# Lines in each direction.
-MOST: Final = 8
+# Lines in each direction, and what looked like one at first.
+MOST, TRIES = 8, 1000
 # Of the side: what is as near to the border reaches it.
 NEAR: Final = 0.04
 
@@ -109,9 +109,15 @@ def _straight(mask: NDArray[np.bool_], upright: bool) -> list[Line]:
         1 if width < 2 * SMALL else 2,  # rows beside the straight line
         1,
         MOST,
+        TRIES,
         ends,
         ALONE_IN_SMALL,
     )
+    return lines_of(mask, upright, kind)
+
+
+def lines_of(mask: NDArray[np.bool_], upright: bool, kind: tuple[float, ...]) -> list[Line]:
+    """Lines of a kind, whose fields are those of fd_image_line_kind in csrc/image/image.h."""
     return [
         Line(upright, start, end, top[start:end], bottom[start:end], thickness)
         for start, end, thickness, top, bottom in _pixels.level_lines(mask, upright, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -58,21 +59,23 @@ def digit_height(marks: Marks, chosen: NDArray[np.intp] | slice = slice(None)) -
 def rows_of(marks: Marks, height: float) -> list[Row]:
     """Lines of text, from top to bottom."""
     tops, bottoms = marks.boxes[:, 0], marks.boxes[:, 1]
-    telling = np.flatnonzero(bottoms - tops >= max(TELLING * height, LOWEST))
+    tells = bottoms - tops >= max(TELLING * height, LOWEST)
+    telling = np.flatnonzero(tells)
+    first, end = tops.tolist(), bottoms.tolist()
     groups: list[list[int]] = []
     spans: list[tuple[float, float]] = []
     for number in telling[np.argsort(tops[telling] + bottoms[telling])].tolist():
-        top, bottom = float(tops[number]), float(bottoms[number])
+        top, bottom = first[number], end[number]
         if groups:
             shared = min(bottom, spans[-1][1]) - max(top, spans[-1][0])
             if shared >= BESIDE * min(bottom - top, spans[-1][1] - spans[-1][0]):
                 groups[-1].append(number)
                 members = groups[-1]
-                spans[-1] = (float(np.median(tops[members])), float(np.median(bottoms[members])))
+                spans[-1] = median(first[n] for n in members), median(end[n] for n in members)
                 continue
         groups.append([number])
         spans.append((top, bottom))
-    small = np.setdiff1d(np.arange(len(tops)), telling)
+    small = np.flatnonzero(~tells)
     middles = (tops[small] + bottoms[small]) / 2
     rows: list[Row] = []
     for members, (top, bottom) in zip(groups, spans, strict=True):

@@ -31,6 +31,7 @@ KIND: dict[str, Any] = {
     "aside": 2,
     "beyond": 1,
     "most": 8,
+    "tries": 1000,
     "ends": 0,
     "all": 0.6,
 }
@@ -181,10 +182,10 @@ def ruled(height: int, width: int, seed: int) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=40)
-@given(sizes, seeds, st.sampled_from([0, 2]), st.integers(0, 3))
-def test_level_lines(size: tuple[int, int], seed: int, ends: int, aside: int) -> None:
+@given(sizes, seeds, st.sampled_from([0, 2]), st.integers(0, 3), st.sampled_from([1, 2, 1000]))
+def test_level_lines(size: tuple[int, int], seed: int, ends: int, aside: int, tries: int) -> None:
     mask = ruled(*size, seed)
-    kind = {**KIND, "ends": ends, "aside": aside, "gap": aside}
+    kind = {**KIND, "ends": ends, "aside": aside, "gap": aside, "tries": tries}
     for upright in (False, True):
         turned = mask.T if upright else mask
         want = reference.level_lines(turned, kind)
@@ -266,7 +267,7 @@ def test_what_is_refused() -> None:
         _pixels.averaged(np.zeros((2, 2, 1), np.int32), 1, 1.0)
     with pytest.raises(ValueError):
         _pixels.level_lines(
-            plane > 0, False, (*list(KIND.values())[:6], math.inf, 1, 0.4, *[1] * 6)
+            plane > 0, False, (*list(KIND.values())[:6], math.inf, 1, 0.4, *[1] * 7)
         )
 
 

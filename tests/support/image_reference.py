@@ -246,7 +246,9 @@ def level_lines(mask: NDArray[np.bool_], kind: dict[str, Any]) -> list[Any]:
     slopes = np.arange(-steps, steps + 1) * 2 / width
     margin = int(kind["slope"] * width) + 2
     lines: list[Any] = []
-    while len(lines) < kind["most"] and len(ys) >= kind["fewest"] * width:
+    for _ in range(kind["tries"]):
+        if len(lines) == kind["most"] or len(ys) < kind["fewest"] * width:
+            break
         # Hough: the best of all slopes and heights.
         drops = np.rint(slopes[:, None] * (xs - width / 2)).astype(np.intp)
         places = ys - drops + margin
@@ -264,6 +266,8 @@ def level_lines(mask: NDArray[np.bool_], kind: dict[str, Any]) -> list[Any]:
             lines.append(line)
         reach = 2 if line is None else kind["beyond"] + line[2]
         away = np.abs(ys - centre[xs]) > reach
+        if away.all():
+            break
         ys, xs = ys[away], xs[away]
     return lines
 

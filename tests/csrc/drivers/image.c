@@ -249,6 +249,7 @@ static void lines(const double *values, size_t height, size_t width) {
                                      .aside = random_below(&seed, 9),
                                      .beyond = 1,
                                      .most = up_to(5),
+                                     .tries = up_to(9),
                                      .ends = random_below(&seed, 4)};
     fd_image_line *const all = exactly(kind.most * sizeof *all);
     int32_t *const tops = exactly(kind.most * width * sizeof *tops);

@@ -1,8 +1,12 @@
 # syntax=docker/dockerfile:1
 # An image of `fastdigit serve`: docker build -t fastdigit . Deploying it: deploy/README.md.
 
+# A tag may name another image tomorrow: `docker build $(make --silent base-image) .` builds on the one it names today,
+# by its digest.
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
 # ---- Wheels: ours, which needs a compiler, and what it depends on ----
-FROM python:3.13-slim-bookworm AS build
+FROM ${PYTHON_IMAGE} AS build
 # Versions of Debian's packages are those of the base image's release, and go with the next update of it.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
@@ -17,7 +21,7 @@ COPY fastdigit fastdigit
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # ---- The image: no compiler, no pip cache, a user without rights ----
-FROM python:3.13-slim-bookworm
+FROM ${PYTHON_IMAGE}
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index /wheels/*.whl
 

@@ -9,6 +9,7 @@
 #   make coverage what tests and corpora reach of the C core, file by file; fails below floors
 #   make analyze  static analysis of the C files by gcc -fanalyzer and clang-tidy (which has clang's analyzer)
 #   make lock     renew the versions that the container installs; make sbom: what those are, as CycloneDX JSON
+#   make base-image  the digest of the image that the container is built on, as an option of docker build
 #   make clean    forget all of it
 #
 # PYTHON=python3.12 chooses an interpreter, CC=clang a compiler.
@@ -31,7 +32,7 @@ FUZZ_ARGS ?=
 PYTEST := FASTDIGIT_TEST_COMPLETE=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal \
   --durations=25
 
-.PHONY: bench test test-all fuzz coverage lint format analyze lock sbom model clean
+.PHONY: bench test test-all fuzz coverage lint format analyze lock sbom base-image model clean
 
 bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/fastdigit-bench $(BENCH_ARGS)
@@ -76,12 +77,18 @@ lock: | $(STAMPS)
 	  $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(BIN)/$(LOCK) - ) >deploy/build.lock
 
-# Of an environment that has what the container's has.
+# The registry's digest of the image that the Dockerfile builds on, as an option of `docker build`.
+PYTHON_IMAGE := $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
+base-image:
+	@digest=$$(docker buildx imagetools inspect $(PYTHON_IMAGE) --format '{{.Manifest.Digest}}') && \
+	  echo --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)@$$digest
+
+# Of an environment that has what the container's has, but for what the image of Python brings.
 sbom: | $(STAMPS)
 	$(PIP) install --quiet cyclonedx-bom
-	rm -rf build/sbom && $(BIN)/python -m venv build/sbom
-	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r deploy/requirements.lock
-	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --no-deps .
+	rm -rf build/sbom && $(BIN)/python -m venv --without-pip build/sbom
+	$(PIP) --python build/sbom/bin/python install --quiet --require-hashes -r deploy/requirements.lock
+	$(PIP) --python build/sbom/bin/python install --quiet --no-deps .
 	$(BIN)/cyclonedx-py environment --output-reproducible --output-file build/sbom.json build/sbom/bin/python
 
 model: $(STAMPS)/built $(STAMPS)/export

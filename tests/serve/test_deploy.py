@@ -173,6 +173,25 @@ def test_what_is_locked_is_what_is_required() -> None:
     assert {"anyio", "h11", "click"} <= locked("requirements.lock").keys()
 
 
+def test_each_package_that_is_locked_has_its_licence_told() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    table = text[text.index("| package | licence |") :].partition("\n\n")[0]
+    named = {
+        name for line in table.splitlines()[2:] for name in line.split("|")[1].strip().split(", ")
+    }
+    assert named == set(locked("requirements.lock"))
+
+
+def test_both_stages_are_built_on_one_image_that_the_builder_may_name() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    (name,) = [line.partition("=")[2] for line in lines if line.startswith("ARG PYTHON_IMAGE=")]
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+", name)
+    assert [line for line in lines if line.startswith("FROM")] == [
+        "FROM ${PYTHON_IMAGE} AS build",
+        "FROM ${PYTHON_IMAGE}",
+    ]
+
+
 # ---- The manifests ----
 
 

@@ -324,6 +324,19 @@ def test_pods_are_confined() -> None:
         assert set(container["resources"]["limits"]) == {"cpu", "memory"}
 
 
+def test_pods_have_the_memory_that_their_server_may_take() -> None:
+    """Server and reader take some 75 and 50 MB before anything has come; pictures come on top."""
+    from fastdigit.serve import Settings
+
+    settings = Settings()
+    needed = (100 << 20) + settings.readers * ((64 << 20) + settings.reading_memory_bytes)
+    for name, pod in pods():
+        (container,) = pod["containers"]
+        assert not {arg for arg in container["args"] if arg.startswith(("--reader", "--reading"))}
+        memory = container["resources"]["limits"]["memory"]
+        assert memory.endswith("Mi") and int(memory[:-2]) << 20 >= needed, name
+
+
 def test_pods_run_what_the_image_has() -> None:
     for name, pod in pods():
         (container,) = pod["containers"]

@@ -446,6 +446,7 @@ def exchanged(server: Server, *parts: bytes, pause: float = 0.0) -> bytes:
 def error_of(answer: bytes) -> tuple[int, str]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head.lower(), answer
+    assert head.lower().count(b"x-content-type-options: nosniff") == 1, answer
     return int(head.split()[1]), json.loads(body)["error"]
 
 

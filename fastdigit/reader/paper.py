@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import averaged
+from fastdigit.images.arrays import averaged, closing
 from fastdigit.images.background import ink_is_dark
 from fastdigit.reader import _loops
 
@@ -18,6 +18,12 @@ __all__ = ["Page", "ink_of_page"]
 # Sides of the blocks that have one brightness of paper each: of the shorter side, and limits.
 BLOCKS_OF_SIDE: Final = 14
 SMALLEST_BLOCK, LARGEST_BLOCK = 4, 16
+# Blocks that a stroke may be wide.
+WIDEST_STROKE: Final = 5
+# Light, or what lies under the paper, that changes by more than this factor is evened out first,
+# where it changes; and where there is little light, differences count for less.
+JUMP: Final = 1.25
+LITTLE_LIGHT: Final = 0.15
 # A frame along the edge of the picture, in pixels or of the shorter side.
 THICKEST_FRAME: Final = 4
 EDGE: Final = 0.05
@@ -49,7 +55,42 @@ def ink_of_page(grey: Floats) -> Page:
     from it by more than its noise.
     """
     block = min(max(min(grey.shape) // BLOCKS_OF_SIDE, SMALLEST_BLOCK), LARGEST_BLOCK)
-    return Page(*_loops.page_ink(grey, _ink_is_dark(grey), block))
+    dark = _ink_is_dark(_bright_part(grey, block))
+    return Page(*_loops.page_ink(_evened(grey, dark, block), dark, block))
+
+
+def _bright_part(grey: Floats, block: int) -> Floats:
+    """Without what lies dark around it, the table perhaps: whether ink is dark is seen on paper."""
+    coarse = averaged(grey, block)
+    low, high = float(coarse.min()), float(coarse.max())
+    if high + LITTLE_LIGHT < JUMP * (low + LITTLE_LIGHT):
+        return grey
+    bright = coarse > (low + high) / 2
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    inside = grey[
+        (rows[0] + 1) * block : rows[-1] * block, (columns[0] + 1) * block : columns[-1] * block
+    ]
+    return np.ascontiguousarray(inside) if min(inside.shape) > 2 * block else grey
+
+
+def _evened(grey: Floats, dark: bool, block: int) -> Floats:
+    """Without the edges of shadows and of the paper, which are no strokes: dark on one side only.
+
+    Each pixel is compared with the paper around it as a closing finds it, which fills what is
+    narrower than its window and keeps every edge in its place (Serra, Image Analysis and
+    Mathematical Morphology, 1982).
+    """
+    coarse = _closed(averaged(grey if dark else 1 - grey, block), WIDEST_STROKE)
+    if coarse.max() + LITTLE_LIGHT < JUMP * (coarse.min() + LITTLE_LIGHT):
+        return grey
+    bright = grey if dark else 1 - grey
+    flat = (bright + LITTLE_LIGHT) / (_closed(bright, WIDEST_STROKE * block) + LITTLE_LIGHT)
+    return np.ascontiguousarray(flat if dark else 1 - flat)
+
+
+def _closed(values: Floats, window: int) -> Floats:
+    """Darker parts that are narrower than the window are filled; the edge goes on outside."""
+    return closing(np.pad(values, window - 1, "edge"), window)
 
 
 def _ink_is_dark(grey: Floats) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from fastdigit.images.arrays import averaged
 from fastdigit.images.components import marks_of
 from fastdigit.images.ink import stroke_width
+from fastdigit.reader.borders import without_borders
 from fastdigit.reader.candidates import candidates_of
 from fastdigit.reader.cuts import pieces_of
 from fastdigit.reader.layout import digit_height, fields_of, rows_of
@@ -68,6 +69,9 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
         return [], 1
     rulings = without_rulings(page.ink)
     ink, marks = rulings.ink, marks_of(rulings.ink, cell=1)
+    inside = without_borders(ink, marks)
+    if inside is not ink:
+        ink, marks = inside, marks_of(inside, cell=1)
     height = digit_height(marks)
     factor = max(1, int(height / DIGIT_SIDE + 0.25))
     if factor > 1:

@@ -20,6 +20,7 @@ from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.search import best_paths
+from fastdigit.reader.single import single
 from fastdigit.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -237,6 +238,11 @@ def _inside(region: Box | None, height: int, width: int) -> Box:
     return top, bottom, left, right
 
 
+def _area(box: Box) -> int:
+    top, bottom, left, right = box
+    return (bottom - top) * (right - left)
+
+
 class _Wanted:
     """What a field has to be."""
 
@@ -281,12 +287,28 @@ class _Reader:
 
     def __init__(self, pixels: NDArray[Any], at: tuple[int, int], wanted: _Wanted) -> None:
         self.at = at
+        self.pixels = pixels
         self.shape = pixels.shape[:2]
         self.wanted = wanted
         self.block = -(-max(self.shape) // PAGE_SIDE)
         self.grey = grey_of(reduced(pixels, PAGE_SIDE))
 
     def reading(self) -> Reading:
+        reading = self._lines()
+        return self._alone(reading) if sum(len(f.digits) for f in reading.fields) < 2 else reading
+
+    def _alone(self, reading: Reading) -> Reading:
+        """Of at most one digit: the picture may show no more, and be cut close to it."""
+        proposals = single(self.pixels)
+        if proposals is None:
+            return reading
+        self.block = 1
+        field = self._field(proposals)
+        if field is None or any(_area(field.box) < _area(other.box) for other in reading.fields):
+            return reading
+        return Reading(((field,),))
+
+    def _lines(self) -> Reading:
         proposed, factor = propose(self.grey)
         self.block *= factor
         lines = []

@@ -157,13 +157,20 @@ bool fd_image_keep_ink(const double *ink, size_t height, size_t width, const int
     /* Cells of marks that are kept, with a margin; these and what is above and below them. */
     uint8_t *const own = calloc((rows + 2) * wide + columns + 2, 1), *const near = own + (rows + 2) * wide;
     if (!own) return false;
-    for (size_t y = 0; y < rows; y++)
-        for (size_t x = 0; x < columns; x++) {
-            const int32_t label = labels[y * columns + x];
-            own[(y + 1) * wide + x + 1] = label >= 0 ? kept[label] : 0;
-        }
-    memset(out, 0, height * width * sizeof *out);
+    size_t first = rows, end = 0; /* of the rows in which there are any */
     for (size_t y = 0; y < rows; y++) {
+        const int32_t *const label = labels + y * columns;
+        uint8_t any = 0, *const row = own + (y + 1) * wide + 1;
+        for (size_t x = 0; x < columns; x++)
+            if (label[x] >= 0) any |= row[x] = kept[label[x]];
+        if (!any) continue;
+        if (y < first) first = y;
+        end = y + 1;
+    }
+    memset(out, 0, height * width * sizeof *out);
+    first -= first > 0;
+    end += end > 0 && end < rows;
+    for (size_t y = first; y < end; y++) {
         const uint8_t *const above = own + y * wide, *const here = above + wide, *const below = here + wide;
         for (size_t x = 0; x < wide; x++) near[x] = above[x] | here[x] | below[x];
         const int32_t *const label = labels + y * columns;

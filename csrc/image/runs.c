@@ -9,12 +9,16 @@ void fd_image_run_lengths(const uint8_t *mask, size_t height, size_t width, int3
     for (size_t y = 1; y < height; y++) {
         const int32_t *const above = out + (y - 1) * width;
         int32_t *const row = out + y * width;
-        for (size_t x = 0; x < width; x++) row[x] = mask[y * width + x] ? above[x] + 1 : 0;
+        for (size_t x = 0; x < width; x++) row[x] = (above[x] + 1) & -(int32_t)(mask[y * width + x] != 0);
     }
     for (size_t y = height - 1; y-- > 0;) {
         const int32_t *const below = out + (y + 1) * width;
         int32_t *const row = out + y * width;
-        for (size_t x = 0; x < width; x++) row[x] = row[x] && below[x] ? below[x] : row[x];
+        for (size_t x = 0; x < width; x++) {
+            /* All bits, or none: without a branch, several pixels are done at once. */
+            const int32_t go_on = -(int32_t)((row[x] > 0) & (below[x] > 0));
+            row[x] = (below[x] & go_on) | (row[x] & ~go_on);
+        }
     }
 }
 

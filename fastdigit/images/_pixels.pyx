@@ -412,28 +412,30 @@ def kept_marks(boxes, ink, size_t rows, size_t columns, double speck):
 
 def kept_ink(ink, labels, size_t cell, kept):
     """`kept` has a value for each label."""
-    cdef Plane plane, numbers, chosen
+    cdef Plane plane = held(ink, c'd', 2)
+    cdef Plane numbers = held(labels, c'i', 2)
+    cdef Plane chosen = held(kept, c'B', 1)
+    cdef const int32_t *label = <const int32_t *>numbers.memory
+    cdef size_t i, count = numbers.count
+    cdef int32_t end = <int32_t>chosen.width, beyond = 0
     cdef double *made
     cdef bint done
-    cdef size_t i
-    plane = held(ink, c'd', 2)
-    numbers = held(labels, c'i', 2)
-    chosen = held(kept, c'B', 1)
     fits(cell, MOST_PIXELS)
     if (
         numbers.height != (plane.height + cell - 1) // cell
         or numbers.width != (plane.width + cell - 1) // cell
     ):
         raise ValueError("expected a label for each cell")
-    for i in range(numbers.count):
-        if (<const int32_t *>numbers.memory)[i] >= <int64_t>chosen.width:
-            raise ValueError(f"there are labels above the {chosen.width} that may be kept")
+    with nogil:
+        for i in range(count):
+            beyond |= label[i] >= end
+    if beyond:
+        raise ValueError(f"there are labels above the {chosen.width} that may be kept")
     out = empty((plane.height, plane.width))
     made = <double *>memory_of(out)
     with nogil:
         done = fd_image_keep_ink(
-            plane.doubles, plane.height, plane.width, <const int32_t *>numbers.memory, cell,
-            <const uint8_t *>chosen.memory, made
+            plane.doubles, plane.height, plane.width, label, cell, <const uint8_t *>chosen.memory, made
         )
     return checked(out, done)
 

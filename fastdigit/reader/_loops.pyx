@@ -147,12 +147,12 @@ def cut(ink, tuple kind, double threshold, double least):
 def drawn(candidates, size_t box, size_t side):
     """Each of several, scaled until its longer side is `box` and placed: (count, side, side).
 
-    Of a candidate there are `box` (top, bottom, left, right) and `pieces`, of these `top`, `left` and `ink`.
+    A candidate has `pieces`, and these have `top`, `left` and `ink`.
     """
     cdef Plane plane
     cdef double *joined = NULL
     cdef size_t room = 0, i, height, width
-    cdef int64_t top, bottom, left, right, above, before
+    cdef int64_t top, bottom, left, right, first, start
     cdef bint done
     fits(box, side)
     fits(side, 1 << 12)
@@ -160,9 +160,20 @@ def drawn(candidates, size_t box, size_t side):
     cdef uint8_t *made = <uint8_t *>memory_of(out)
     try:
         for i, candidate in enumerate(candidates):
-            top, bottom, left, right = candidate.box
-            if not (top < bottom <= top + <int64_t>FD_IMAGE_SIDE and left < right <= left + <int64_t>FD_IMAGE_SIDE):
-                raise ValueError(f"no such box: {candidate.box}")
+            top = left = FD_IMAGE_SIDE
+            bottom = right = 0
+            pieces = []
+            for piece in candidate.pieces:
+                plane = held(piece.ink, c'd', 2)
+                first, start = piece.top, piece.left
+                if not (0 <= first <= <int64_t>FD_IMAGE_SIDE and 0 <= start <= <int64_t>FD_IMAGE_SIDE):
+                    raise ValueError(f"no such place of a piece: {piece.top}, {piece.left}")
+                top, left = min(top, first), min(left, start)
+                bottom = max(bottom, first + <int64_t>plane.height)
+                right = max(right, start + <int64_t>plane.width)
+                pieces.append((first, start, plane))
+            if not pieces:
+                raise ValueError("there is no ink")
             height, width = <size_t>(bottom - top), <size_t>(right - left)
             fits(height * width, MOST_PIXELS)
             if height * width > room:
@@ -171,14 +182,10 @@ def drawn(candidates, size_t box, size_t side):
                 joined = <double *>malloc(room * sizeof(double))
                 checked(None, joined != NULL)
             memset(joined, 0, height * width * sizeof(double))
-            for piece in candidate.pieces:
-                plane = held(piece.ink, c'd', 2)
-                above, before = piece.top - top, piece.left - left
-                if not (0 <= above <= bottom - top - <int64_t>plane.height
-                        and 0 <= before <= right - left - <int64_t>plane.width):
-                    raise ValueError(f"a piece is not inside the box {candidate.box}")
+            for first, start, plane in pieces:
                 with nogil:
-                    fd_image_put(plane.doubles, plane.height, plane.width, joined + above * <int64_t>width + before, width)
+                    fd_image_put(plane.doubles, plane.height, plane.width,
+                                 joined + (first - top) * <int64_t>width + (start - left), width)
             if not fd_image_extremes(joined, height * width).greatest > 0:
                 raise ValueError("there is no ink")
             with nogil:

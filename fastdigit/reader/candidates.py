@@ -38,7 +38,7 @@ class Candidate:
     box
         (top, bottom, left, right), in pixels of the page.
     pieces
-        Those that it is made of.
+        Those that it is made of; their own pixels may be others than those of ``box``.
     cut
         Of its two sides, at how many a mark was cut in two.
     """
@@ -51,8 +51,13 @@ class Candidate:
 
     @property
     def ink(self) -> Floats:
-        """What is in the box."""
-        top, bottom, left, right = self.box
+        """Of all pieces together."""
+        top, left = (
+            min(piece.top for piece in self.pieces),
+            min(piece.left for piece in self.pieces),
+        )
+        bottom = max(piece.bottom for piece in self.pieces)
+        right = max(piece.right for piece in self.pieces)
         joined = np.zeros((bottom - top, right - left))
         for piece in self.pieces:
             part = (

@@ -10,6 +10,7 @@ from fastdigit.errors import InputError
 from fastdigit.images.ink import stroke_width
 from fastdigit.images.normalize import explain
 from fastdigit.reader.candidates import WIDEST, Candidate
+from fastdigit.reader.cuts import Piece
 from fastdigit.reader.proposals import Proposals
 
 if TYPE_CHECKING:
@@ -36,4 +37,4 @@ def single(pixels: NDArray[Any]) -> Proposals | None:
         return None
     height = float(steps.box[1] - steps.box[0])
     length = float(ink.sum()) / (max(bottom - top, 1) * max(1.0, stroke_width(ink)))
-    return Proposals([Candidate(0, 1, steps.box, ink, 0)], [length], height)
+    return Proposals([Candidate(0, 1, steps.box, [Piece(0, 0, ink, 0)], 0)], [length], height)

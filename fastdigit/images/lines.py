@@ -78,8 +78,10 @@ class Line:
     def erase(self, ink: Floats) -> None:
         """Take the line's pixels away, in place."""
         view = ink.T if self.upright else ink
-        rows = np.arange(len(view))[:, None]
-        view[:, self.start : self.end][(rows >= self.top) & (rows < self.bottom)] = 0
+        first, end = int(self.top.min()), int(self.bottom.max())
+        rows = np.arange(first, end)[:, None]
+        own = (rows >= self.top) & (rows < self.bottom)
+        view[first:end, self.start : self.end][own] = 0
 
 
 def find_lines(ink: Floats) -> list[Line]:

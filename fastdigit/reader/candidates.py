@@ -76,19 +76,25 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
     for number, piece in enumerate(pieces):
         first.setdefault(piece.mark, number)
         last[piece.mark] = number
-    boxes = [(piece.top, piece.bottom, piece.left, piece.right) for piece in pieces]
-    reach = [(first[piece.mark], last[piece.mark]) for piece in pieces]
+    own = [
+        (piece.top, piece.bottom, piece.left, piece.right, first[piece.mark], last[piece.mark])
+        for piece in pieces
+    ]
+    widest, smallest = WIDEST * height, SMALLEST * height
     for end in range(1, len(pieces) + 1):
-        top, bottom, left, right = boxes[end - 1]
-        earliest, latest = end, 0
+        top, bottom, left, right, earliest, latest = own[end - 1]
         for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
-            box = boxes[start]
-            top, bottom = min(top, box[0]), max(bottom, box[1])
-            left, right = min(left, box[2]), max(right, box[3])
-            earliest, latest = min(earliest, reach[start][0]), max(latest, reach[start][1])
-            if start < end - 1 and right - left > WIDEST * height:
+            # Comparisons, for calls of min and max would take most of the time.
+            above, below, before, behind, first_of, last_of = own[start]
+            top = above if above < top else top
+            bottom = below if below > bottom else bottom
+            left = before if before < left else left
+            right = behind if behind > right else right
+            earliest = first_of if first_of < earliest else earliest
+            latest = last_of if last_of > latest else latest
+            if start < end - 1 and right - left > widest:
                 break
-            if max(bottom - top, right - left) < SMALLEST * height:
+            if bottom - top < smallest and right - left < smallest:
                 continue
             cut = (earliest < start) + (latest >= end)
             box = top, bottom, left, right

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import averaged, closing
+from fastdigit.images.arrays import averaged, closing, framed
 from fastdigit.images.background import ink_is_dark
 from fastdigit.reader import _loops
 
@@ -28,7 +28,7 @@ LITTLE_LIGHT: Final = 0.15
 THICKEST_FRAME: Final = 4
 EDGE: Final = 0.05
 # Pixels of the longer side that are enough to tell whether ink is dark.
-ENOUGH: Final = 256
+ENOUGH: Final = 160
 
 
 class Page:
@@ -55,13 +55,13 @@ def ink_of_page(grey: Floats) -> Page:
     from it by more than its noise.
     """
     block = min(max(min(grey.shape) // BLOCKS_OF_SIDE, SMALLEST_BLOCK), LARGEST_BLOCK)
-    dark = _ink_is_dark(_bright_part(grey, block))
-    return Page(*_loops.page_ink(_evened(grey, dark, block), dark, block))
-
-
-def _bright_part(grey: Floats, block: int) -> Floats:
-    """Without what lies dark around it, the table perhaps: whether ink is dark is seen on paper."""
     coarse = averaged(grey, block)
+    dark = _ink_is_dark(_bright_part(grey, coarse, block))
+    return Page(*_loops.page_ink(_evened(grey, coarse, dark, block), dark, block))
+
+
+def _bright_part(grey: Floats, coarse: Floats, block: int) -> Floats:
+    """Without what lies dark around it, the table perhaps: whether ink is dark is seen on paper."""
     low, high = float(coarse.min()), float(coarse.max())
     if high + LITTLE_LIGHT < JUMP * (low + LITTLE_LIGHT):
         return grey
@@ -73,14 +73,14 @@ def _bright_part(grey: Floats, block: int) -> Floats:
     return np.ascontiguousarray(inside) if min(inside.shape) > 2 * block else grey
 
 
-def _evened(grey: Floats, dark: bool, block: int) -> Floats:
+def _evened(grey: Floats, coarse: Floats, dark: bool, block: int) -> Floats:
     """Without the edges of shadows and of the paper, which are no strokes: dark on one side only.
 
     Each pixel is compared with the paper around it as a closing finds it, which fills what is
     narrower than its window and keeps every edge in its place (Serra, Image Analysis and
     Mathematical Morphology, 1982).
     """
-    coarse = _closed(averaged(grey if dark else 1 - grey, block), WIDEST_STROKE)
+    coarse = _closed(coarse if dark else 1 - coarse, WIDEST_STROKE)
     if coarse.max() + LITTLE_LIGHT < JUMP * (coarse.min() + LITTLE_LIGHT):
         return grey
     bright = grey if dark else 1 - grey
@@ -90,7 +90,7 @@ def _evened(grey: Floats, dark: bool, block: int) -> Floats:
 
 def _closed(values: Floats, window: int) -> Floats:
     """Darker parts that are narrower than the window are filled; the edge goes on outside."""
-    return closing(np.pad(values, window - 1, "edge"), window)
+    return closing(framed(values, window - 1, window - 1), window)
 
 
 def _ink_is_dark(grey: Floats) -> bool:

@@ -58,6 +58,9 @@ class Batches:
         uint8 of shape (N, 28, 28) and (N,).
     teachers
         Their mean prediction becomes a part of the target; as many as the recipe says.
+    pictures
+        Images and labels of a collection (:func:`export.pictures.collection.read`), if the recipe
+        has them; a label that is no class stands for no digit.
     """
 
     def __init__(
@@ -66,10 +69,17 @@ class Batches:
         images: npt.NDArray[np.uint8],
         labels: npt.NDArray[np.uint8],
         teachers: Sequence[Teacher] = (),
+        pictures: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None,
     ) -> None:
         if len(teachers) != len(recipe.teachers):
             raise ValueError(f"{len(teachers)} teachers, but the recipe has {len(recipe.teachers)}")
+        if (recipe.pictures > 0) != (pictures is not None):
+            raise ValueError(
+                f"the share of pictures is {recipe.pictures}, but there are "
+                f"{'none' if pictures is None else len(pictures[0])}"
+            )
         self._recipe = recipe
+        self._pictures = pictures
         self._images = images
         self._labels = labels
         self._teachers = tuple(teachers)
@@ -88,23 +98,35 @@ class Batches:
         chosen = order[k * recipe.batch_size : (k + 1) * recipe.batch_size]
         images, labels = self._images[chosen], self._labels[chosen]
         random = np.random.default_rng([recipe.seed, epoch, k])
-        if recipe.augmentation is None:
-            x = network_input(images)
-        else:
-            x = augment(images, recipe.augmentation, random)[..., np.newaxis]
-        y = one_hot(labels)
-        if recipe.label_smoothing:
-            smoothing = np.float32(recipe.label_smoothing)
-            y = y * (1 - smoothing) + smoothing / np.float32(CLASSES)
+        x, y = self._augmented(images, random), self._target(labels)
         if self._teachers:
             taught = np.mean([t.predict_proba(x) for t in self._teachers], axis=0)
             share = np.float32(recipe.distillation)
             y = y * (1 - share) + taught * share
-        if others := round(recipe.outliers * len(x)):
+        if self._pictures is not None:
+            images, labels = self._pictures
+            drawn = random.integers(len(images), size=round(recipe.pictures * len(chosen)))
+            x = np.concatenate([x, self._augmented(images[drawn], random)])
+            y = np.concatenate([y, self._target(labels[drawn])])
+        if others := round(recipe.outliers * len(chosen)):
             shown = draw_outliers(others, x.shape[1], random)[..., np.newaxis]
             x = np.concatenate([x, shown])
             y = np.concatenate([y, np.full((others, CLASSES), 1 / CLASSES, np.float32)])
         return x, y
+
+    def _augmented(
+        self, images: npt.NDArray[np.uint8], random: np.random.Generator
+    ) -> npt.NDArray[np.float32]:
+        if self._recipe.augmentation is None:
+            return network_input(images)
+        return augment(images, self._recipe.augmentation, random)[..., np.newaxis]
+
+    def _target(self, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Smoothed labels; all classes alike where the label is none of them."""
+        smoothing = np.float32(self._recipe.label_smoothing)
+        classes = np.minimum(labels, CLASSES - 1)
+        y = one_hot(classes) * (1 - smoothing) + smoothing / np.float32(CLASSES)
+        return np.where(labels[:, None] < CLASSES, y, np.float32(1 / CLASSES)).astype(np.float32)
 
     def epoch(self, epoch: int, order: npt.NDArray[np.int64]) -> Iterator[Batch]:
         """All batches of an epoch, with the images in this order, prepared ahead by threads."""

@@ -26,6 +26,7 @@ import numpy as np
 
 import fastdigit
 from export import calibration, figures, robustness
+from export.pictures import report
 from fastdigit.datasets import load_mnist, load_mnist_test
 from fastdigit.errors import FastDigitError, InputError, pip_install
 
@@ -45,10 +46,21 @@ INTENDED_USE = (
     "Comparing runtimes, and as an example of a small network that is trained, compiled and "
     "measured in the open.",
 )
+PICTURES = (
+    "What `fastdigit.normalize` makes of pictures drawn for validation: MNIST's training digits of "
+    "held-out writers, worn; drawn digits in held-out styles; printed ones of held-out families "
+    "of fonts; segments of a font (training draws its own); and what is no digit, with held-out "
+    "letters. They are made as those of training are, so strangers' pictures are harder."
+)
 NO_DIGIT = (
     "It takes every image for a digit. Letters, several digits, noise and empty images get a "
     "label, often with a high probability; `reject_below` turns away digits that are hard to read, "
     "and cannot be relied on to turn away what is none."
+)
+NO_DIGIT_PICTURED = (
+    "Empty fields, lines, noise, letters, pieces of digits and several digits were shown in "
+    "training as what is no digit. `reject_below` turns most of them away, not all: the table of "
+    "pictures says how many get a label."
 )
 NO_DIGIT_EXPOSED = (
     "Empty fields, the lines of a form, noise and specks were shown in training as what is no "
@@ -110,6 +122,7 @@ def write_card(
     name: str | None = None,
     summary: str = "",
     beyond: Mapping[str, Any] | None = None,
+    pictures: Mapping[str, Any] | None = None,
     intended_use: Sequence[str] = INTENDED_USE,
     limits: Sequence[str] | None = None,
 ) -> Path:
@@ -134,6 +147,8 @@ def write_card(
         A sentence or two to begin with.
     beyond
         What :func:`export.robustness.evaluate` returned.
+    pictures
+        What :func:`export.pictures.report.score` returned.
     intended_use, limits
         Paragraphs; the limits are by default those that the recipe gives.
 
@@ -156,15 +171,16 @@ def write_card(
     name = name or str(info["meta"].get("name", "model"))
     recipe = _common_recipe(runs)
     if limits is None:
-        limits = (NO_DIGIT_EXPOSED if recipe.get("outliers") else NO_DIGIT, *LIMITS)
+        exposed = NO_DIGIT_PICTURED if recipe.get("pictures") else NO_DIGIT_EXPOSED
+        limits = (exposed if recipe.get("outliers") else NO_DIGIT, *LIMITS)
     probabilities = model.predict_proba(images)
     predictions = model.predict(images)
     curve = calibration.risk_coverage(probabilities, labels)
     groups = calibration.reliability(probabilities, labels)
-    pictures = _draw(docs / "images", name, model, test, probabilities, predictions, curve, groups)
+    files = _draw(docs / "images", name, model, test, probabilities, predictions, curve, groups)
 
     def picture(key: str, text: str) -> str:
-        return f"![{text}](../images/{pictures[key]})"
+        return f"![{text}](../images/{files[key]})"
 
     shown = min(SHEET, int((predictions != labels).sum()))
     lines = [f"# {name}", ""]
@@ -202,6 +218,8 @@ def write_card(
         lines += ["## Beyond the test digits", "", robustness.table(beyond).rstrip(), ""]
         robustness.draw({name: beyond}, docs / "images" / f"{name}-robustness.svg")
         lines += [f"![accuracy against severity](../images/{name}-robustness.svg)", ""]
+    if pictures is not None:
+        lines += ["## Pictures", "", PICTURES, "", report.table(pictures).rstrip(), ""]
     lines += ["## Training", "", *_training(recipe, runs, commit), ""]
     path = docs / "models" / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -361,6 +379,8 @@ def _training(
         (f"teacher {index}", f"SHA-256 `{sha}`")
         for index, sha in enumerate(first.get("teachers_sha256") or [], 1)
     ]
+    if first.get("pictures_sha256"):
+        facts.append(("pictures", f"SHA-256 `{first['pictures_sha256']}`"))
     if first.get("start_sha256"):
         facts.append(("started from", f"SHA-256 `{first['start_sha256']}`"))
     return [*lines, "", "### Provenance", "", *_table(("", ""), facts)]

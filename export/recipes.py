@@ -121,6 +121,10 @@ class Recipe:
         Images without a digit (:mod:`export.outliers`) that are added to each batch, as a share
         of it. Their target is the same for all classes, and the training accuracy of the history
         counts them as zeros.
+    pictures
+        Pictures of digits that MNIST lacks, and of what is no digit (:mod:`export.pictures`), that
+        are added to each batch, as a share of it; augmented as its digits are, with their label
+        as the target, or, where there is no digit, the same for all classes.
     sharpness
         Radius of sharpness-aware minimization (:mod:`export.sharpness`); 0 for plain steps.
     distillation
@@ -131,6 +135,10 @@ class Recipe:
     start
         Recipe whose network, trained with the same seed, gives the first weights (where this one
         is narrower, its strongest channels and units). ``None``: they are drawn at random.
+    start_share
+        After the last epoch the weights become the mean of what was trained and of the first ones,
+        with this share of the first (Wortsman et al. 2022): what was known before is forgotten
+        less.
     temperature
         What the logits of the compiled model are divided by (Guo et al. 2017), fitted on the
         held-out images of a run (:mod:`export.calibration`). Training does not know it.
@@ -158,10 +166,12 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None
     outliers: float = 0.0
+    pictures: float = 0.0
     sharpness: float = 0.0
     distillation: float = 0.0
     teachers: tuple[str, ...] = ()
     start: str | None = None
+    start_share: float = 0.0
     temperature: float = 1.0
     widths: tuple[int, int, int, int] = SEED_WIDTHS
     epochs: int = 50
@@ -193,12 +203,14 @@ class Recipe:
             raise ValueError(f"validation is {self.validation!r}, expected 'end' or 'writers'")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}, expected a finite number > 0")
-        for name in ("outliers", "sharpness"):
+        for name in ("outliers", "pictures", "sharpness"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number >= 0")
-        for name in ("label_smoothing", "distillation"):
+        for name in ("label_smoothing", "distillation", "start_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 .. 1")
+        if self.start_share and self.start is None:
+            raise ValueError(f"start_share is {self.start_share}, but there is no start")
         if (self.distillation > 0) != bool(self.teachers):
             raise ValueError(
                 f"distillation is {self.distillation} with {len(self.teachers)} teachers, "
@@ -261,9 +273,9 @@ _BEST = dataclasses.replace(
     epochs=12,
 )
 
-_DIGITS = dataclasses.replace(
+_SMALL = dataclasses.replace(
     _BEST,
-    name="digits",
+    name="small",
     start="best",
     sharpness=0.1,
     temperature=0.56,
@@ -272,8 +284,21 @@ _DIGITS = dataclasses.replace(
     epochs=20,
 )
 
+_DIGITS = dataclasses.replace(
+    _SMALL,
+    name="digits",
+    start="small",
+    teachers=("small-1",),
+    start_share=0.2,
+    pictures=1.0,
+    sharpness=0.0,
+    temperature=0.53,
+    epochs=8,
+)
+
 RECIPES = {
-    recipe.name: recipe for recipe in (Recipe("seed"), _PLAIN, _SHARP, _DEEP, _BEST, _DIGITS)
+    recipe.name: recipe
+    for recipe in (Recipe("seed"), _PLAIN, _SHARP, _DEEP, _BEST, _SMALL, _DIGITS)
 }
 
 

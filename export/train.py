@@ -29,6 +29,7 @@ import numpy as np
 
 import fastdigit
 from export.batches import Batches, Teacher, network_input, one_hot
+from export.pictures import collection
 from export.progress import TrainingProgress
 from export.recipes import (
     ACTIVATIONS,
@@ -69,6 +70,7 @@ def train(
     validation: npt.NDArray[np.bool_] | None = None,
     teachers: Sequence[Path] = (),
     start: Path | None = None,
+    pictures: Path | None = None,
     fresh: bool = False,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> keras.Model:
@@ -92,6 +94,8 @@ def train(
         ``.keras`` file of a trained network from which the first weights are taken: the strongest
         channels and units, where the recipe has fewer (:mod:`export.prune`). By default they are
         drawn at random.
+    pictures
+        What :mod:`export.pictures` made for training, if the recipe has a share of it.
     fresh
         Ignore and overwrite what is in `output`.
     after_epoch
@@ -113,11 +117,22 @@ def train(
             f"recipe {recipe.name!r} starts from a network of recipe {recipe.start!r}: say which "
             f"with --start, or let python -m export.build {recipe.name} train both"
         )
+    if recipe.pictures and pictures is None:
+        raise FastDigitError(
+            f"recipe {recipe.name!r} has pictures: make them with python -m export.pictures, and "
+            f"say where they are with --pictures"
+        )
     (images, labels), _ = data
     if validation is None:
         validation = held_out(recipe, len(images))
     loaded: list[Teacher] = [fastdigit.load(path) for path in teachers]
-    batches = Batches(recipe, images[~validation], labels[~validation], loaded)
+    batches = Batches(
+        recipe,
+        images[~validation],
+        labels[~validation],
+        loaded,
+        collection.read(pictures) if pictures else None,
+    )
     steps = batches.steps
     held: tf.data.Dataset | None = None
     if validation.any():
@@ -126,11 +141,12 @@ def train(
         held = tf.data.Dataset.from_tensor_slices((x, y)).batch(500).prefetch(2)
 
     output.mkdir(parents=True, exist_ok=True)
-    run = describe_run(recipe, data, validation, teachers, start)
+    run = describe_run(recipe, data, validation, teachers, start, pictures)
     history: list[dict[str, float]] = []
     model = build_model(recipe, steps)
     if start is not None:
         prune.take_strongest(keras.saving.load_model(start, compile=False), model, images)
+    first = model.get_weights()
     if fresh:
         (output / CHECKPOINT).unlink(missing_ok=True)
     if not (output / CHECKPOINT).exists():
@@ -179,6 +195,10 @@ def train(
             save_model(model, output / CHECKPOINT)
             progress.epoch_ends(epoch + 1, metrics)
             after_epoch(epoch + 1)
+    if recipe.start_share:
+        share = np.float32(recipe.start_share)
+        last = model.get_weights()
+        model.set_weights([b + share * (a - b) for a, b in zip(first, last, strict=True)])
     return model
 
 
@@ -188,6 +208,7 @@ def describe_run(
     validation: npt.NDArray[np.bool_],
     teachers: Sequence[Path],
     start: Path | None,
+    pictures: Path | None = None,
 ) -> dict[str, Any]:
     """All that a run is a function of, beside versions and machine."""
     return {
@@ -199,6 +220,7 @@ def describe_run(
         },
         "teachers_sha256": [file_sha256(path) for path in teachers],
         "start_sha256": file_sha256(start) if start else None,
+        "pictures_sha256": file_sha256(pictures) if pictures else None,
     }
 
 
@@ -377,7 +399,9 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = dataclasses.replace(RECIPES[options.recipe], **changes)
         data = load_mnist(options.data)
         validation = choose_validation(recipe, len(data[0][0]), options)
-        run = describe_run(recipe, data, validation, options.teachers, options.start)
+        run = describe_run(
+            recipe, data, validation, options.teachers, options.start, options.pictures
+        )
         if not options.fresh and is_finished(options.output, run):
             print(f"finished before; everything is in {options.output}")
             return 0
@@ -388,6 +412,7 @@ def main(arguments: list[str] | None = None) -> int:
             validation=validation,
             teachers=options.teachers,
             start=options.start,
+            pictures=options.pictures,
             fresh=options.fresh,
         )
         agree = finish(recipe, data, model, options.output, validation)
@@ -437,6 +462,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--teachers", type=Path, nargs="+", default=[], help=".fdm files, as the recipe asks for")
     add("--start", type=Path, help=".keras file whose strongest units the training starts from")
+    add("--pictures", type=Path, help=".npz file of export.pictures, if the recipe has pictures")
     add("--output", type=Path, help="default: runs/RECIPE")
     add("--fresh", action="store_true", help="start over, overwriting what is in the output")
     options = parser.parse_args(arguments)

@@ -176,7 +176,9 @@ def begin(pool: ThreadPoolExecutor, compiler: Compiler, isas: list[Isa]) -> Part
         parts[isa.name] = [pool.submit(compiler.compile, source, flags)]
     flags = [*CFLAGS, *(f"-DFD_HAVE_{isa.name.upper()}" for isa in isas)]
     parts["core"] = [pool.submit(compiler.compile, source, flags) for source in CORE_SOURCES]
-    parts["image"] = [pool.submit(compiler.compile, source, CFLAGS) for source in IMAGE_SOURCES]
+    # Each of the extensions takes what it calls, and no more.
+    flags = [*CFLAGS, "-ffunction-sections", "-fdata-sections"]
+    parts["image"] = [pool.submit(compiler.compile, source, flags) for source in IMAGE_SOURCES]
     return parts
 
 
@@ -260,6 +262,8 @@ class BuildExtension(build_ext):
         loops = [str(path) for path in objects.pop("image")]
         for extension in of_pictures:
             extension.extra_objects = extension.depends = loops
+            extension.extra_link_args += ["-Wl,-dead_strip" if MAC else "-Wl,--gc-sections"]
+            extension.extra_compile_args += ["-Os"]  # what takes time is in csrc/image
         library = self.link([path for paths in objects.values() for path in paths])
         print(f"  {library.name}: {library.stat().st_size:,} bytes", flush=True)
         core.extra_link_args += [str(library), *rpath("lib")]

@@ -10,7 +10,7 @@ FD_INLINE void FD_FN(activate_tile)(fd_v *x, const int n, const fd_epilogue *e) 
     if (e->activation == FD_ACT_CLIPPED_RELU) {
         const fd_v most = v_set1(e->alpha);
         FD_UNROLL
-        for (int i = 0; i < n; i++) x[i] = v_min(x[i], most);
+        for (int i = 0; i < n; i++) x[i] = v_min(most, x[i]);
     }
     if (e->activation != FD_ACT_LINEAR) {
         const fd_v zero = v_set1(0.0f);

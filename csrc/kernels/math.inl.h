@@ -1,12 +1,15 @@
-/* exp and the activations, on vectors. */
+/* exp and the activations, on vectors.
+ *
+ * Of a NaN they are NaN, but for relu and clipped_relu, of which it is 0: v_max and v_min give their second operand for
+ * a NaN, so what may be one stands there. */
 
 /* exp(x) within 2 ulp for x in [-87.3, 88.3]; beyond, the value at that bound (the least normal number; 2.2e38).
  *
  * x = n ln 2 + r with |r| <= (ln 2) / 2, ln 2 in two parts so that n * high is exact (Cody and Waite, Software Manual
  * for the Elementary Functions, 1980); exp(r) by its Taylor polynomial of degree 7, whose remainder is below 6e-9. */
 FD_INLINE fd_v FD_FN(exp)(fd_v x) {
-    x = v_max(v_min(x, v_set1(88.3f)), v_set1(-87.3f));
-    const fd_v n = v_round(x * v_set1(1.44269504f));
+    x = v_max(v_set1(-87.3f), v_min(v_set1(88.3f), x));
+    const fd_v n = v_round(v_min(x * v_set1(1.44269504f), v_set1(127.4f))); /* some integer for a NaN */
     fd_v r = v_fma(n, v_set1(-0.693359375f), x);
     r = v_fma(n, v_set1(2.12194440e-4f), r);
     fd_v p = v_set1(1.0f / 5040);
@@ -23,8 +26,8 @@ FD_INLINE fd_v FD_FN(exp)(fd_v x) {
 
 /* exp(x) - 1 for x <= 0, with a small relative error near 0 too: 2^n (exp(r) - 1) + (2^n - 1), x = n ln 2 + r. */
 FD_INLINE fd_v FD_FN(expm1)(fd_v x) {
-    x = v_max(x, v_set1(-87.3f));
-    const fd_v one = v_set1(1.0f), n = v_round(x * v_set1(1.44269504f));
+    x = v_max(v_set1(-87.3f), x);
+    const fd_v one = v_set1(1.0f), n = v_round(v_min(x * v_set1(1.44269504f), v_set1(127.4f)));
     fd_v r = v_fma(n, v_set1(-0.693359375f), x);
     r = v_fma(n, v_set1(2.12194440e-4f), r);
     fd_v p = v_set1(1.0f / 5040);
@@ -91,31 +94,31 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, const uint32_t activation, float alpha) {
     switch (activation) {
     case FD_ACT_RELU: return v_max(x, zero);
     case FD_ACT_LEAKY_RELU: return v_if_positive(x, x, x * v_set1(alpha));
-    case FD_ACT_ELU: return v_if_positive(x, x, v_set1(alpha) * FD_FN(expm1)(v_min(x, zero)));
+    case FD_ACT_ELU: return v_if_positive(x, x, v_set1(alpha) * FD_FN(expm1)(v_min(zero, x)));
     case FD_ACT_SELU:
-        return v_set1(FD_SELU_SCALE) * v_if_positive(x, x, v_set1(FD_SELU_ALPHA) * FD_FN(expm1)(v_min(x, zero)));
+        return v_set1(FD_SELU_SCALE) * v_if_positive(x, x, v_set1(FD_SELU_ALPHA) * FD_FN(expm1)(v_min(zero, x)));
     case FD_ACT_SIGMOID: return one / (one + FD_FN(exp)(zero - x));
     case FD_ACT_TANH: { /* of -|x|: e / (e + 2), e = exp(-2|x|) - 1 */
         const fd_v e = FD_FN(expm1)(v_min(x, zero - x) * v_set1(2.0f)), y = e / (e + v_set1(2.0f));
         return v_if_positive(x, zero - y, y);
     }
-    case FD_ACT_CLIPPED_RELU: return v_max(v_min(x, v_set1(alpha)), zero);
-    case FD_ACT_HARD_SIGMOID: return v_max(v_min(v_fma(x, v_set1(alpha), v_set1(0.5f)), one), zero);
+    case FD_ACT_CLIPPED_RELU: return v_max(v_min(v_set1(alpha), x), zero);
+    case FD_ACT_HARD_SIGMOID: return v_max(zero, v_min(one, v_fma(x, v_set1(alpha), v_set1(0.5f))));
     case FD_ACT_HARD_SWISH: return x * v_max(v_min(v_fma(x, v_set1(1.0f / 6), v_set1(0.5f)), one), zero);
     /* exp stops at 88.3: below -100 the quotient would grow again. */
     case FD_ACT_SILU: return v_max(x, v_set1(-100.0f)) / (one + FD_FN(exp)(zero - x));
     case FD_ACT_SOFTPLUS: return v_max(x, zero) + FD_FN(log1p)(FD_FN(exp)(v_min(x, zero - x)));
     case FD_ACT_GELU: { /* x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2; nothing is left of it beyond 14 */
-        const fd_v size = v_min(v_max(x, zero - x), v_set1(14.0f));
+        const fd_v size = v_min(v_set1(14.0f), v_max(x, zero - x));
         return v_max(x, zero) - v_set1(0.5f) * size * FD_FN(erfc)(size * v_set1(0.707106781f));
     }
     case FD_ACT_GELU_TANH: { /* x (1 + tanh u) / 2 = x / (1 + exp(-2u)); Hendrycks and Gimpel, 2016 */
-        const fd_v y = v_min(v_max(x, v_set1(-14.0f)), v_set1(14.0f));
+        const fd_v y = v_min(v_set1(14.0f), v_max(v_set1(-14.0f), x));
         const fd_v u = y * v_fma(y * y, v_set1(0.0713548163f), v_set1(1.59576912f));
         return v_max(x, v_set1(-14.0f)) / (one + FD_FN(exp)(zero - u));
     }
     case FD_ACT_ERF: {
-        const fd_v y = one - FD_FN(erfc)(v_min(v_max(x, zero - x), v_set1(9.0f)));
+        const fd_v y = one - FD_FN(erfc)(v_min(v_set1(9.0f), v_max(x, zero - x)));
         return v_if_positive(x, y, zero - y);
     }
     case FD_ACT_EXPONENTIAL: { /* by its root, which is within the bounds of exp wherever the result is finite */
@@ -127,7 +130,7 @@ FD_INLINE fd_v FD_FN(activate)(fd_v x, const uint32_t activation, float alpha) {
     case FD_ACT_ABS: return v_max(x, zero - x);
     case FD_ACT_SOFTSIGN: return x / (one + v_max(x, zero - x));
     case FD_ACT_MISH: { /* x tanh(log(1 + e)) = x n / (n + 2), n = e (e + 2); beyond 20 it is x */
-        const fd_v e = FD_FN(exp)(v_min(x, v_set1(20.0f))), n = e * (e + v_set1(2.0f));
+        const fd_v e = FD_FN(exp)(v_min(v_set1(20.0f), x)), n = e * (e + v_set1(2.0f));
         return v_max(x, v_set1(-100.0f)) * (n / (n + v_set1(2.0f)));
     }
     default: return x;

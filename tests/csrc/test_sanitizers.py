@@ -133,6 +133,7 @@ def test_threads(lenet: Path, tmp_path: Path) -> None:
     shared.write_bytes(packed(cut_convolutions()))
     run_checked([*prefix, driver("threads", THREADS), shared, "alone"], **OPTIONS)
     run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
+    run_checked([*prefix, driver("threads", THREADS), lenet, "many"], **OPTIONS)
 
 
 @pytest.mark.parametrize("flags", [MEMORY, THREADS], ids=["memory", "threads"])

@@ -1,8 +1,9 @@
-/* threads MODEL.fdm [fork | alone]
+/* threads MODEL.fdm [fork | alone | many]
  *
  * Several threads share a model, each with a context of three threads of its own; every result must be, bit for bit,
  * that of one thread and one image at a time. With `fork`, processes are forked off meanwhile, and again when all is
- * quiet; each child must get the same results. With `alone`, most calls have one image, which the threads share.
+ * quiet; each child must get the same results. With `alone`, most calls have one image, which the threads share. With
+ * `many`, there are hundreds of callers.
  */
 #define _DEFAULT_SOURCE /* fork, alarm */
 #include <pthread.h>
@@ -12,12 +13,13 @@
 
 #include "driver.h"
 
-enum { CALLERS = 4, THREADS = 3, IMAGES = 70, CALLS = 15, CHILDREN = 20, CHILD_SECONDS = 60 };
+enum { CALLERS = 4, CALLS = 15, MANY_CALLERS = 200, MANY_CALLS = 1, THREADS = 3, IMAGES = 70 };
+enum { CHILDREN = 20, CHILD_SECONDS = 60 };
 
 static fd_model *model;
 static size_t inputs, outputs;
 static float *images, *want;
-static int alone;
+static int alone, hundreds, calls = CALLS;
 static atomic_int forking; /* the callers go on until it is over */
 
 /* Rows [first, first + n) once more; whether they are what they were. */
@@ -32,10 +34,12 @@ static int run_again(fd_context *context, float *values, size_t first, size_t n)
 static void *caller(void *seed) {
     uint64_t state = *(uint64_t *)seed;
     fd_context *context;
-    OK(fd_context_create(model, THREADS, &context, &error));
+    /* Those of hundreds that all shared their work would mostly wait for each other. */
+    const unsigned share = hundreds && state % 16 ? 1 : THREADS;
+    OK(fd_context_create(model, share, &context, &error));
     float *const values = exactly(IMAGES * outputs * sizeof(float));
-    for (int i = 0; i < CALLS || atomic_load(&forking); i++) {
-        const size_t first = random_below(&state, IMAGES), most = alone ? 1 + (i % 4 == 0) : IMAGES;
+    for (int i = 0; i < calls || atomic_load(&forking); i++) {
+        const size_t first = random_below(&state, IMAGES), most = hundreds ? 4 : alone ? 1 + (i % 4 == 0) : IMAGES;
         const size_t n = 1 + random_below(&state, IMAGES - first < most ? IMAGES - first : most);
         if (!run_again(context, values, first, n))
             DIE("images %zu to %zu give other bits in threads", first, first + n - 1);
@@ -65,9 +69,12 @@ static void fork_once(fd_context *context, float *values) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2) DIE("usage: threads MODEL.fdm [fork | alone]");
+    if (argc < 2) DIE("usage: threads MODEL.fdm [fork | alone | many]");
     alone = argc > 2 && strcmp(argv[2], "alone") == 0;
     const int forks = argc > 2 && strcmp(argv[2], "fork") == 0;
+    hundreds = argc > 2 && strcmp(argv[2], "many") == 0;
+    const int callers = hundreds ? MANY_CALLERS : CALLERS;
+    if (hundreds) calls = MANY_CALLS;
     OK(fd_model_open(argv[1], &model, &error));
     fd_model_info info;
     fd_model_get_info(model, &info);
@@ -87,16 +94,16 @@ int main(int argc, char **argv) {
     }
     float *const values = exactly(IMAGES * outputs * sizeof(float));
 
-    pthread_t threads[CALLERS];
-    uint64_t seeds[CALLERS];
+    pthread_t threads[MANY_CALLERS];
+    uint64_t seeds[MANY_CALLERS];
     atomic_init(&forking, forks);
-    for (int i = 0; i < CALLERS; i++) {
+    for (int i = 0; i < callers; i++) {
         seeds[i] = (uint64_t)i + 1;
         if (pthread_create(&threads[i], NULL, caller, &seeds[i]) != 0) DIE("cannot start a thread");
     }
     for (int i = 0; forks && i < CHILDREN; i++) fork_once(many, values);
     atomic_store(&forking, 0);
-    for (int i = 0; i < CALLERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < callers; i++) pthread_join(threads[i], NULL);
     if (!run_again(many, values, 0, IMAGES)) DIE("other bits after the threads have gone");
     if (forks) {
         fork_once(many, values);

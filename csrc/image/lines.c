@@ -124,9 +124,8 @@ static size_t thin_pixels(const picture *of, pixel *pixels) {
     size_t count = 0;
     for (int32_t y = 0, i = 0; y < of->height; y++)
         for (int32_t x = 0; x < of->width; x++, i++) {
-            if (!of->runs[i]) continue; /* most are not, side by side */
             pixels[count] = (pixel){y, x};
-            count += of->runs[i] <= of->kind->thickest;
+            count += of->runs[i] && of->runs[i] <= of->kind->thickest;
         }
     return count;
 }

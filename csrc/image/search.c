@@ -68,7 +68,7 @@ static int compare_ways(const digit *a, const digit *b, bool labels) {
         b = b->before;
         order = -1;
     }
-    for (; a != b; a = a->before, b = b->before) {
+    for (; a && b && a != b; a = a->before, b = b->before) {
         const int32_t left = labels ? a->label : a->candidate, right = labels ? b->label : b->candidate;
         if (left != right) order = left > right ? 1 : -1;
     }
@@ -107,7 +107,8 @@ static bool is_new(texts *known, const way *item) {
 static bool keep_best(ways *found, size_t most, size_t longest, bool by_length, block **blocks, ways *kept) {
     size_t room = 16;
     while (room < 2 * found->count) room *= 2;
-    texts known = {calloc(room, sizeof *known.slots), room - 1, calloc(longest + 1, sizeof *known.of_length)};
+    texts known = {(const way **)calloc(room, sizeof *known.slots), room - 1,
+                   calloc(longest + 1, sizeof *known.of_length)};
     bool done = known.slots && known.of_length;
     if (done) qsort(found->items, found->count, sizeof *found->items, best_first);
     for (size_t i = 0; done && i < found->count; i++) {
@@ -118,7 +119,7 @@ static bool keep_best(ways *found, size_t most, size_t longest, bool by_length, 
         if (!item->same && item->last.length) done = (item->same = keep(blocks, &item->last)) != NULL;
         done = done && append(kept, item);
     }
-    free(known.slots);
+    free((void *)known.slots);
     free(known.of_length);
     return done;
 }
@@ -178,12 +179,13 @@ bool fd_image_search(const fd_image_candidate *candidates, size_t count, const d
     }
     if (done) {
         const way *const first = best.items + starts[pieces];
-        const size_t last = best.count - starts[pieces], digits = longest ? longest : 1;
+        /* Of no ways or no digits, still memory. */
+        const size_t last = best.count - starts[pieces], digits = last * longest + 1;
         out->longest = longest;
-        out->scores = malloc(last * sizeof *out->scores);
-        out->lengths = malloc(last * sizeof *out->lengths);
-        out->labels = malloc(last * digits * sizeof *out->labels);
-        out->chosen = malloc(last * digits * sizeof *out->chosen);
+        out->scores = malloc((last + 1) * sizeof *out->scores);
+        out->lengths = malloc((last + 1) * sizeof *out->lengths);
+        out->labels = malloc(digits * sizeof *out->labels);
+        out->chosen = malloc(digits * sizeof *out->chosen);
         done = out->scores && out->lengths && out->labels && out->chosen;
         for (size_t i = 0; done && i < last; i++) {
             const size_t many = (size_t)first[i].last.length, at = out->count * longest;

@@ -210,6 +210,7 @@ def search(candidates, gains, losses, double alone, size_t most, length):
     cdef bint done
     checked(None, spans != NULL)
     try:
+        fits(most, MOST_PIXELS)
         if count:
             gained = held(gains, c'd', 2)
             own = gained.doubles

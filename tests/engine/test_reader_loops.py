@@ -122,5 +122,7 @@ def test_what_is_not_searched() -> None:
     for start, end in ((0, 3), (1, 1), (-1, 1), (2, 1)):
         with pytest.raises(ValueError, match="no such candidate"):
             _loops.search([Candidate(start, end, (0, 1, 0, 1), (), 0)], gains, losses, 1, 8, None)
+    with pytest.raises(ValueError, match="0 is not in 1"):
+        _loops.search([], gains, losses, 1, 0, None)
     with pytest.raises(ValueError, match="10 gains"):
         _loops.search([Candidate(0, 1, (0, 1, 0, 1), (), 0)], gains[:, 1:], losses, 1, 8, None)

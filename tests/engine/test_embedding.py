@@ -106,6 +106,37 @@ def test_models_before_and_in_a_child(method: str, threads: int) -> None:
     assert model.predict_proba(IMAGES).tobytes() == want
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux")
+def test_affinity_that_changes_meanwhile() -> None:
+    """How many threads a model uses is settled when it is loaded; where they run is not."""
+    run(
+        """
+        import os, threading
+        import fastdigit
+        from fastdigit.datasets import load_mnist_test
+        images = load_mnist_test()[0][:64]
+        model = fastdigit.load(threads=3)
+        want = model.predict_proba(images).tobytes()
+        cpus = sorted(os.sched_getaffinity(0))
+        stop, wrong = threading.Event(), []
+        def work():
+            while not stop.is_set():
+                if model.predict_proba(images).tobytes() != want: wrong.append(True)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads: thread.start()
+        for i in range(40):
+            allowed = cpus if i % 3 == 2 else [cpus[i % len(cpus)]]
+            for task in os.listdir("/proc/self/task"):
+                os.sched_setaffinity(int(task), allowed)
+            assert model.predict_proba(images).tobytes() == want
+        assert model.threads == 3
+        stop.set()
+        for thread in threads: thread.join()
+        assert not wrong
+        """
+    )
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_while_other_threads_predict() -> None:
     """What other threads hold at the fork, the child must not wait for."""

@@ -119,7 +119,8 @@ class Model:
     Notes
     -----
     A row's result is the same to the last bit whatever the batch, the row's place in it, and the
-    number of threads, on one ISA. Calls release the GIL. Models pickle: the file travels with them.
+    number of threads, and on every ISA but ``generic``, if no value of the network overflows. Calls
+    release the GIL. Models pickle: the file travels with them.
 
     Batches are NumPy arrays of floats in the model's range, or of ``uint8`` where it says what
     bytes mean: for the digit classifier floats in 0..1 or bytes in 0..255 (white on black), of

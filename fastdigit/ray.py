@@ -87,9 +87,9 @@ def predict(
     -----
     Images that a worker refuses (:class:`fastdigit.errors.InputError`) fail the execution. A worker
     that dies is started again and the blocks that it had are worked off once more, so that every
-    row comes out exactly once. Rows have the same bits wherever they were computed, on one ISA;
-    machines with different ones may differ in the last bits, unless ``FASTDIGIT_ISA`` in the
-    ``env_vars`` of Ray's runtime environment forces one.
+    row comes out exactly once. Rows have the same bits wherever they were computed; but machines
+    without a fused multiply-add, whose ISA is ``generic``, may differ in the last bits, unless
+    ``FASTDIGIT_ISA`` in the ``env_vars`` of Ray's runtime environment makes it ``generic`` for all.
     """
     try:
         import ray

@@ -286,11 +286,11 @@ FD_API fd_status fd_context_set_poll(fd_context *context, int (*poll)(void *arg)
 
 /* Runs n images (n may be 0) of a model of one input, for its first output. `input` holds n * input_elements values,
  * row-major without gaps, of any alignment that suits its type. A row's result is bit for bit the same whatever n, its
- * position, the number of threads and the run (on one ISA). Allocates nothing; with more than one thread, a call may
- * start those that the pool lacks. FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of the first
- * offending value in the batch and outputs are unspecified; FD_ERR_CANCELLED and FD_ERR_TIMEOUT, if that was asked for.
- * An output must not overlap an input: FD_ERR_ARGUMENT. Never FD_ERR_MEMORY: a call that gets fewer threads than it
- * asked for makes do. */
+ * position, the number of threads and the run, and on every ISA but generic. Allocates nothing; with more than one
+ * thread, a call may start those that the pool lacks. FD_ERR_ARGUMENT; FD_ERR_INPUT: *bad (may be NULL) is the index of
+ * the first offending value in the batch and outputs are unspecified; FD_ERR_CANCELLED and FD_ERR_TIMEOUT, if that was
+ * asked for. An output must not overlap an input: FD_ERR_ARGUMENT. Never FD_ERR_MEMORY: a call that gets fewer threads
+ * than it asked for makes do. */
 FD_API fd_status fd_run(const fd_model *model, fd_context *context, const void *input, fd_input_type type, size_t n,
                         const fd_outputs *outputs, size_t *bad, fd_error *error);
 

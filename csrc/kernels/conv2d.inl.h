@@ -57,6 +57,11 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     else
         FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, px, nv, FD_DTYPE_F32);
 
+    /* What zeros abreast may have left of a -0. */
+    if (a->channels <= FD_PANEL_ALIGN && a->epilogue.activation == FD_ACT_LINEAR) {
+        FD_UNROLL
+        for (int i = 0; i < px * nv; i++) acc[i] = acc[i] + v_set1(0.0f);
+    }
     FD_FN(activate_tile)(acc, px * nv, &a->epilogue);
     if (a->epilogue.axis != FD_AXIS_NONE) {
         FD_UNROLL
@@ -79,7 +84,8 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             fd_v result;
             if (pooled) {
                 const fd_v *const top = &acc[2 * o * nv + v], *const bottom = top + cols * nv;
-                result = v_max(v_max(top[0], top[nv]), v_max(bottom[0], bottom[nv]));
+                /* Of equals, 0 and -0, the first one, as in pool2d. */
+                result = v_max(v_max(bottom[nv], bottom[0]), v_max(top[nv], top[0]));
             } else {
                 result = acc[o * nv + v];
             }

@@ -43,7 +43,9 @@ typedef struct fd_eltwise_args {
 /* Convolution, bias, epilogue, pooling: the output is never larger than what pooling leaves of it.
  *
  * The sum of an output starts at the bias and takes taps in the order of the weight rows, one accumulator an output:
- * tiles may change, its bits do not. */
+ * tiles may change, its bits do not. Nor do they with outputs abreast, where it takes zeros between its taps: of up to
+ * FD_PANEL_ALIGN channels a sum is normalised to have no -0, which is all that zeros can change in one of finite
+ * values. */
 typedef struct fd_conv2d_args {
     const float *in; /* padded image: the first tap of output (0, 0) */
     float *out;
@@ -98,8 +100,9 @@ typedef struct fd_copy_args {
     size_t size[3], in_stride[3], out_stride[3];
 } fd_copy_args;
 
-/* (x - mean) / sqrt(variance + epsilon) * scale + shift over n values. The sums are taken in FD_VL chains, then those
- * in order, then the tail. */
+/* (x - mean) / sqrt(variance + epsilon) * scale + shift over n values. Whatever the width of vectors, a sum is taken in
+ * FD_CHAINS chains, value i in chain i % FD_CHAINS; then the second half of them is added to the first, until one is
+ * left. */
 typedef struct fd_layernorm_args {
     const float *in;
     float *out; /* may be in */
@@ -107,6 +110,8 @@ typedef struct fd_layernorm_args {
     float epsilon;
     const float *scale, *shift; /* n values, or NULL: 1, 0 */
 } fd_layernorm_args;
+
+#define FD_CHAINS 16
 
 /* One step of a recurrent layer, for one sequence (FORMAT.md has the formulas). The reset gate of FD_RECURRENT_GRU
  * comes before the product of the candidate: recurrent_reset writes what it keeps of the state. */

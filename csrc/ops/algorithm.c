@@ -1,5 +1,6 @@
 #include "ops/algorithm.h"
 
+#include "base/memory.h"
 #include "format/panels.h"
 
 /* Vector instructions of one patch beside the products: transforming an input vector (two passes over size lines, and
@@ -31,8 +32,13 @@ static int fits(fd_winograd_sizes w, const fd_file_op *op, const fd_conv_shape *
            s->cols % 2 == 0;
 }
 
-uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *s, size_t vector) {
-    const uint64_t in = (s->in_channels + vector - 1) / vector, out = (s->channels + vector - 1) / vector;
+/* Lanes that n channels take, with vectors of 4, of 8 and of 16 floats together. Algorithms differ in the bits of their
+ * results, so the choice must be the same on every ISA: the one that costs them least together. It costs none of them
+ * much more than its own choice would: n of several vectors take nearly as many lanes of any. */
+static uint64_t lanes_of(size_t n) { return fd_round_up(n, 4) + fd_round_up(n, 8) + fd_round_up(n, 16); }
+
+uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *s) {
+    const uint64_t in = lanes_of(s->in_channels), out = lanes_of(s->channels);
     if (algorithm == FD_DIRECT)
         return (uint64_t)s->rows * s->cols * op->kernel[0] * op->kernel[1] * s->in_channels * out;
     const fd_winograd_sizes w = fd_algorithm_sizes(algorithm);
@@ -44,11 +50,11 @@ uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const f
     return products + patches * transforms;
 }
 
-fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape, size_t vector) {
+fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape) {
     fd_algorithm best = FD_DIRECT;
-    uint64_t least = fd_algorithm_cost(FD_DIRECT, op, shape, vector);
+    uint64_t least = fd_algorithm_cost(FD_DIRECT, op, shape);
     for (fd_algorithm a = FD_WINOGRAD_4X4_3X3; a <= FD_WINOGRAD_2X2_2X2; a++) {
-        const uint64_t cost = fd_algorithm_cost(a, op, shape, vector);
+        const uint64_t cost = fd_algorithm_cost(a, op, shape);
         if (!cost || cost >= least) continue;
         best = a;
         least = cost;

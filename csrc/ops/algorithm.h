@@ -1,4 +1,5 @@
-/* How a convolution is computed: decided from its shape alone, so that a model's bits do not depend on its data. */
+/* How a convolution is computed: decided from its shape alone, so that a model's bits depend neither on its data nor on
+ * the ISA. */
 #ifndef FD_OPS_ALGORITHM_H
 #define FD_OPS_ALGORITHM_H
 
@@ -18,11 +19,12 @@ typedef struct fd_conv_shape {
     size_t in_channels, rows, cols, channels;
 } fd_conv_shape;
 
-/* Estimated cost of an image, in vector instructions of `vector` floats; 0 if the algorithm cannot compute op. */
-uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *shape, size_t vector);
+/* Estimated cost of an image, in lanes of vector instructions, of all widths together; 0 if the algorithm cannot
+ * compute op. */
+uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *shape);
 
 /* The algorithm of least estimated cost. */
-fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape, size_t vector);
+fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape);
 
 /* Outputs a side of a Winograd patch (m), filter side (r), and (m + r - 1)^2; all 0 for FD_DIRECT. */
 typedef struct fd_winograd_sizes {

@@ -62,7 +62,8 @@ static size_t abreast_kernel(const fd_file_op *op, size_t abreast) {
 
 /* A few channels would leave most lanes of a vector empty. Neighbouring outputs side by side fill them: `abreast`
  * columns are one with as many times the channels, of a kernel so much wider, with zeros where an output does not look.
- * In memory nothing moves. */
+ * In memory nothing moves, and no bit changes (fd_conv2d_args), so that each width of vectors may have its own choice.
+ */
 static size_t choose_abreast(const fd_file_op *op, const fd_conv_shape *shape, size_t vector) {
     const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_HEIGHT;
     if (op->groups > 1 || op->dilation[1] > 1 || !by_pixel) return 1;
@@ -93,7 +94,7 @@ static fd_conv_plan choose(const fd_plan *p, const fd_file_op *op) {
         plan.shape.rows = pooled_extent(out->rows, op, 0, rows);
         plan.shape.cols = pooled_extent(out->cols, op, 1, cols);
     }
-    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape, p->isa->floats->vector_floats);
+    if (op->groups == 1) plan.algorithm = fd_algorithm_choose(op, &plan.shape);
     if (plan.algorithm == FD_DIRECT) {
         plan.abreast = choose_abreast(op, &plan.shape, p->isa->floats->vector_floats);
         return plan;

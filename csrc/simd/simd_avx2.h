@@ -71,6 +71,11 @@ static inline fd_v v_exponent(fd_v x) {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
 }
 static inline fd_v v_sqrt(fd_v x) { return _mm256_sqrt_ps(x); }
+static inline float v_sum(fd_v x) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 
 static inline fd_vi v_iset1(int32_t x) { return (fd_vi)_mm256_set1_epi32(x); }
 static inline fd_vi v_iload(const int32_t *p) { return (fd_vi)_mm256_loadu_si256((const __m256i *)(const void *)p); }

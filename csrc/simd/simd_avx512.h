@@ -42,6 +42,12 @@ static inline fd_v v_round(fd_v x) { return _mm512_roundscale_ps(x, _MM_FROUND_T
 static inline fd_v v_scale2(fd_v x, fd_v n) { return _mm512_scalef_ps(x, n); }
 static inline fd_v v_exponent(fd_v x) { return _mm512_getexp_ps(x); }
 static inline fd_v v_sqrt(fd_v x) { return _mm512_sqrt_ps(x); }
+static inline float v_sum(fd_v x) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 
 static inline size_t v_put_nonzero(float *values, uint32_t *indices, const float *p, uint32_t first) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -20,6 +20,7 @@
  *   v_scale2(x, n)       x * 2^n for an integral n in [-126, 127]
  *   v_exponent(x)        the integral n with 2^n <= x < 2^(n + 1), for a normal x > 0
  *   v_sqrt               rounded to nearest
+ *   v_sum                one float: the second half of the lanes is added to the first, until one is left
  *   v_put_nonzero        of FD_VL floats at p, those that are not 0, in order, and their indices, that of p[0] being
  *                        `first`; returns how many. FD_VL of each may be written
  *
@@ -96,7 +97,15 @@ static inline fd_v v_load_i8(const int8_t *p) {
 
 static inline fd_v v_select(fd_vi mask, fd_v a, fd_v b) { return (fd_v)((mask & (fd_vi)a) | (~mask & (fd_vi)b)); }
 
+/* Tests define FD_FUSED too, and so hold the bits of every ISA that has a fused multiply-add to those of the others. */
+#ifdef FD_FUSED
+static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) {
+    for (int i = 0; i < FD_VL; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+}
+#else
 static inline fd_v v_fma(fd_v a, fd_v b, fd_v c) { return a * b + c; }
+#endif
 static inline fd_v v_max(fd_v a, fd_v b) { return v_select(a > b, a, b); }
 static inline fd_v v_min(fd_v a, fd_v b) { return v_select(a < b, a, b); }
 
@@ -118,6 +127,12 @@ static inline fd_v v_exponent(fd_v x) { return __builtin_convertvector(((fd_vi)x
 static inline fd_v v_sqrt(fd_v x) {
     for (int i = 0; i < FD_VL; i++) x[i] = __builtin_sqrtf(x[i]);
     return x;
+}
+
+static inline float v_sum(fd_v x) {
+    for (int half = FD_VL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
 }
 
 static inline fd_vi v_iset1(int32_t x) { return x - (fd_vi){0}; }

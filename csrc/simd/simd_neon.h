@@ -58,6 +58,7 @@ static inline fd_v v_exponent(fd_v x) {
     return vcvtq_f32_s32(vsubq_s32(vshrq_n_s32(vreinterpretq_s32_f32(x), 23), vdupq_n_s32(127)));
 }
 static inline fd_v v_sqrt(fd_v x) { return vsqrtq_f32(x); }
+static inline float v_sum(fd_v x) { return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x))); }
 
 static inline fd_vi v_iset1(int32_t x) { return vdupq_n_s32(x); }
 static inline fd_vi v_iload(const int32_t *p) { return vld1q_s32(p); }

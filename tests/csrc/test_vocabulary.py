@@ -36,6 +36,7 @@ SPECIAL = np.array(
 NAMES = [isa for isa in native.ISAS if isa in native.USABLE]
 FLOATS = [pytest.param((isa, None), id=isa) for isa in NAMES if isa in native.FLOAT_ISAS]
 FLOATS += [pytest.param(("generic", n), id=f"generic-of-{n}") for n in (8, 16)]
+FLOATS += [pytest.param(("generic", n, True), id=f"generic-fused-of-{n}") for n in (8, 16)]
 BYTES = [pytest.param((isa, None), id=isa) for isa in NAMES if isa in native.BYTE_ISAS]
 BYTES += [pytest.param(("generic", n), id=f"generic-of-{n}") for n in (8, 16)]
 
@@ -49,8 +50,9 @@ def words(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def isa(request: pytest.FixtureRequest) -> str:
-    return request.node.callspec.params["words"][0]
+def fused(request: pytest.FixtureRequest) -> bool:
+    isa, *more = request.node.callspec.params["words"]
+    return isa != "generic" or more[1:] == [True]
 
 
 def vectors(values: Any, n: int) -> Iterator[Any]:
@@ -138,13 +140,13 @@ def rounded(exact: Fraction) -> Any:
 
 
 @floats
-def test_fma(words: Any, isa: str) -> None:
-    """Rounded once, but by the generic vocabulary."""
+def test_fma(words: Any, fused: bool) -> None:
+    """Rounded once, but by the generic vocabulary, unless tests want it to."""
     a, b, c = tuples(3, 700, 2)
     with np.errstate(all="ignore"):
         twice = a * b + c
         want = twice.copy()
-        if isa != "generic":
+        if fused:
             wide = a.astype(np.float64) * b + c  # the product is exact
             want = wide.astype(F32)
             for i in np.flatnonzero(np.isfinite(a) & np.isfinite(b) & np.isfinite(c)):
@@ -216,6 +218,18 @@ def test_sqrt(words: Any) -> None:
     with np.errstate(invalid="ignore"):
         x = np.concatenate([random, SPECIAL])
         same(apply(words, "sqrt", x), np.sqrt(x))
+
+
+@floats
+def test_sum(words: Any) -> None:
+    """In one order: halves are added to halves."""
+    rng = np.random.default_rng(11)
+    for _ in range(200):
+        x = (rng.normal(size=words.floats()) * 10.0 ** rng.integers(-3, 4)).astype(F32)
+        lanes = x
+        while len(lanes) > 1:
+            lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
+        assert words.sum(x) == lanes[0]
 
 
 @floats

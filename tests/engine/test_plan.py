@@ -110,7 +110,6 @@ def expected(record: Record, size: int, vector: int) -> Convolution:
     # The choice is held to a table by tests/csrc/test_algorithm.py.
     chosen, _ = native.algorithm_costs(
         (in_channels, rows, cols, channels),
-        vector,
         kernel=record.kernel,
         stride=record.stride,
         dilation=record.dilation,

@@ -3,9 +3,10 @@
 It is compiled from csrc, with files that show what the library hides, and loaded by ctypes;
 arguments are what the headers say (:mod:`declarations`).
 
-Every ISA's kernels can be called on every machine. Those that this CPU lacks are compiled from the
-ISA's own file, with its own tile sizes and its own width, but in the generic vocabulary. So all
-loops are tested everywhere; what a machine can't test is an ISA's vocabulary, a page of intrinsics.
+Every ISA's kernels can be called on every machine, and networks run by it. Those that this CPU
+lacks are compiled from the ISA's own file, with its own tile sizes and its own width, but in the
+generic vocabulary with fused multiply-adds. So all loops are tested everywhere; what a machine
+can't test is an ISA's vocabulary, a page of intrinsics.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "BYTE_ISAS",
     "FEATURES",
     "FLOAT_ISAS",
+    "FUSED_ISAS",
     "ISAS",
     "USABLE",
     "Kernels",
@@ -38,6 +40,7 @@ __all__ = [
     "choose_isa",
     "kernels",
     "prepack_dynamic",
+    "run_model",
     "sizes",
     "winograd_sizes",
     "winograd_transform",
@@ -57,6 +60,9 @@ ROWS: list[tuple[str, str, str]] = re.findall(
 ISAS = tuple(name for name, _, _ in ROWS)
 FLOAT_ISAS = tuple(name for name, floats, _ in ROWS if floats == name)
 BYTE_ISAS = tuple(name for name, _, bytes_ in ROWS if bytes_ == name)
+
+#: Those that multiply and add with one rounding: their results have the same bits.
+FUSED_ISAS = tuple(name for name in ISAS if name != "generic")
 
 #: ISAs that tests are to take this CPU to lack: so are other machines' tests run on this one.
 WITHOUT = os.environ.get("FASTDIGIT_TEST_WITHOUT", "").replace(",", " ").split()
@@ -89,7 +95,9 @@ def generic_options(isa: str) -> tuple[str, ...]:
     return (
         *(f"-D{name}=({value})" for name, value in sizes(isa).items()),
         # Vectors that the CPU lacks are many small ones: unrolled, they take minutes to compile.
-        *("-O1", "-DFD_UNROLL=", "-Wno-psabi"),
+        *("-O1", "-DFD_UNROLL=", "-Wno-psabi", "-DFD_FUSED"),
+        # An instruction of the CPU, if it has one, and not a function of the C library.
+        *["-mfma"] * (c_build.MACHINE == "x86_64" and "avx2" in USABLE),
     )
 
 
@@ -102,7 +110,7 @@ def _layout() -> Path:
     return build.once("layout.c", [text], make)
 
 
-def _library(source: str, link: Sequence[Path]) -> ctypes.CDLL:
+def _library(source: str, link: Sequence[Path | str]) -> ctypes.CDLL:
     """A file of this folder, linked with others and loaded."""
     options = ("-shared", *["-Wl,-Bsymbolic"] * (sys.platform == "linux"))
     name = f"{Path(source).stem}.so"
@@ -134,30 +142,52 @@ def _native() -> ctypes.CDLL:
 
 
 @functools.cache
+def _in_generic() -> dict[str, Path]:
+    """The kernels of ISAs that can't run here, in the generic vocabulary."""
+    lacking = {owner for row in ROWS if row[0] not in USABLE for owner in row} - {"generic"}
+    return {
+        isa: c_build.compiled(
+            f"{isa}.o",
+            c_build.NATIVE,
+            CSRC / f"isa/isa_{isa}.c",
+            ("-c", *generic_options(isa)),
+            [],
+            # All vocabularies have the same include guards: those the file names come too late.
+            before=HERE / "dot_plain.h",
+        )
+        for isa in sorted(lacking)
+    }
+
+
+def _linked(isas: dict[str, Path], without: str = "") -> list[Path | str]:
+    """The core with these kernels, and without a file."""
+    native = c_build.objects(c_build.NATIVE)
+    macros = [f"-DFD_HAVE_{isa.upper()}" for isa in isas if isa != "generic"]
+    cpu = c_build.compiled("cpu.o", c_build.NATIVE, CSRC / "cpu/cpu.c", ("-c", *macros), [])
+    core = [path for path in native["core"] if path.name not in ("cpu.o", without)]
+    return [*core, cpu, *isas.values(), "-lm"]
+
+
+def _own(isas: Iterable[str]) -> dict[str, Path]:
+    """The kernels of ISAs as they are installed."""
+    return {isa: path for isa in isas for path in c_build.objects(c_build.NATIVE)[isa]}
+
+
+@functools.cache
 def _generic() -> ctypes.CDLL:
     """The core with the ISAs that can't run here, in the generic vocabulary."""
-    isas = {owner for row in ROWS if row[0] not in USABLE for owner in row} - {"generic"}
-    native = c_build.objects(c_build.NATIVE)
-    objects = [path for path in native["core"] if path.name != "cpu.o"]
-    objects += native["generic"]
+    return _library("kernels.c", _linked(_own(["generic"]) | _in_generic()))
 
-    macros = [f"-DFD_HAVE_{isa.upper()}" for isa in sorted(isas)]
-    objects.append(
-        c_build.compiled("cpu.o", c_build.NATIVE, CSRC / "cpu/cpu.c", ("-c", *macros), [])
-    )
-    for isa in sorted(isas):
-        # All vocabularies have the same include guards: those that the file names come too late.
-        objects.append(
-            c_build.compiled(
-                f"{isa}.o",
-                c_build.NATIVE,
-                CSRC / f"isa/isa_{isa}.c",
-                ("-c", *generic_options(isa)),
-                [],
-                before=HERE / "dot_plain.h",
-            )
-        )
-    return _library("kernels.c", objects)
+
+@functools.cache
+def run_model() -> Path:
+    """The driver run_model.c for FASTDIGIT_ISA of any ISA: those that can't run here are in the
+    generic vocabulary.
+    """
+    features = c_build.compiled("features.o", c_build.NATIVE, HERE / "features.c", ("-c",), [])
+    core = _linked(_in_generic() | _own(USABLE), "features.o")
+    source = ROOT / "tests/csrc/drivers/run_model.c"
+    return c_build.compiled("run_model", c_build.NATIVE, source, [], [*core, features])
 
 
 def kernels() -> list[str]:
@@ -248,7 +278,7 @@ def _shape(sizes: Sequence[int]) -> Any:
     return declarations.fill("fd_conv_shape", dict(zip(names, sizes, strict=True)), [])
 
 
-def algorithm_costs(sizes: Sequence[int], vector: int, **fields: Any) -> tuple[str, dict[str, int]]:
+def algorithm_costs(sizes: Sequence[int], **fields: Any) -> tuple[str, dict[str, int]]:
     """The name of the algorithm chosen, and the cost of each.
 
     `sizes` are (in_channels, rows, cols, channels), `fields` those of fd_file_op: the kernel, and
@@ -259,9 +289,9 @@ def algorithm_costs(sizes: Sequence[int], vector: int, **fields: Any) -> tuple[s
     declared = {field.name: field for field in declarations.fields("fd_file_op")}
     for name, value in {**plain, **fields}.items():
         setattr(op, name, declared[name].convert(value, []))
-    chosen = _function("fd_algorithm_choose")(op, _shape(sizes), vector)
+    chosen = _function("fd_algorithm_choose")(op, _shape(sizes))
     cost = _function("fd_algorithm_cost")
-    costs = {name: cost(a, op, _shape(sizes), vector) for name, a in ALGORITHMS.items()}
+    costs = {name: cost(a, op, _shape(sizes)) for name, a in ALGORITHMS.items()}
     return next(name for name, a in ALGORITHMS.items() if a == chosen), costs
 
 
@@ -287,19 +317,22 @@ class Words:
         Whose, one that runs here.
     floats
         Another width for the generic one.
+    fused
+        Whether that has a fused multiply-add.
     """
 
-    def __init__(self, isa: str, floats: int | None = None) -> None:
+    def __init__(self, isa: str, floats: int | None = None, fused: bool = False) -> None:
         if isa not in USABLE:
             raise ValueError(f"{isa} does not run here")
         flags = next(row.flags for row in c_build.setup_py()["ISAS"] if row.name == isa)
         width = (f"-DFD_VL={floats}", "-DFD_VREGS=16", "-Wno-psabi") if floats else ()
+        width += ("-DFD_FUSED",) if fused else ()
         path = c_build.compiled(
             "words.so",
             c_build.NATIVE,
             HERE / "words.c",
             ("-shared", *flags, *width),
-            [],
+            ["-lm"],
             before=CSRC / f"simd/dot_{isa}.h",
         )
         library = ctypes.CDLL(str(path))

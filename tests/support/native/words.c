@@ -45,6 +45,7 @@ WORD2(scale2, v_scale2)
 WORD1(exponent, v_exponent)
 WORD1(sqrt, v_sqrt)
 
+SHOWN float word_sum(const float *a) { return v_sum(v_load(a)); }
 SHOWN void word_set1(float x, float *out) { v_store(out, v_set1(x)); }
 SHOWN void word_keep(const float *a, float *out) {
     fd_v x = v_load(a);

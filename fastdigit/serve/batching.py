@@ -157,7 +157,10 @@ class Batcher:
             self._queue.remove(request)
 
     def _take(self) -> list[_Part]:
-        """The next batch: in the order of arrival, all bytes or all floats."""
+        """The next batch: in the order of arrival, all bytes or all floats.
+
+        A request of which something is left goes behind those that came meanwhile.
+        """
         parts: list[_Part] = []
         room = self._max_batch
         while self._queue and room:
@@ -173,8 +176,9 @@ class Batcher:
             room -= last - first
             self._rows -= last - first
             request.taken = last
-            if last == len(request.images):
-                self._queue.popleft()
+            self._queue.popleft()
+            if last < len(request.images):
+                self._queue.append(request)
         return parts
 
     def _start(self) -> None:

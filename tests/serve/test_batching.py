@@ -171,9 +171,13 @@ def test_a_long_request_is_run_in_parts_and_others_come_between() -> None:
         numbers = images(*range(20, 120))
         long = queue.submit(numbers)
         short = queue.submit(images(7))
-        assert right(await long, numbers)
         assert right(await short, images(7))
-        assert engine.batches == [8] * 12 + [5]
+        assert not long.done() and engine.batches == [8] * 2
+        later = queue.submit(images(8))
+        assert right(await later, images(8))
+        assert not long.done() and len(engine.batches) <= 4
+        assert right(await long, numbers)
+        assert engine.batches == [8] * 12 + [6]
 
     run(main())
 

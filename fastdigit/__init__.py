@@ -125,8 +125,9 @@ def read(image: NDArray[Any] | bytes | str | os.PathLike[str], **options: Any) -
     >>> fastdigit.read("form.png").text
     '20115 4711'
 
-    It takes an array of pixels, the bytes of an image file, or its path. Options are ``length``,
-    ``pattern``, ``check``, ``region`` and ``reject_below``; see :func:`fastdigit.reader.read`.
+    It takes an array of pixels, the bytes of an image or PDF file, or its path. Options are
+    ``length``, ``pattern``, ``check``, ``region``, ``reject_below`` and ``page``; see
+    :func:`fastdigit.reader.read`.
     """
     from fastdigit.reader import read as reading
 

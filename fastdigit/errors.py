@@ -21,6 +21,7 @@ __all__ = [
     "VerificationError",
     "in_words",
     "pip_install",
+    "printable",
 ]
 
 
@@ -87,9 +88,17 @@ class MissingExtraError(FastDigitError, ImportError):
 
 def in_words(error: OSError) -> str:
     """What an error of the operating system says, without its number."""
-    if error.strerror is None or error.filename is None:
+    if error.strerror is None:
         return str(error)
-    return f"{error.filename}: {error.strerror}"
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
+def printable(text: str) -> str:
+    """For a terminal: names of files may hold what moves its cursor, or is no character at all."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def pip_install(*extras: str) -> str:

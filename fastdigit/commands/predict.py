@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 import fastdigit
 from fastdigit.commands import common
 from fastdigit.commands.names import read_names
+from fastdigit.commands.shell import (
+    check_folder,
+    ending_on_interrupt,
+    without_warnings_of_pillow,
+    writing,
+)
 from fastdigit.commands.steps import save_steps
-from fastdigit.errors import InputError, in_words
+from fastdigit.errors import InputError, in_words, printable
 from fastdigit.images import FITTINGS, MODES, prepare
 from fastdigit.model import REJECTED, Model
 
@@ -84,6 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print what each image shows; return 1 if one could not be read."""
+    with ending_on_interrupt(), without_warnings_of_pillow():
+        return _run(options, parser)
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    check_folder("--save-steps", options.save_steps)
     model = fastdigit.load(options.model, limits=common.limits_of(options))
     read = _reader(model, options)
     if options.ctc or options.ctc_blank is not None or model.info()["ctc_blank"] is not None:
@@ -105,10 +117,14 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             save_steps(drawing, fastdigit.explain(path), values)
         if numbers:
             record = json.dumps({"image": path, "output": _number(values[0])})
-            return record if options.json else f"{path}: {values[0]:.6g}"
+            return record if options.json else f"{printable(path)}: {values[0]:.6g}"
         label = int(model.predict(batch, threshold=threshold, reject_below=options.reject_below)[0])
         found = _Found(model, names, values, label)
-        return found.as_json(path, options.top) if options.json else found.text(path, options.top)
+        return (
+            found.as_json(path, options.top)
+            if options.json
+            else found.text(printable(path), options.top)
+        )
 
     return _each(options.images, read, say)
 
@@ -124,10 +140,13 @@ def _each(
             pixels = read(path)
         except (InputError, OSError) as error:
             said = in_words(error) if isinstance(error, OSError) else str(error)
-            print(said if said.startswith(f"{path}: ") else f"{path}: {said}", file=sys.stderr)
+            said = said if said.startswith(f"{path}: ") else f"{path}: {said}"
+            print(printable(said), file=sys.stderr)
             failed = 1
             continue
-        print(say(number, path, pixels[np.newaxis]))
+        said = say(number, path, pixels[np.newaxis])
+        with writing():
+            print(said)
     return failed
 
 
@@ -145,7 +164,11 @@ def _text_of(
 
     def say(_: int, path: str, batch: Pixels) -> str:
         (text,) = model.predict_text(batch, blank=options.ctc_blank, classes=classes)
-        return json.dumps({"image": path, "text": text}) if options.json else f"{path}: {text}"
+        return (
+            json.dumps({"image": path, "text": text})
+            if options.json
+            else f"{printable(path)}: {text}"
+        )
 
     return say
 

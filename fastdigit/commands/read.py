@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
+import os
+import stat
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +29,14 @@ from fastdigit.commands.readings import (
     print_table,
     print_text,
 )
-from fastdigit.errors import FastDigitError, in_words
-from fastdigit.images import Page, pages
+from fastdigit.commands.shell import (
+    check_folder,
+    ending_on_interrupt,
+    without_warnings_of_pillow,
+    writing,
+)
+from fastdigit.errors import FastDigitError, InputError, in_words, printable
+from fastdigit.images.pages import Pages, open_pages
 from fastdigit.reader import read
 from fastdigit.reader.checks import CHECKS
 from fastdigit.threads import Threads, resolve_threads
@@ -90,6 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print what was read on each page; return 1 if one could not be read."""
+    with ending_on_interrupt(), without_warnings_of_pillow():
+        return _run(options, parser)
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     names = ("length", "pattern", "check", "reject_below")
     wanted = {name: getattr(options, name) for name in names}
     # What is wrong with the options is said before a file is looked at.
@@ -97,9 +111,18 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     read(np.full((8, 8), 255, np.uint8), **wanted)
     if options.files.count(STANDARD_INPUT) > 1:
         parser.error("standard input, -, is there once")
+    if "" in options.files:
+        parser.error("the name of a file is empty; . is the current folder")
+    if sys.stdout is None:
+        raise InputError("standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be text: what came in goes out.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    check_folder("--overlay", options.overlay)
     table = None if options.json or options.csv or options.text else console()
     if options.csv:
-        print(*COLUMNS, sep=",")
+        with writing():
+            print(*COLUMNS, sep=",")
     show = print_json if options.json else print_csv if options.csv else print_text
     files, failed = _files_of(options.files)
     read_pages: list[PageRead] = []
@@ -109,34 +132,54 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for found in jobs.run(files, threads):
             read_pages += found.pages if table is not None else ()
             if table is None:
-                for page in found.pages:
-                    show(page)
+                with writing():
+                    for page in found.pages:
+                        show(page)
             for problem in found.problems:
                 progress.complain(problem)
                 failed = True
     if read_pages:
-        print_table(read_pages, table)
+        with writing():
+            print_table(read_pages, table)
     return int(failed)
 
 
 def _files_of(paths: Sequence[str]) -> tuple[list[str], bool]:
-    """Files, and those of folders; and whether a folder had none, which is said."""
+    """Files, and those of folders; and whether a folder had none or could not be read, which is
+    said."""
     files: list[str] = []
     failed = False
     for path in paths:
-        if path == STANDARD_INPUT or not Path(path).is_dir():
+        if path == STANDARD_INPUT or not os.path.isdir(path):
             files.append(path)
             continue
-        below = [
-            str(file)
-            for file in sorted(Path(path).rglob("*"))
-            if file.suffix.lower() in SUFFIXES and file.is_file() and file.name[0] != "."
-        ]
-        if not below:
-            print(f"{path}: no {', '.join(SUFFIXES)} file is in this folder", file=sys.stderr)
+        problems: list[str] = []
+        below = _below(path, problems)
+        if not below and not problems:
+            problems.append(f"{path}: no {', '.join(SUFFIXES)} file is in this folder")
+        for problem in problems:
+            print(printable(problem), file=sys.stderr)
             failed = True
         files += below
     return files, failed
+
+
+def _below(folder: str, problems: list[str]) -> list[str]:
+    """Files of a folder at any depth, but for hidden ones; and which folders cannot be read."""
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=lambda e: problems.append(in_words(e))):
+        folders[:] = [name for name in folders if name[0] != "."]
+        files = (Path(where, name) for name in names if name[0] != ".")
+        found += (file for file in files if file.suffix.lower() in SUFFIXES and _may_be_file(file))
+    return [str(file) for file in sorted(found)]
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether it is no pipe or device, which would be waited for."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # who reads it will tell
+        return True
 
 
 @dataclass
@@ -179,41 +222,47 @@ class _Jobs:
 
     def _file(self, number: int, path: str) -> _Found:
         found = _Found()
-        reached, count = 0, 1
         try:
-            source = sys.stdin.buffer.read() if path == STANDARD_INPUT else path
-            for page in pages(source):
+            opened = open_pages(_standard_input() if path == STANDARD_INPUT else path)
+        except (FastDigitError, OSError) as error:
+            found.problems.append(_problem(path, 0, error))
+            self._progress.step(1)
+            return found
+        with closing(opened):
+            self._progress.more(opened.count - 1)
+            for page in range(1, opened.count + 1):
                 if self._stopped.is_set():
                     break
-                if not reached:
-                    count = page.count
-                    self._progress.more(count - 1)
-                reached = page.number
                 try:
-                    found.pages.append(self._page(number, path, page))
+                    self._page(number, path, opened, page, found)
                 except (FastDigitError, OSError) as error:
-                    found.problems.append(_problem(path, page.number if count > 1 else 0, error))
+                    where = page if opened.count > 1 else 0
+                    found.problems.append(_problem(path, where, error))
                 self._progress.step(1)
-        except (FastDigitError, OSError) as error:
-            found.problems.append(_problem(path, reached + 1 if reached else 0, error))
-        self._progress.step(count - reached)
         return found
 
-    def _page(self, number: int, path: str, page: Page) -> PageRead:
-        reading = read(page.pixels, **self._wanted)
+    def _page(self, number: int, path: str, opened: Pages, page: int, found: _Found) -> None:
+        pixels = opened.pixels(page)
+        reading = read(pixels, **self._wanted)
+        height, width = pixels.shape[:2]
+        found.pages.append(PageRead(path, page, opened.count, (height, width), reading))
         if self._overlay is not None:
             name = "standard-input" if path == STANDARD_INPUT else Path(path).name
-            name += f"-page{page.number}" * (page.count > 1)
-            save_overlay(self._overlay / f"{number:03}-{name}.png", page.pixels, reading)
-        height, width = page.pixels.shape[:2]
-        return PageRead(path, page.number, page.count, (height, width), reading)
+            name += f"-page{page}" * (opened.count > 1)
+            save_overlay(self._overlay / f"{number:03}-{name}.png", pixels, reading)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def _problem(path: str, page: int, error: Exception) -> str:
     """One line about what could not be read; page 0: the file."""
     said = in_words(error) if isinstance(error, OSError) else str(error)
     where = f"{path}: page {page}" if page else path
-    return " ".join(f"{where}: {said.removeprefix(f'{path}: ')}".split())
+    return printable(" ".join(f"{where}: {said.removeprefix(f'{path}: ')}".split()))
 
 
 # ---- Progress ----
@@ -270,6 +319,8 @@ def _progress(files: int, *, hidden: bool) -> Iterator[_Progress]:
         redirect_stdout=False,
         redirect_stderr=False,
     ) as bars:
+        # Ctrl-C ends the process at once, and must not leave the terminal without one.
+        bars.console.show_cursor(True)
         yield _Bar(bars, files)
 
 
@@ -283,6 +334,10 @@ def _region(text: str) -> Box:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not TOP,BOTTOM,LEFT,RIGHT, four numbers of pixels"
         ) from None
+    if not (0 <= top < bottom and 0 <= left < right):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no pixels: bottom is below top, and right is right of left, exclusive"
+        )
     return top, bottom, left, right
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fastdigit.errors import MissingExtraError, pip_install
+from fastdigit.errors import MissingExtraError, pip_install, printable
 
 if TYPE_CHECKING:
     from fastdigit.reader import Reading
@@ -117,13 +117,16 @@ def print_table(pages: Sequence[PageRead], to: Any) -> None:
         for line, fields in enumerate(page.reading.lines, 1):
             for place, field in enumerate(fields, 1):
                 # The name once, and where it changes.
-                head = [page.file if last is None or page.file != last[0] else ""]
+                head = [printable(page.file) if last is None or page.file != last[0] else ""]
                 head += [str(page.number) if where != last else ""] * several
                 last = where
                 row = (*head, str(line), str(place), field.text, f"{field.probability:.1%}")
                 table.add_row(*map(Text, row))
         if not page.reading.lines:
-            head = [page.file, *[str(page.number)] * several]
+            head = [printable(page.file), *[str(page.number)] * several]
             table.add_row(*map(Text, (*head, "", "", "no digits", "")), style="dim")
             last = where
-    to.print(table)
+    # Printed here: rich has an end of its own for a pipe that nobody reads.
+    with to.capture() as captured:
+        to.print(table)
+    sys.stdout.write(captured.get())

@@ -72,7 +72,8 @@ def digit_of(ink: Floats, marks: Marks) -> Floats:
     if several > 1:
         raise InputError(
             f"the image shows several digits ({several} marks as large as digits), and one digit "
-            "is expected: call fastdigit.normalize(image[top:bottom, left:right]) for each"
+            "is expected: fastdigit.read, the command fastdigit read and POST /read of the server "
+            "read all digits of a picture"
         )
     return _pixels.kept_ink(ink, marks.labels, marks.cell, kept)
 

@@ -60,17 +60,22 @@ MUCH_NOISE: Final = 0.07
 def checked(pixels: NDArray[Any]) -> NDArray[Any]:
     """The pixels as (height, width, channels)."""
     shape = pixels.shape
+    if 0 in shape:
+        raise InputError(f"the image has no pixels: its shape is {shape}")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
         raise InputError(
             f"the image has shape {shape}, expected (height, width), or (height, width, channels) "
             "with 1 to 4 channels: grey, grey and alpha, RGB, RGBA"
         )
     if pixels.dtype.kind == "f":
-        # `not` also finds NaN.
-        if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
-            raise InputError("the image has floats that are not in 0..1; divide by 255 first?")
+        low, high = float(pixels.min()), float(pixels.max())
+        if math.isnan(low):
+            raise InputError("the image has NaN among its floats, expected 0..1")
+        if not (low >= 0 and high <= 1):
+            hint = "; divide by 255 first?" if low >= 0 and high <= 255 else ""
+            raise InputError(f"the image has floats from {low:g} to {high:g}, expected 0..1{hint}")
     elif pixels.dtype.char not in "BH?" or not pixels.dtype.isnative:
         raise InputError(
             f"the image has dtype {pixels.dtype}, expected uint8, uint16, bool, or floats in 0..1"

@@ -1,23 +1,31 @@
-"""Files of several pages, TIFF and PDF: :func:`pages`."""
+"""Files of several pages, TIFF and PDF: :func:`pages`, :func:`page_of`."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fastdigit.errors import InputError, MissingExtraError, pip_install
-from fastdigit.images.reading import FORMATS, MAX_PIXELS, check_size, opened_file, pixels_of
+from fastdigit.images.reading import (
+    FORMATS,
+    MAX_PIXELS,
+    bytes_of,
+    check_size,
+    errors_of_pillow,
+    open_picture,
+    pixels_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PDF_DPI", "PDF_SIDE", "Page", "pages"]
+__all__ = ["PDF_DPI", "PDF_SIDE", "Page", "Pages", "open_pages", "page_of", "pages"]
 
 #: Pixels of the longer side of a PDF's page (of A4: 175 an inch), and the most an inch gets.
 PDF_SIDE: Final = 2048
@@ -73,48 +81,143 @@ def pages(
     Raises
     ------
     InputError
-        It is no such file, is damaged, has a password, or a page has too many pixels.
+        It is no such file, is damaged, has a password, or a page has too many pixels: pages before
+        that one are there, and :func:`open_pages` has those behind it.
     MissingExtraError
         Pillow or, for a PDF file, pypdfium2 is not installed.
     OSError
         The file cannot be read.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    with closing(open_pages(source, max_pixels=max_pixels)) as opened:
+        for number in range(1, opened.count + 1):
+            yield Page(number, opened.count, opened.pixels(number))
+
+
+def page_of(source: bytes | str | os.PathLike[str], number: int | None = None) -> NDArray[np.uint8]:
+    """The pixels of one page of a file; without a number, of the only one.
+
+    Raises
+    ------
+    InputError, MissingExtraError, OSError
+        As of :func:`pages`; and there is no such page, or there are several and none is chosen.
+    """
+    with closing(open_pages(source)) as opened:
+        if number is None and opened.count > 1:
+            raise InputError(
+                f"the file has {opened.count} pages: choose one, page=1 to page={opened.count}; "
+                "fastdigit.images.pages has all of them, and so has the command fastdigit read"
+            )
+        if number is not None and number > opened.count:
+            raise InputError(f"page={number}, and the file has {opened.count}")
+        return opened.pixels(number or 1)
+
+
+def open_pages(source: bytes | str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pages:
+    """Open a file to take its pages one by one; one that is damaged does not hide the others.
+
+    Parameters and errors are those of :func:`pages`.
+    """
+    data = bytes_of(source)
     if PDF_MARK in data[:PDF_HEAD]:
-        yield from _pages_of_pdf(data)
-        return
-    with opened_file(data, max_pixels, FORMATS) as opened:
-        count = opened.n_frames if opened.format == "TIFF" else 1
-        for number in range(1, count + 1):
-            if number > 1:
-                opened.seek(number - 1)
-                check_size(opened.size, max_pixels)
-            yield Page(number, count, pixels_of(opened))
+        return _PdfPages(data)
+    return _PicturePages(data, max_pixels)
 
 
-def _pages_of_pdf(data: bytes) -> Iterator[Page]:
-    try:
-        import pypdfium2 as pdfium
-    except ImportError as error:
-        raise MissingExtraError(
-            f"reading PDF files needs pypdfium2: {pip_install('pdf')}"
-        ) from error
-    document = None
-    try:
-        with _pdfium:
-            document = pdfium.PdfDocument(data)
-            document.init_forms()  # what is filled in is drawn, too
-            count = len(document)
-        for number in range(1, count + 1):
+class Pages:
+    """An open file.
+
+    Attributes
+    ----------
+    count
+        Of its pages, with those that are damaged, as far as they can be found.
+    """
+
+    count: int
+
+    def pixels(self, number: int) -> NDArray[np.uint8]:
+        """Those of a page, from 1; InputError if it is damaged or has too many pixels."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the file."""
+        raise NotImplementedError
+
+
+class _PicturePages(Pages):
+    """Of a TIFF file; of another image file, its first picture."""
+
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        # By the place of a page: what is wrong with its head.
+        self._errors: dict[int, Exception] = {}
+        with self._told():
+            self._opened = open_picture(data, max_pixels, FORMATS)
+            self.count = self._counted() if self._opened.format == "TIFF" else 1
+
+    def pixels(self, number: int) -> NDArray[np.uint8]:
+        with self._told():
+            place = number - 1
+            if place in self._errors:
+                raise self._errors[place]
+            if self.count > 1:
+                self._opened.seek(place)
+                check_size(self._opened.size, self._max_pixels)
+            return pixels_of(self._opened)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _told(self) -> AbstractContextManager[None]:
+        return errors_of_pillow(FORMATS, self._max_pixels)
+
+    def _counted(self) -> int:
+        """Pages, up to the end or to where one leads nowhere."""
+        place = 1
+        while True:
+            try:
+                self._opened.seek(place)
+            except EOFError:
+                break
+            # Its decoders raise what they like on damaged files.
+            except Exception as error:
+                if place - 1 in self._errors:
+                    break
+                self._errors[place] = error
+            place += 1
+        self._opened.seek(0)
+        return place
+
+
+class _PdfPages(Pages):
+    def __init__(self, data: bytes) -> None:
+        try:
+            import pypdfium2 as pdfium
+        except ImportError as error:
+            raise MissingExtraError(
+                f"reading PDF files needs pypdfium2: {pip_install('pdf')}"
+            ) from error
+        self._error = pdfium.PdfiumError
+        self._document: Any = None
+        try:
             with _pdfium:
-                pixels = _drawn(document[number - 1])
-            yield Page(number, count, pixels)
-    except pdfium.PdfiumError as error:
-        raise InputError(f"the PDF file is damaged or has a password: {error}") from error
-    finally:
-        if document is not None:
+                self._document = pdfium.PdfDocument(data)
+                self._document.init_forms()  # what is filled in is drawn, too
+                self.count = len(self._document)
+        except pdfium.PdfiumError as error:
+            self.close()
+            raise InputError(f"the PDF file is damaged or has a password: {error}") from error
+
+    def pixels(self, number: int) -> NDArray[np.uint8]:
+        try:
             with _pdfium:
-                document.close()
+                return _drawn(self._document[number - 1])
+        except self._error as error:
+            raise InputError(f"this page of the PDF file is damaged: {error}") from error
+
+    def close(self) -> None:
+        if self._document is not None:
+            with _pdfium:
+                self._document.close()
 
 
 def _drawn(page: Any) -> NDArray[np.uint8]:

@@ -26,9 +26,11 @@ __all__ = [
     "MAX_PIXELS",
     "MODES",
     "Fitting",
+    "bytes_of",
     "check_size",
     "decode",
-    "opened_file",
+    "errors_of_pillow",
+    "open_picture",
     "pixels_of",
     "prepare",
 ]
@@ -85,7 +87,8 @@ def decode(
     -------
     ndarray
         uint8 of shape (height, width) if it is grey, (height, width, 3), or (height, width, 4) if
-        there is transparency; upright, as EXIF says. Of 16 bits, 12 count if no value needs more.
+        there is transparency; upright, as EXIF says. Of 16 bits, 12 count if no value needs more;
+        floats are in 0..1 or 0..255.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def decode(
     OSError
         The file cannot be read.
     """
-    with opened_file(source, max_pixels, formats) as opened:
+    with _opened(source, max_pixels, formats) as opened:
         if reduce and opened.mode in ("L", "RGB"):
             opened.draft(opened.mode, (JPEG_SIDE, JPEG_SIDE))
         return pixels_of(opened)
@@ -107,6 +110,8 @@ def pixels_of(picture: Any) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
     ImageOps.exif_transpose(picture, in_place=True)  # a copy would be as large again
+    if picture.mode == "F":
+        return _bytes_of_floats(np.asarray(picture))
     if picture.mode.startswith("I"):
         words = np.asarray(picture)
         return _bytes_of_words(words, 16 if words.max() < TWELVE_BITS else 1)
@@ -157,10 +162,12 @@ def prepare(
         raise InputError(f"pictures of {channels} channels; there are such of 1 (grey), 3 or 4")
     if resize not in FITTINGS:
         raise InputError(f"resize is {resize!r}, expected one of {', '.join(FITTINGS)}")
-    with opened_file(source, max_pixels, FORMATS) as opened:
+    with _opened(source, max_pixels, FORMATS) as opened:
         from PIL import Image, ImageOps
 
         picture = ImageOps.exif_transpose(opened)
+        if picture.mode == "F":
+            picture = Image.fromarray(_bytes_of_floats(np.asarray(picture)))
         if picture.mode.startswith("I"):
             picture = Image.fromarray(_bytes_of_words(np.asarray(picture)))
         if channels < 4 and _is_transparent(picture):
@@ -178,40 +185,63 @@ def prepare(
         return np.asarray(picture).reshape(shape)
 
 
+def bytes_of(source: Any) -> bytes:
+    """The bytes of a file: themselves, or those at a path."""
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"the image is a {type(source).__name__}, expected a NumPy array of pixels, the bytes "
+            "of an image file, or its path"
+        )
+    with open(source, "rb") as file:
+        return file.read()
+
+
 @contextmanager
-def opened_file(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
-    """Open an image file with Pillow; what its decoders raise becomes an InputError."""
+def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
+    data = bytes_of(source)  # errors of the operating system are its own
+    with errors_of_pillow(formats, max_pixels), open_picture(data, max_pixels, formats) as opened:
+        yield opened
+
+
+def open_picture(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Any:
+    """Open an image file with Pillow; within :func:`errors_of_pillow`, as all that is done to it
+    then."""
+    from PIL import Image
+
+    opened = Image.open(io.BytesIO(data), formats=_readable(formats))
+    check_size(opened.size, max_pixels)
+    if opened.format == "JPEG" and data.count(START_OF_SCAN) > MAX_SCANS:
+        raise InputError(
+            f"the JPEG file has {data.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
+            "are read: save it anew"
+        )
+    return opened
+
+
+@contextmanager
+def errors_of_pillow(formats: tuple[str, ...], max_pixels: int) -> Iterator[None]:
+    """What its decoders raise becomes an InputError; MissingExtraError without it."""
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError(
             f"reading image files needs Pillow: {pip_install('images')}"
         ) from error
-    if not isinstance(source, bytes | str | os.PathLike):
-        raise InputError(
-            f"the image is a {type(source).__name__}, expected a NumPy array of pixels, the bytes "
-            "of an image file, or its path"
-        )
-    if not isinstance(source, bytes):
-        with open(source, "rb") as file:
-            source = file.read()
-    formats = _readable(formats)
     try:
-        with Image.open(io.BytesIO(source), formats=formats) as opened:
-            check_size(opened.size, max_pixels)
-            if opened.format == "JPEG" and source.count(START_OF_SCAN) > MAX_SCANS:
-                raise InputError(
-                    f"the JPEG file has {source.count(START_OF_SCAN)} scans, at most {MAX_SCANS} "
-                    "are read: save it anew"
-                )
-            yield opened
+        yield
     except InputError:
         raise
     # Pillow's decoders raise what they like on damaged files.
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"this is no {_listed(formats)} file") from error
+        raise InputError(f"this is no {_listed(_readable(formats))} file") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"the image has too many pixels: {error}") from error
+        # It has a limit of its own, which may be the lower one.
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise InputError(
+            f"the image has too many pixels, at most {most} are accepted: make it smaller"
+        ) from error
     except MemoryError as error:
         raise InputError("the image takes more memory than there is: make it smaller") from error
     except Exception as error:
@@ -249,6 +279,17 @@ def _listed(formats: tuple[str, ...]) -> str:
 
 def _is_transparent(picture: Any) -> bool:
     return "A" in picture.getbands() or "transparency" in picture.info
+
+
+def _bytes_of_floats(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values in 0..1, or in 0..255, as bytes."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 255):  # `not` also finds NaN
+        raise InputError(
+            f"the image file has floats from {low:g} to {high:g}, expected 0..1 or 0..255: save it "
+            "with 8 or 16 bits a pixel"
+        )
+    return _bytes_of_words(pixels, 257 * 255 if high <= 1 else 257)
 
 
 def _bytes_of_words(pixels: NDArray[Any], times: int = 1) -> NDArray[np.uint8]:

@@ -37,6 +37,6 @@ def check_of(check: str | Callable[[str], bool] | None) -> Callable[[str], bool]
     """The function of a name; a function itself."""
     if check is None or callable(check):
         return check
-    if check not in CHECKS:
+    if not isinstance(check, str) or check not in CHECKS:
         raise InputError(f"check={check!r}, expected {', '.join(map(repr, CHECKS))} or a function")
     return CHECKS[check]

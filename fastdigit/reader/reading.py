@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 
 from fastdigit.errors import InputError
 from fastdigit.images.ink import checked, grey_of, reduced
-from fastdigit.images.reading import decode
+from fastdigit.images.pages import page_of
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
@@ -54,7 +55,8 @@ class Digit:
     label
         0 to 9.
     probability
-        That its strokes are one digit, and this one.
+        That its strokes, looked at by themselves, are one digit, and this one. The field's is of
+        another kind, and may be higher.
     box
         (top, bottom, left, right), in pixels of the image; bottom and right are exclusive.
     alternatives
@@ -76,7 +78,8 @@ class Field:
     text
         Their labels.
     probability
-        That all of it is right.
+        That all of it is right: its share among all ways to read these strokes, in which what is
+        read as no digit has to be explained as well. It is no product of those of the digits.
     box
         (top, bottom, left, right), in pixels of the image.
     digits
@@ -123,14 +126,15 @@ def read(
     check: Literal["luhn", "mod11"] | Callable[[str], bool] | None = None,
     region: Box | None = None,
     reject_below: float | None = None,
+    page: int | None = None,
 ) -> Reading:
     r"""Read all digits of a picture: a field, a line, or a page of fields.
 
     Parameters
     ----------
     image
-        Pixels as an array, or an image file: its bytes, or its path; as for
-        :func:`fastdigit.normalize`.
+        Pixels as an array, as for :func:`fastdigit.normalize`; or an image or PDF file: its bytes,
+        or its path.
     length
         How many digits each field has.
     pattern
@@ -142,21 +146,27 @@ def read(
         (top, bottom, left, right): the part of the image to look at, in pixels.
     reject_below
         Fields whose probability is less are left out, words most of all. None: none are.
+    page
+        Of a TIFF or PDF file, from 1. None: the file has one; of several, none is chosen in
+        silence. :func:`fastdigit.images.pages` has all.
 
     Returns
     -------
     Reading
         Its ``text``; its lines, fields and digits, each with a box and a probability. Boxes are
         in pixels of the whole image. Without any digit, ``text`` is empty. Of a field without a
-        reading that fits ``length``, ``pattern`` and ``check``, there is none.
+        reading that fits ``length``, ``pattern`` and ``check``, there is none; so if no text fits
+        all three, nothing is read.
 
     Raises
     ------
     InputError
-        The array has another shape, dtype or range; the file is not a picture; the region is not
-        inside; or the options contradict themselves.
+        The array has another shape, dtype or range; the file is not a picture, or has several
+        pages and none is chosen; the region is not inside; or an option means nothing.
     MissingExtraError
-        A file is to be read and Pillow is not installed.
+        A file is to be read and Pillow, or for PDF files pypdfium2, is not installed.
+    OSError
+        The file cannot be read.
 
     Notes
     -----
@@ -168,8 +178,11 @@ def read(
     and the options.
     """
     wanted = _Wanted(length, pattern, check, reject_below)
-    # Whole, so that boxes are in pixels of the file.
-    pixels = checked(image if isinstance(image, np.ndarray) else decode(image, reduce=False))
+    if page is not None:
+        page = _whole("page", page, "number of a page")
+        if isinstance(image, np.ndarray):
+            raise InputError(f"page={page} is for files, and the image is an array")
+    pixels = checked(image if isinstance(image, np.ndarray) else page_of(image, page))
     top, bottom, left, right = _inside(region, *pixels.shape[:2])
     return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
 
@@ -185,7 +198,8 @@ def read_many(
     Parameters
     ----------
     images
-        As for :func:`read`; they are taken one by one, so they may come from a generator.
+        As for :func:`read`; they are taken one by one, so they may come from a generator, such as
+        ``(page.pixels for page in fastdigit.images.pages("scan.pdf"))``.
     threads
         How many are read at the same time: 1 to 256, or "auto" for as many CPUs as this process may
         have. None: ``FASTDIGIT_NUM_THREADS``, or 1. Readings do not depend on it.
@@ -200,8 +214,18 @@ def read_many(
     Raises
     ------
     InputError
-        As :func:`read` does; of the first image, in their order, that cannot be read.
+        As :func:`read` does; of the first image, in their order, that cannot be read. Or this is
+        one image, and not many.
     """
+    one_file = isinstance(images, str | bytes | bytearray | os.PathLike)
+    # The last axis of a batch of grey images is their width, and no picture of digits is so narrow.
+    one_array = isinstance(images, np.ndarray) and (
+        images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 4)
+    )
+    if one_file or one_array:
+        raise InputError("this is one image: read_many takes a list of them, fastdigit.read one")
+    if not isinstance(images, Iterable):
+        raise InputError(f"the images are {type(images).__name__}, expected a list of them")
     count = resolve_threads(threads)
 
     def one(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Reading:
@@ -243,6 +267,17 @@ def _area(box: Box) -> int:
     return (bottom - top) * (right - left)
 
 
+def _whole(name: str, value: Any, what: str) -> int:
+    """A number from 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise InputError(f"{name}={value!r}, expected a {what} of at least 1")
+    return number
+
+
 class _Wanted:
     """What a field has to be."""
 
@@ -253,20 +288,21 @@ class _Wanted:
         check: Literal["luhn", "mod11"] | Callable[[str], bool] | None,
         reject_below: float | None,
     ) -> None:
-        if length is not None and (
-            isinstance(length, bool) or not isinstance(length, int) or length < 1
-        ):
-            raise InputError(f"length={length!r}, expected a number of digits of at least 1")
+        self.length = None if length is None else _whole("length", length, "number of digits")
         try:
             self.pattern = None if pattern is None else re.compile(pattern)
             if self.pattern is not None and not isinstance(self.pattern.pattern, str):
                 raise TypeError("it is for bytes")
         except (re.error, TypeError, RecursionError, OverflowError) as error:
             raise InputError(f"pattern={pattern!r} is no regular expression: {error}") from None
-        # `not` also finds NaN.
-        if reject_below is not None and not 0 <= reject_below <= 1:
+        if self.pattern is not None and not self.pattern.pattern:
+            raise InputError("the pattern is empty, which no field matches; None is for any text")
+        if reject_below is not None and (
+            isinstance(reject_below, bool)
+            or not isinstance(reject_below, numbers.Real)
+            or not 0 <= reject_below <= 1  # `not` also finds NaN
+        ):
             raise InputError(f"reject_below={reject_below!r}, expected a number in 0..1")
-        self.length = length
         self.check = check_of(check)
         self.least = reject_below or 0.0
 

@@ -44,7 +44,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         model = ("model",)
         self._requests = Counter(
-            "fastdigit_requests", "Requests that were answered.", model, registry=self.registry
+            "fastdigit_requests",
+            "Requests that were answered, with a result or an error.",
+            model,
+            registry=self.registry,
         )
         self._failures = Counter(
             "fastdigit_request_failures",
@@ -89,7 +92,9 @@ class Metrics:
         )
         # Of /read, which no model that is served answers.
         self._readings = Counter(
-            "fastdigit_readings", "Pictures at /read that were answered.", registry=self.registry
+            "fastdigit_readings",
+            "Pictures at /read that were answered, with a reading or an error.",
+            registry=self.registry,
         )
         self._reading_failures = Counter(
             "fastdigit_reading_failures",

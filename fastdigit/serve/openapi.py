@@ -157,7 +157,7 @@ def _reading_options() -> list[Json]:
         "length": ("Digits of each field", {"type": "integer", "minimum": 1, "maximum": 999999999}),
         "pattern": (
             "A regular expression of Python that each whole field matches",
-            {"type": "string", "maxLength": MAX_PATTERN},
+            {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN},
         ),
         "check": ("The check digit that each field ends in", {"enum": list(CHECKS)}),
         "region": (

@@ -57,8 +57,10 @@ def on_paper(*digits: int, across: bool = True) -> np.ndarray:
     ],
 )
 def test_several_digits_are_counted_and_refused(pixels: np.ndarray, count: int) -> None:
-    with pytest.raises(InputError, match=rf"several digits \({count} marks"):
+    with pytest.raises(InputError, match=rf"several digits \({count} marks") as refused:
         fastdigit.normalize(pixels)
+    for what in ("fastdigit.read,", "the command fastdigit read", "POST /read"):
+        assert what in str(refused.value)
 
 
 LIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

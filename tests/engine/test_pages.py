@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 from fastdigit.errors import InputError, MissingExtraError
-from fastdigit.images import decode, pages
-from fastdigit.images.pages import PDF_DPI, PDF_SIDE
+from fastdigit.images import decode, pages, prepare
+from fastdigit.images.pages import PDF_DPI, PDF_SIDE, open_pages
 from tests.support import need
 
 Image = need("PIL.Image")
@@ -81,6 +82,74 @@ def test_a_damaged_page_comes_after_whole_ones() -> None:
     np.testing.assert_array_equal(next(found).pixels, GREY)
     with pytest.raises(InputError, match="the image file is damaged"):
         next(found)
+
+
+def directories(tiff: bytes) -> list[int]:
+    """Where the directories of the pages begin (TIFF 6.0, section 2)."""
+    found = []
+    (at,) = struct.unpack_from("<I", tiff, 4)
+    while at:
+        found.append(at)
+        (entries,) = struct.unpack_from("<H", tiff, at)
+        (at,) = struct.unpack_from("<I", tiff, at + 2 + 12 * entries)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("how", ["pixels", "width", "directory", "beyond the end"])
+def test_a_damaged_page_hides_no_other(how: str) -> None:
+    noise = RANDOM.integers(0, 256, (200, 200), np.uint8)
+    data = bytearray(file_of("TIFF", GREY, noise, GREY[:10], compression="tiff_adobe_deflate"))
+    first, second, _ = directories(bytes(data))
+    behind = [3]
+    if how == "pixels":
+        data[first + 400 : second - 400] = bytes(second - first - 800)
+    elif how == "width":  # its tag, 256, is the first
+        struct.pack_into("<H", data, second + 2, 65000)
+    else:  # what is behind cannot be found
+        behind = []
+        if how == "directory":
+            del data[second + 20 :]
+        else:
+            entries = struct.unpack_from("<H", data, first)[0]
+            struct.pack_into("<I", data, first + 2 + 12 * entries, len(data) + 1000)
+    opened = open_pages(bytes(data))
+    np.testing.assert_array_equal(opened.pixels(1), GREY)
+    with pytest.raises(InputError, match="damaged"):
+        opened.pixels(2)
+    assert opened.count == 2 + len(behind)
+    for number in behind:
+        np.testing.assert_array_equal(opened.pixels(number), GREY[:10])
+    np.testing.assert_array_equal(opened.pixels(1), GREY)
+    opened.close()
+
+
+@pytest.mark.parametrize("full", [1, 255])
+def test_floats_of_a_tiff_are_scaled(full: int) -> None:
+    file = io.BytesIO()
+    Image.fromarray((GREY * (full / 255)).astype(np.float32)).save(file, "TIFF")
+    np.testing.assert_array_equal(decode(file.getvalue()), GREY)
+    np.testing.assert_array_equal(prepare(file.getvalue(), (40, 60, 1))[..., 0], GREY)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(-0.5, "from -0.5 to 1"), (300, "from 0 to 300"), (np.nan, "nan"), (np.inf, "inf")],
+)
+def test_floats_of_a_tiff_that_mean_nothing_known_are_refused(value: float, message: str) -> None:
+    floats = np.array([[0, 1, value]], np.float32)
+    file = io.BytesIO()
+    Image.fromarray(floats).save(file, "TIFF")
+    for call in (decode, lambda data: prepare(data, (28, 28, 1))):
+        with pytest.raises(InputError, match=f"floats .*{message}.*expected 0..1 or 0..255"):
+            call(file.getvalue())
+
+
+def test_pixels_beyond_the_limit_of_pillow_are_told_by_ours() -> None:
+    head = b"P5 20000 20000 255\n"
+    with pytest.raises(InputError, match="too many pixels, at most 5000 are accepted") as refused:
+        decode(head, max_pixels=5000)
+    assert "bomb" not in str(refused.value)
 
 
 def test_pages_of_a_pdf(tmp_path: Path) -> None:

@@ -252,9 +252,17 @@ def test_of_a_field_that_cannot_fit_there_is_no_reading() -> None:
         ({"pattern": "("}, "is no regular expression"),
         ({"pattern": 5}, "is no regular expression"),
         ({"pattern": b"1"}, "is no regular expression"),
+        ({"pattern": ""}, "the pattern is empty"),
+        ({"pattern": re.compile("")}, "the pattern is empty"),
+        ({"check": ""}, "check='', expected"),
+        ({"check": []}, "check=[], expected"),
         ({"check": "iban"}, "check='iban', expected 'luhn', 'mod11' or a function"),
         ({"reject_below": 1.5}, "reject_below=1.5, expected a number in 0..1"),
         ({"reject_below": float("nan")}, "reject_below=nan"),
+        ({"reject_below": "x"}, "reject_below='x', expected a number in 0..1"),
+        ({"reject_below": True}, "reject_below=True"),
+        ({"page": 0}, "page=0, expected a number of a page"),
+        ({"page": 1}, "page=1 is for files"),
         ({"region": (0, 10, 0)}, "expected four integers"),
         ({"region": (0, 1e9, 0, 5)}, "expected four integers"),
         ({"region": (0, 500, 0, 5)}, "is not inside an image of 100 x"),
@@ -267,10 +275,75 @@ def test_options_that_mean_nothing_are_refused(options: Any, message: str) -> No
         fastdigit.read(written("12"), **options)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.int64)])
-def test_arrays_that_are_no_picture_are_refused(bad: Any) -> None:
-    with pytest.raises(InputError):
-        fastdigit.read(bad)
+def test_numbers_of_numpy_are_numbers() -> None:
+    image = written("12")
+    assert fastdigit.read(image, length=np.int64(2), reject_below=np.float32(0.1)).text == "12"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((0, 4), np.uint8), "has no pixels: its shape is (0, 4)"),
+        (np.zeros((0, 0)), "has no pixels: its shape is (0, 0)"),
+        (np.zeros((4, 4), np.int64), "dtype int64"),
+        (np.full((4, 4), 200.0), "floats from 200 to 200, expected 0..1; divide by 255 first?"),
+        (np.full((4, 4), -1.0), "floats from -1 to -1, expected 0..1"),
+        (np.full((4, 4), np.inf), "floats from inf to inf, expected 0..1"),
+        (np.array([[0.5, np.nan]]), "has NaN among its floats, expected 0..1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arrays_that_are_no_picture_are_refused(bad: Any, message: str) -> None:
+    for call in (fastdigit.read, fastdigit.normalize):
+        with pytest.raises(InputError, match=re.escape(message)):
+            call(bad)
+
+
+def test_of_several_pages_one_is_chosen_and_never_in_silence(tmp_path: Any) -> None:
+    from PIL import Image
+
+    first, second = (Image.fromarray(written(text)) for text in ("12", "345"))
+    path = tmp_path / "two.tif"
+    first.save(path, save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="2 pages: choose one, page=1 to page=2"):
+        fastdigit.read(path)
+    assert fastdigit.read(path, page=1).text == "12"
+    assert fastdigit.read(path.read_bytes(), page=2).text == "345"
+    with pytest.raises(InputError, match="page=3, and the file has 2"):
+        fastdigit.read(path, page=3)
+    first.save(tmp_path / "one.tif")
+    assert fastdigit.read(tmp_path / "one.tif").text == "12"
+
+
+def test_pages_of_pdf_files_are_read(tmp_path: Any) -> None:
+    need("pypdfium2")
+    from PIL import Image
+
+    first, second = (Image.fromarray(written(text)) for text in ("12", "345"))
+    first.save(tmp_path / "one.pdf")
+    first.save(tmp_path / "two.pdf", save_all=True, append_images=[second])
+    assert fastdigit.read(tmp_path / "one.pdf").text == "12"
+    assert fastdigit.read(tmp_path / "two.pdf", page=2).text == "345"
+    with pytest.raises(InputError, match="2 pages"):
+        fastdigit.read(tmp_path / "two.pdf")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        "file.png",
+        b"bytes",
+        np.zeros((20, 30), np.uint8),
+        np.zeros((20, 30, 3), np.uint8),
+    ],
+    ids=["path", "bytes", "grey", "colour"],
+)
+def test_one_image_is_not_many(one: Any) -> None:
+    with pytest.raises(InputError, match="this is one image: read_many takes a list"):
+        read_many(one)
+    with pytest.raises(InputError, match="the images are int"):
+        read_many(7)  # type: ignore[arg-type]
+    assert read_many(np.full((2, 30, 40), 255, np.uint8)) == [Reading(())] * 2
 
 
 # ---- Parts ----

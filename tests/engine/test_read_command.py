@@ -7,8 +7,11 @@ import io
 import json
 import os
 import re
+import signal
+import struct
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -213,12 +216,17 @@ def test_region(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             run("--region", wrong, path)
         assert stop.value.code == 2 and "TOP,BOTTOM" in capsys.readouterr().err
+    for wrong in ("5,2,1,7", "2,5,7,1", "2,2,1,7", "-1,5,1,7"):
+        with pytest.raises(SystemExit) as stop:
+            run(f"--region={wrong}", path)
+        assert stop.value.code == 2 and "has no pixels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--pattern", "("], "no regular expression"),
+        (["--pattern", ""], "the pattern is empty"),
         (["--length", "0"], "length=0"),
         (["--reject-below", "2"], "reject_below=2.0"),
         (["--threads", "0"], "expected 1 to 256"),
@@ -300,3 +308,177 @@ def test_on_a_terminal_a_bar_shows_progress(folder: Path) -> None:
     assert done.returncode == 0
     assert "pages" in shown and "4/4" in shown
     assert len(done.stdout.decode().splitlines()) == 1 + 4 + 1 + 2 + 1
+
+
+# ---- Folders and names ----
+
+
+def test_hidden_folders_are_not_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hidden = folder / "deep" / ".hid"
+    hidden.mkdir()
+    (hidden / "z.png").write_bytes((folder / "a.png").read_bytes())
+    assert run("--csv", folder) == 0
+    assert ".hid" not in capsys.readouterr().out
+    # A name that is given is no name that is found.
+    assert run("--text", hidden) == 0
+    assert capsys.readouterr().out == f"{TEXT}\n"
+
+
+def test_folders_that_cannot_be_read_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = str(folder / "deep")
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if path == deep:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert run("--text", folder) == 1
+    shown = capsys.readouterr()
+    assert shown.out == f"{TEXT}\n\n" and shown.err == f"{deep}: Permission denied\n"
+    assert run("--text", deep) == 1
+    assert capsys.readouterr().err == f"{deep}: Permission denied\n"
+
+
+def test_an_empty_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("")
+    assert stop.value.code == 2 and "empty" in capsys.readouterr().err
+
+
+def test_what_moves_the_cursor_is_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b[2J\r\x9b.png"
+    Image.fromarray(PAGE).save(tmp_path / name)
+    (tmp_path / "b\x1b[2J.png").write_text("no picture")
+    assert run(tmp_path) == 1
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert set(text) & {"\x1b", "\r", "\x9b"} == set()
+    assert r"a\x1b[2J\r\x9b.png" in shown.out and r"b\x1b[2J.png: this is no" in shown.err
+    # What programs read has the name as it is.
+    assert run("--json", tmp_path / name) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(tmp_path / name)
+
+
+# ---- A process of its own ----
+
+
+def command(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "fastdigit.cli", "read", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(line, **{**pipes, **options})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_names_need_not_be_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.png"
+    Image.fromarray(PAGE).save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", path)
+    with command("--csv", tmp_path, env={**os.environ, "PYTHONIOENCODING": "utf-8"}) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, b"") and out.splitlines()[1].startswith(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    """Also while a match that never ends holds the interpreter."""
+    path = tmp_path / "a.png"
+    Image.fromarray(written("72104149590690157210414959069015")).save(path)
+    with command("--text", "--pattern", r"([0-9]+)*[A-Z]", tmp_path / "no.png", path) as process:
+        assert process.stderr is not None and b"no.png" in process.stderr.readline()
+        time.sleep(0.5)  # the next file
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    # As a shell tells it: 130.
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_nobody_reads(folder: Path) -> None:
+    for form in ("--csv", "--json", "--text", None):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with command(*[form] * (form is not None), folder, stdout=writing) as process:
+            os.close(writing)
+            _, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_the_disk_is_full(folder: Path) -> None:
+    for form in ("--text", None):
+        arguments = (*[form] * (form is not None), folder)
+        with open("/dev/full", "wb") as full, command(*arguments, stdout=full) as process:
+            _, err = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert err == (
+            b"fastdigit read: standard output cannot be written: No space left on device\n"
+        )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
+@pytest.mark.parametrize(
+    ("closed", "status", "message"),
+    [(0, 1, b"-: standard input is closed\n"), (1, 2, b"standard output is closed\n"), (2, 1, b"")],
+)
+def test_a_stream_is_closed(closed: int, status: int, message: bytes) -> None:
+    with command("--text", "-", stdin=subprocess.DEVNULL, preexec_fn=lambda: os.close(closed)) as (
+        process
+    ):
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == status and err.endswith(message) and err.count(b"\n") <= 1
+    assert out == b""
+
+
+# ---- Drawings ----
+
+
+def test_a_folder_of_drawings_that_cannot_be_is_told_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--overlay", folder / "notes.txt", folder) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert f"--overlay {folder}/notes.txt: this folder cannot be written: " in shown.err
+
+
+def test_a_drawing_that_cannot_be_loses_no_reading(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("fastdigit.commands.read.save_overlay", full)
+    assert run("--text", "--overlay", folder / "drawn", folder / "a.png") == 1
+    shown = capsys.readouterr()
+    assert shown.out == f"{TEXT}\n" and "No space left on device" in shown.err
+
+
+def test_of_a_damaged_file_the_other_pages_are_read(tmp_path: Path) -> None:
+    """And what Pillow warns of is kept from who reads its error."""
+    path = tmp_path / "three.tif"
+    page = Image.fromarray(PAGE)
+    page.save(path, save_all=True, append_images=[Image.fromarray(written("356")), page])
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * entries)
+    struct.pack_into("<H", data, second + 2, 65000)  # the tag of its width
+    path.write_bytes(data)
+    with command("--text", path) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and out.decode() == f"{TEXT}\n\n{TEXT}\n"
+    assert err.decode().startswith(f"{path}: page 2: the image file is damaged")
+    assert err.count(b"\n") == 1
+    # Of one that ends in its second page, the first.
+    path.write_bytes(data[: second + 20])
+    with command("--text", path) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and out.decode() == f"{TEXT}\n\n"
+    assert err.decode().startswith(f"{path}: page 2: the image file is damaged")
+    assert err.count(b"\n") == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import signal
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -118,6 +120,7 @@ def test_options_are_those_of_read(client: TestClient, options: dict[str, Any]) 
         ("region=1,2,3,4,5", "TOP,BOTTOM,LEFT,RIGHT"),
         ("region=-1,9,0,9", "TOP,BOTTOM,LEFT,RIGHT"),
         ("region=0,9999,0,9", "not inside an image of"),
+        ("pattern=", "the pattern is empty"),
         ("pattern=(", "no regular expression"),
         (f"pattern={'(' * MAX_PATTERN}", "no regular expression"),
         (f"pattern={quote('a{99999999999999999999}')}", "no regular expression"),
@@ -153,6 +156,12 @@ def test_what_is_no_picture_is_refused(
 def test_size_is_limited() -> None:
     with TestClient(create_app(Settings(max_pixels=9999, max_body_bytes=5000))) as client:
         wide = client.post("/read", content=file_of(np.zeros((100, 100), np.uint8)))
+        assert wide.status_code == 400 and "at most 9999" in wide.json()["error"]
+        # Pillow has a limit of its own, which is not what the operator has chosen.
+        beyond = bytearray(file_of(np.zeros((1, 1), np.uint8)))
+        struct.pack_into(">II", beyond, 16, 20_000, 20_000)
+        struct.pack_into(">I", beyond, 29, zlib.crc32(beyond[12:29]))
+        wide = client.post("/read", content=bytes(beyond))
         assert wide.status_code == 400 and "at most 9999" in wide.json()["error"]
         assert client.post("/read", content=bytes(5001)).status_code == 413
 

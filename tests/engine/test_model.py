@@ -26,7 +26,7 @@ MODELS = Path(fastdigit.__file__).parent / "models"
 
 
 #: What docs/models says, to the image, of 10,000 test digits.
-MISREAD = {"seed": 65, "digits": 37}
+MISREAD = {"seed": 65, "digits": 36}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_module_functions_use_the_default_model(model: Model, digits: np.ndarray
 def test_probabilities_are_the_softmax_of_logits(model: Model, digits: np.ndarray) -> None:
     """Divided by the temperature; the logits are those of the network."""
     temperature = model.info()["meta"]["temperature"]
-    assert temperature == np.float32(0.56)
+    assert temperature == np.float32(0.53)
     want = reference.softmax(model.logits(digits[:50]) / np.float32(temperature))
     np.testing.assert_allclose(model.predict_proba(digits[:50]), want, rtol=0, atol=1e-6)
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -66,7 +68,10 @@ class Field:
 
 
 def field(
-    images: NDArray[np.uint8], labels: NDArray[np.integer], random: np.random.Generator
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    random: np.random.Generator,
+    spacings: Mapping[str, float] = SPACINGS,
 ) -> Field:
     """Make a field of 2 to 7 of the digits.
 
@@ -78,15 +83,17 @@ def field(
         (N,)
     random
         Where the randomness comes from; the result is a function of its state.
+    spacings
+        How digits stand, and how often.
     """
     while True:
-        made = _Maker(random).make(images, labels)
+        made = _Maker(random, spacings).make(images, labels)
         if made is not None:
             return made
 
 
 class _Maker:
-    def __init__(self, random: np.random.Generator) -> None:
+    def __init__(self, random: np.random.Generator, spacings: Mapping[str, float]) -> None:
         self.random = random
         self.scale = random.uniform(1.0, 3.2)
         self.unit = self.scale / 3
@@ -94,7 +101,7 @@ class _Maker:
         self.bold = int(random.choice([0, 0, 0, 1, 2, 3]))
         if self.scale < 1.7:
             self.bold = min(self.bold, 1)
-        self.spacing = str(random.choice(list(SPACINGS), p=list(SPACINGS.values())))
+        self.spacing = str(random.choice(list(spacings), p=list(spacings.values())))
         self.uneven = random.random() < 0.25
         # Beside numbers stand words.
         self.letters = 0.85 if random.random() < 0.12 else 0.07

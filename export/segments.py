@@ -131,7 +131,7 @@ def examples(digits: Examples, count: int, kept: float, random: np.random.Genera
         made = field(*digits, random)
         lines, factor = propose(made.grey / 255.0)
         fields = [proposals for line in lines for proposals in line]
-        owner, whole = _owner(made, [c for f in fields for c in f.candidates], factor)
+        owner, whole = owner_of(made, [c for f in fields for c in f.candidates], factor)
         for proposals in fields:
             told = _told(made.labels, owner, whole, proposals.candidates)
             keep = (told < OTHER) | ((told == OTHER) & (random.random(len(told)) < kept))
@@ -140,7 +140,7 @@ def examples(digits: Examples, count: int, kept: float, random: np.random.Genera
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _owner(
+def owner_of(
     made: Field, candidates: Sequence[Candidate], factor: int
 ) -> tuple[NDArray[np.int16], NDArray[np.intp]]:
     """Of each pixel as the reader sees it the digit that it belongs to; and how much ink of each

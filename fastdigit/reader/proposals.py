@@ -18,6 +18,7 @@ from fastdigit.reader.rulings import without_rulings
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.cuts import Piece
 
 __all__ = ["Proposals", "propose"]
 
@@ -26,6 +27,8 @@ DIGIT_SIDE: Final = 34
 # What stands out less from the paper is nothing: of the range, and of the noise.
 LEAST_CONTRAST: Final = 0.05
 ABOVE_NOISE: Final = 5
+# Where ink does not stand out, it may from the mean of so many pixels by as many.
+AVERAGED: Final = (1, 2, 3)
 # Upright lines that make boxes of a line.
 UPRIGHTS_OF_BOXES: Final = 3
 
@@ -42,11 +45,14 @@ class Proposals:
         Of each piece: its strokes' length, in heights of a digit.
     height
         Of a digit in the line, in pixels of the boxes.
+    pieces
+        From left to right; none if their pixels are not those of the boxes.
     """
 
     candidates: list[Candidate]
     lengths: list[float]
     height: float
+    pieces: list[Piece]
 
 
 def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
@@ -64,8 +70,11 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
     factor
         Pixels of ``grey`` that one pixel of the candidates' boxes is wide and high.
     """
-    page = ink_of_page(grey)
-    if page.contrast < max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
+    for block in AVERAGED:
+        page = ink_of_page(averaged(grey, block) if block > 1 else grey)
+        if page.contrast >= max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
+            break
+    else:
         return [], 1
     rulings = without_rulings(page.ink)
     ink, marks = rulings.ink, marks_of(rulings.ink, cell=1)
@@ -79,7 +88,7 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
         marks = marks_of(ink, cell=1)
         height = digit_height(marks)
     if not height:
-        return [], factor
+        return [], factor * block
     boxed = len(rulings.uprights) >= UPRIGHTS_OF_BOXES
     stroke = max(1.0, stroke_width(ink))
     lines: list[list[Proposals]] = []
@@ -90,8 +99,9 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
                 candidates_of(field, row.height),
                 [float(piece.ink.sum()) / (row.height * stroke) for piece in field],
                 row.height,
+                field,
             )
             for field in fields_of(pieces, row.height, boxed)
         ]
         lines.append([proposals for proposals in line if proposals.candidates])
-    return [line for line in lines if line], factor
+    return [line for line in lines if line], factor * block

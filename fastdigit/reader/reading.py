@@ -20,15 +20,14 @@ from fastdigit.images.pages import page_of
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
-from fastdigit.reader.search import best_paths
 from fastdigit.reader.single import single
+from fastdigit.reader.ways import ways_of
 from fastdigit.threads import resolve_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastdigit.images.arrays import Floats
-    from fastdigit.reader.candidates import Candidate
     from fastdigit.reader.proposals import Proposals
     from fastdigit.threads import Threads
 
@@ -36,12 +35,8 @@ __all__ = ["Digit", "Field", "Reading", "read", "read_many"]
 
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
-# Ways to read a field that its probability is shared among, and that are searched for a text that
-# fits a pattern.
-WAYS: Final = 8
-MOST_WAYS: Final = 256
-# Of the log-odds, so that probabilities of fields come true.
-TEMPERATURE: Final = 1.5
+# Texts of a field that are told.
+MOST_TOLD: Final = 8
 
 Box = tuple[int, int, int, int]
 
@@ -173,9 +168,10 @@ def read(
     Lines of forms are taken out, marks are cut wherever a digit might end, a network says of each
     run of pieces whether it is a digit and which, and the search finds the most probable way
     through them (over-segmentation, as in LeCun et al., "Gradient-Based Learning Applied to
-    Document Recognition", 1998, section IV). What is no digit, such as letters and dashes, is left
-    out, as far as the network knows it for what it is. The result depends on nothing but the image
-    and the options.
+    Document Recognition", 1998, section IV). Where that is in doubt, as where digits touch, another
+    network reads the field uncut, and the probabilities of both decide. What is no digit, such as
+    letters and dashes, is left out, as far as the networks know it for what it is. The result
+    depends on nothing but the image and the options.
     """
     wanted = _Wanted(length, pattern, check, reject_below)
     if page is not None:
@@ -358,40 +354,37 @@ class _Reader:
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted
         probabilities = judged(candidates, proposals.height)
-        ways = best_paths(candidates, probabilities, proposals.lengths, WAYS)
-        if not wanted.anything and not any(wanted.fits(path.text) for path in ways):
-            # The others count as well: what fits may not be what is written.
-            more = best_paths(
-                candidates, probabilities, proposals.lengths, MOST_WAYS, wanted.length
-            )
-            ways = sorted({path.text: path for path in ways + more}.values(), reverse=True)
-        odds = np.array([path.score for path in ways]) / TEMPERATURE
-        shares = np.exp(odds - odds.max())
-        shares /= shares.sum()
-        fitting = [
-            (path, float(share))
-            for path, share in zip(ways, shares, strict=True)
-            if path.text and wanted.fits(path.text)
-        ]
+        fits = None if wanted.anything else wanted.fits
+        ways = ways_of(proposals, probabilities, fits, wanted.length)
+        fitting = [way for way in ways.found if way.text and wanted.fits(way.text)]
         # That there is no digit may be the most probable.
-        if not fitting or (wanted.anything and not ways[0].text):
+        if not fitting or (wanted.anything and not ways.found[0].text):
             return None
-        path, probability = fitting[0]
-        if probability < wanted.least:
+        way = fitting[0]
+        if way.share < wanted.least:
             return None
+        path = way.path
+        if path is not None:
+            found = [candidates[number].box for number in path.chosen]
+        else:
+            found = ways.boxes(way.text)
+        if path is not None and ways.strip is None:
+            labels = probabilities[list(path.chosen), :NOT_A_DIGIT]
+        else:
+            labels = ways.labels(way.text)
         digits = tuple(
-            self._digit(candidates[number], probabilities[number], int(label))
-            for number, label in zip(path.chosen, path.text, strict=True)
+            self._digit(box, own, int(label))
+            for box, own, label in zip(found, labels, way.text, strict=True)
         )
         boxes = np.array([digit.box for digit in digits])
         low, high = boxes.min(0).tolist(), boxes.max(0).tolist()
-        others = tuple((other.text, share) for other, share in fitting[1:WAYS])
-        return Field(path.text, probability, (low[0], high[1], low[2], high[3]), digits, others)
+        others = tuple((other.text, other.share) for other in fitting[1:MOST_TOLD])
+        return Field(way.text, way.share, (low[0], high[1], low[2], high[3]), digits, others)
 
-    def _digit(self, candidate: Candidate, probabilities: Floats, label: int) -> Digit:
-        order = np.argsort(-probabilities[:NOT_A_DIGIT], kind="stable").tolist()
+    def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
+        order = np.argsort(-probabilities, kind="stable").tolist()
         others = tuple((n, float(probabilities[n])) for n in order if n != label)
-        top, bottom, left, right = candidate.box
+        top, bottom, left, right = found
         box = (
             self.at[0] + top * self.block,
             self.at[0] + min(bottom * self.block, self.shape[0]),

@@ -37,4 +37,4 @@ def single(pixels: NDArray[Any]) -> Proposals | None:
         return None
     height = float(steps.box[1] - steps.box[0])
     length = float(ink.sum()) / (max(bottom - top, 1) * max(1.0, stroke_width(ink)))
-    return Proposals([Candidate(0, 1, steps.box, [Piece(0, 0, ink, 0)], 0)], [length], height)
+    return Proposals([Candidate(0, 1, steps.box, [Piece(0, 0, ink, 0)], 0)], [length], height, [])

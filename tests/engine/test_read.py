@@ -60,7 +60,7 @@ def test_fields_of_each_kind_are_read(kind: str) -> None:
     need("PIL.Image")
     made = list(make(kind, 12, IMAGES, LABELS, seed=3))
     right = sum(fastdigit.read(image).text == text for image, text in made)
-    assert right >= {"tight": 7, "touching": 3, "overlapping": 1}.get(kind, 10)
+    assert right >= {"tight": 7, "touching": 6, "overlapping": 3}.get(kind, 10)
 
 
 def test_a_page_is_read_line_by_line_and_field_by_field() -> None:
@@ -119,6 +119,17 @@ def test_probabilities_are_probabilities() -> None:
 def test_without_digits_nothing_is_read(image: NDArray[np.uint8]) -> None:
     reading = fastdigit.read(image)
     assert reading.text == "" and reading.lines == () and reading.fields == ()
+
+
+def test_weak_ink_is_found_in_noise_and_noise_alone_is_nothing() -> None:
+    random = np.random.default_rng(4)
+    field = written("4711")
+    pencil = 200 - (240.0 - field) * 0.35
+    noisy = (pencil + random.normal(0, 24, field.shape)).clip(0, 255).astype(np.uint8)
+    assert fastdigit.read(noisy).text == "4711"
+    for size, strength in itertools.product([(60, 90), (100, 320), (41, 88)], [6, 24, 40]):
+        paper = (180 + random.normal(0, strength, size)).clip(0, 255).astype(np.uint8)
+        assert fastdigit.read(paper).text == ""
 
 
 def test_dashes_and_letters_are_left_out() -> None:

@@ -20,7 +20,7 @@ from tests.support.c_build import MACHINE, NATIVE, Toolchain, run, run_checked, 
 from tests.support.sdk import ABI, DECLARED, HEADER, build_and_run, exported, wanted
 
 #: What a wheel may weigh.
-LIMIT = 10 << 20
+LIMIT = 21 << 19
 
 STABLE_ABI: bool = setup_py()["ABI3"]
 OBJECTS: Path = setup_py()["OBJECTS"]

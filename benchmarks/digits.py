@@ -59,4 +59,4 @@ def draw_sheet(
         sheet.paste(picture.resize(size, resample), (x, y))
         draw.text((x, y + cell[1] + 1), caption, fill=255)
     # Few greys suffice, and make a file that one wants to keep.
-    sheet.quantize(24).save(path, optimize=True)
+    sheet.quantize(8).save(path, optimize=True)

@@ -22,7 +22,7 @@ from fastdigit.errors import InputError
 from tests.support.pictures import KINDS, make
 
 # Pictures of a sheet.
-SHOWN = 36
+SHOWN = 24
 
 
 def main() -> None:

@@ -38,6 +38,9 @@ FLOORS = {"lines": 95.0, "branches": 85.0}
 LOWER = {
     # One CPU has one set of features; test_cross.py runs others under QEMU, which are not counted.
     "csrc/cpu/features.c": {"lines": 90.0, "branches": 50.0},
+    # How long threads wait for each other, and who takes the last unit first, is the scheduler's.
+    "csrc/model/pool.c": {"lines": 90.0, "branches": 75.0},
+    "csrc/model/team.c": {"lines": 85.0, "branches": 75.0},
 }
 
 #: Beside the corpora; test_sanitizers.py runs without sanitizers then.

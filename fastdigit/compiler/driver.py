@@ -724,6 +724,8 @@ def write_whole(path: Path, data: bytes) -> None:
         raise FileNotFoundError(f"there is no directory {path.parent} to write {path.name} to")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; expected the name of a file to write")
+    if path.exists() and not path.is_file():  # it would be gone, for all programs
+        raise FileExistsError(f"{path} is no regular file, but a device or pipe: name another")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import logging.config
+import multiprocessing
+import multiprocessing.connection
 import os
 import resource
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,7 +52,21 @@ class Factory:
         self.make_app = make_app
 
     def __call__(self) -> App:
+        _end_with_parent()
         return self.make_app(self.settings)
+
+
+def _end_with_parent() -> None:
+    """Or a worker whose supervisor was killed would keep the port, its models and its token."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), name="parent", daemon=True).start()
 
 
 def bound_socket(family: int, address: tuple[Any, ...], shared: bool = True) -> socket.socket:

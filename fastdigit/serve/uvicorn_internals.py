@@ -27,6 +27,8 @@ __all__ = ["Protocol", "WorkerSocket", "run_workers", "uncaught_sigterm"]
 LINGER = 1.0
 #: More than any client of ours sends; httptools itself has no limit.
 MAX_HEADER_BYTES = 64 << 10
+#: Headers that say that a body follows, unless its length is 0.
+OF_A_BODY = (b"content-length", b"transfer-encoding")
 
 
 class Protocol(HttpToolsProtocol):
@@ -43,6 +45,9 @@ class Protocol(HttpToolsProtocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._host = self.client[0] if self.client else ""
         self._taking: asyncio.TimerHandle | None = None
+        #: Whether more of a request is to come, and whether it is the last one here.
+        self._receiving = False
+        self._last = False
         may_stay = self.app.clients.connect(self._host)
         if len(self.connections) > self._settings.max_connections:
             self.app.metrics.refused("connections")
@@ -90,6 +95,13 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._expect_taking()
+        if self._receiving:  # answered before it was whole: what is left has its time, too
+            self.loop.call_later(self._settings.read_timeout, self._close_answered, self.cycle)
+
+    def _close_answered(self, cycle: Any) -> None:
+        """Close, if what was sent with the request that was answered there still comes."""
+        if self._receiving and self.cycle is cycle:
+            self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -113,6 +125,8 @@ class Protocol(HttpToolsProtocol):
         if self._deaf or self.transport.is_closing():
             return
         if self._header_bytes is not None:
+            if self._header_timer is None:  # also if these are empty lines, which begin nothing
+                self._expect_headers()
             self._header_bytes += len(data)
             super().data_received(data)
             if self._header_bytes is not None and self._header_bytes > MAX_HEADER_BYTES:
@@ -129,14 +143,28 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._header_bytes = None
         self._forget_timer()
+        self._receiving = True
+        # All of it may have come at once, before it was counted.
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEADER_BYTES:
+            self._error(431, f"the headers have more than {MAX_HEADER_BYTES} bytes")
+            self._deaf = True
+            return
         # RFC 9112, section 3.2: one Host, and in HTTP/1.1 there must be one.
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._error(400, f"the request has {hosts} Host headers, expected one")
             self._deaf = True  # what follows belongs to no request
             return
+        if self.parser.should_upgrade():
+            # The parser takes all that follows for another protocol, the body as well.
+            if any(name in OF_A_BODY and value != b"0" for name, value in self.headers):
+                self._error(400, "Upgrade is not supported: send the request without that header")
+                self._deaf = True
+                return
+            self._last = True
         super().on_headers_complete()
-        if self._ending:
+        if self._ending or self._last:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -148,6 +176,8 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._header_bytes = 0
+        self._receiving = False
+        self._deaf = self._last
 
     def _expect_headers(self) -> None:
         self._header_timer = self.loop.call_later(self._settings.read_timeout, self._too_slow)

@@ -60,6 +60,16 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such file here")
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    """Root would replace a device for all programs."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="no regular file"):
+        driver.write_whole(tmp_path / "pipe", b"model")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**options: object) -> tuple[int, str]:
         handle, name = made(**options)

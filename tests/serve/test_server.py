@@ -257,6 +257,22 @@ def drained(server: Server, clients: int, delay: float) -> list[str]:
     return wrong
 
 
+def test_workers_end_with_a_supervisor_that_was_killed() -> None:
+    """Or they would keep the port, and answer with models and tokens of before."""
+    with serving("--workers", "2") as server:
+        port = server.port
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except ConnectionRefusedError:
+                break
+            assert time.monotonic() < deadline, "workers still listen"
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_says_not_ready_then_drains_and_exits(workers: str) -> None:
     with serving("--drain-delay", "4", "--workers", workers) as server:
@@ -470,6 +486,7 @@ CHUNK = b"400000\r\n" + bytes(0x400000) + b"\r\n"
             "not HTTP",
         ),
         ([START + b"X: " + b"y" * 200_000 + b"\r\n\r\n"], 431, "headers have more"),
+        ([START + b"X: " + b"y" * 66_000 + b"\r\n\r\n"], 431, "headers have more"),
         ([START + b"Content-Length: 99999999999\r\n\r\n"], 413, "more than"),
         ([START + b"Content-Length: 9999999999999999999999\r\n\r\n"], 400, "not HTTP"),
         # Less than it says: the rest never comes.
@@ -487,7 +504,7 @@ CHUNK = b"400000\r\n" + bytes(0x400000) + b"\r\n"
             "more than",
         ),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_broken_requests(server: Server, parts: list[bytes], status: int, message: str) -> None:
     got, text = error_of(exchanged(server, *parts))
@@ -501,6 +518,51 @@ def test_clients_that_drip(server: Server) -> None:
         drops = (b"X: y\r\n" if start == START else b" " for _ in range(100))
         got, _ = error_of(exchanged(server, start, *drops, pause=0.1))
         assert got == 408 and time.monotonic() - began < 15
+
+
+INNER = b"GET /v2/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upgrade_with_a_body_hides_no_request(
+    server: Server, protocol: str, chunked: bool
+) -> None:
+    """The parser stops at such a header, and would take the body for the next request."""
+    start = START + f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode()
+    length = f"Content-Length: {len(INNER)}\r\n\r\n".encode()
+    head, body = start + length, INNER
+    if chunked:
+        head = start + b"Transfer-Encoding: chunked\r\n\r\n"
+        body = f"{len(INNER):x}\r\n".encode() + INNER + b"\r\n0\r\n\r\n"
+    for parts in ((head + body,), (head, body)):
+        answer = exchanged(server, *parts, pause=0.2)
+        status, message = error_of(answer)
+        assert status == 400 and "Upgrade" in message
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_an_upgrade_without_a_body_is_answered_and_ends(server: Server) -> None:
+    start = b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    for parts in ((start + INNER,), (start, INNER)):
+        answer = exchanged(server, *parts, pause=0.2)
+        assert answer.startswith(b"HTTP/1.1 200") and answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        b"POST /nope HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["length", "chunked", "empty lines"],
+)
+def test_clients_that_drip_after_the_answer(server: Server, start: bytes) -> None:
+    drop = b"1\r\nx\r\n" if b"chunked" in start else b"\r\n"
+    began = time.monotonic()
+    exchanged(server, start, *(drop for _ in range(150)), pause=0.1)
+    assert time.monotonic() - began < 15
 
 
 def test_more_than_it_says_is_the_next_request(server: Server) -> None:

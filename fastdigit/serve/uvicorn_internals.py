@@ -23,7 +23,8 @@ from fastdigit.serve.settings import Settings
 
 __all__ = ["Protocol", "WorkerSocket", "run_workers", "uncaught_sigterm"]
 
-#: Seconds that a connection without a request stays open when the server ends.
+#: Seconds that a connection without a request stays open when the server ends, and that a client
+#: which was told of an error has to hear of it.
 LINGER = 1.0
 #: More than any client of ours sends; httptools itself has no limit.
 MAX_HEADER_BYTES = 64 << 10
@@ -195,7 +196,7 @@ class Protocol(HttpToolsProtocol):
         self._error(400, "this is not HTTP/1.1, or its headers contradict each other")
 
     def _error(self, status: int, message: str) -> None:
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -211,7 +212,13 @@ class Protocol(HttpToolsProtocol):
         if status in (429, 503):
             head += b"retry-after: 1\r\n"
         self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
-        self.transport.close()
+        if status in (429, 503):  # there are too many connections already
+            self.transport.close()
+        else:
+            # With bytes unread, closing would reset the connection, and the answer might be lost.
+            self._deaf = True
+            self.transport.write_eof()
+            self.loop.call_later(LINGER, self.transport.close)
         self._expect_taking()
 
 

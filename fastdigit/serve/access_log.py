@@ -36,8 +36,9 @@ class AccessLog:
             await self._application(scope, receive, counted)
         finally:
             milliseconds = 1e3 * (time.perf_counter() - began)
-            client = (scope.get("client") or ("-",))[0]
-            # A path is the client's own words: as Python writes it, it stays on its line.
+            # An address may be what a proxy was told, and a path is the client's own words: as
+            # Python writes them, they stay on their line.
+            client = (scope.get("client") or ("-",))[0][:64].encode("unicode_escape").decode()
             logger.info(
                 "%s %s %r %d %d bytes %.1f ms",
                 *(client, scope["method"], scope["path"][:200], status, size, milliseconds),

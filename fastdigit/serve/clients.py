@@ -30,12 +30,12 @@ MAX_CLIENTS: Final = 100_000
 def client_of(host: str) -> str:
     """Return whom an address stands for: itself, and of IPv6 its /64.
 
-    What is no address (a proxy may call a client "unknown") stands for itself.
+    All that is no address (a proxy may call a client "unknown", or pass on what one claims) is one.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return host[:64]
+        return "unknown"
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     if address.ipv4_mapped is not None:

@@ -46,7 +46,7 @@ class Clock:
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
         ("fe80::1%eth0", "fe80::2%eth1", True),
         ("unknown", "10.0.0.1", False),
-        ("x" * 64 + "1", "x" * 64 + "2", True),
+        ("junk1", "junk2", True),
     ],
 )
 def test_who_is_one_client(one: str, other: str, same: bool) -> None:

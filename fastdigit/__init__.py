@@ -100,23 +100,27 @@ def predict_proba(
     return _default_model().predict_proba(batch, out=out)
 
 
-def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
+def normalize(
+    image: NDArray[Any] | bytes | str | os.PathLike[str], *, page: int | None = None
+) -> NDArray[np.uint8]:
     """Make any picture of one digit look like those of MNIST: uint8 (28, 28), white on black.
 
-    It takes an array of pixels, the bytes of an image file, or its path; see
-    :func:`fastdigit.images.normalize`.
+    It takes an array of pixels, the bytes of an image file, or its path, and of a file of several
+    pages the ``page``; see :func:`fastdigit.images.normalize`.
     """
     from fastdigit.images import normalize as normalized
 
-    return normalized(image)
+    return normalized(image, page=page)
 
 
-def explain(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Steps:
+def explain(
+    image: NDArray[Any] | bytes | str | os.PathLike[str], *, page: int | None = None
+) -> Steps:
     """How :func:`normalize` finds the digit in a picture: grey, ink, lines, box, strokes and the
     image that the network sees; see :class:`fastdigit.images.Steps`."""
     from fastdigit.images import explain as explained
 
-    return explained(image)
+    return explained(image, page=page)
 
 
 def read(image: NDArray[Any] | bytes | str | os.PathLike[str], **options: Any) -> Reading:

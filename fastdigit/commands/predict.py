@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find the digit and make it look like MNIST's, white on black (default: if the model "
         "takes 28x28 grey pixels and its labels are 0 to 9)",
     )
+    add(
+        "--page",
+        metavar="N",
+        type=_positive,
+        help="of files of several pages (TIFF, animations), from 1; without it they are refused",
+    )
     add("--invert", action="store_true", help="255 - x, for networks of white on black")
     add("--threshold", type=float, help="of a single output: greater is label 1 (default: 0.5)")
     add(
@@ -114,7 +120,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         values = model.run(batch).ravel()
         if options.save_steps is not None:
             drawing = options.save_steps / f"{number:03}-{Path(path).name}.png"
-            save_steps(drawing, fastdigit.explain(path), values)
+            save_steps(drawing, fastdigit.explain(path, page=options.page), values)
         if numbers:
             record = json.dumps({"image": path, "output": _number(values[0])})
             return record if options.json else f"{printable(path)}: {values[0]:.6g}"
@@ -263,13 +269,13 @@ def _reader(model: Model, options: argparse.Namespace) -> Callable[[str], Pixels
             raise InputError("--normalize chooses size and colour itself: no --resize, no --invert")
         if options.save_steps is not None and not model.info()["has_softmax"]:
             raise InputError(f"--save-steps draws probabilities, and {name} has no softmax")
-        return lambda path: fastdigit.normalize(path)[..., np.newaxis]
+        return lambda path: fastdigit.normalize(path, page=options.page)[..., np.newaxis]
     if options.save_steps is not None:
         raise InputError("--save-steps draws how a digit is found, which --normalize does")
     size = (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
 
     def read(path: str) -> Pixels:
-        pixels = prepare(path, size, resize=options.resize or "stretch")
+        pixels = prepare(path, size, resize=options.resize or "stretch", page=options.page)
         if options.invert:
             pixels = np.concatenate([255 - pixels[..., :3], pixels[..., 3:]], axis=2)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if channels_first else pixels

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="PNG, JPEG, BMP, GIF, PPM, TIFF (all pages), WebP, AVIF, HEIF or PDF file; a folder "
-        "of such files, at any depth; - for standard input",
+        help="PNG, JPEG, BMP, GIF, PPM, TIFF, WebP, AVIF, HEIF or PDF file, of which all pages are "
+        "read; a folder of such files, at any depth; - for standard input",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a page, with boxes")

@@ -23,7 +23,7 @@ from fastdigit.images import _pixels
 from fastdigit.images.components import digit_of, marks_of
 from fastdigit.images.ink import INK, checked, grey_of, ink_of, reduced
 from fastdigit.images.lines import without_lines
-from fastdigit.images.reading import decode
+from fastdigit.images.reading import check_no_page, decode
 from fastdigit.images.strokes import in_range
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class Steps:
     image: NDArray[np.uint8]
 
 
-def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[np.uint8]:
+def normalize(
+    image: NDArray[Any] | bytes | str | os.PathLike[str], *, page: int | None = None
+) -> NDArray[np.uint8]:
     """Make a picture of one digit look like those of MNIST.
 
     Parameters
@@ -85,6 +87,9 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
         Pixels as an array: (height, width), or with a last axis of 1 (grey), 2 (grey, alpha),
         3 (RGB) or 4 (RGBA); uint8, uint16, bool, or floats in 0..1. Or an image file: its bytes, or
         its path; see :func:`fastdigit.images.decode`.
+    page
+        Of a TIFF file of several pages, or an animation (GIF, WebP, AVIF), from 1. None: there is
+        one; of several, none is chosen in silence.
 
     Returns
     -------
@@ -95,8 +100,9 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
     Raises
     ------
     InputError
-        The array has another shape, dtype or range; the file is not a picture; there is no digit:
-        nothing stands out from the paper; or there are several.
+        The array has another shape, dtype or range; the file is not a picture, or has several
+        pages and none is chosen; there is no digit: nothing stands out from the paper; or there
+        are several.
     MissingExtraError
         A file is to be read and Pillow is not installed.
     OSError
@@ -113,15 +119,18 @@ def normalize(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> NDArray[n
 
     It finds a digit, and does not know whether it is one: a letter becomes an image as well.
     """
-    return explain(image).image
+    return explain(image, page=page).image
 
 
-def explain(image: NDArray[Any] | bytes | str | os.PathLike[str]) -> Steps:
+def explain(
+    image: NDArray[Any] | bytes | str | os.PathLike[str], *, page: int | None = None
+) -> Steps:
     """Return what :func:`normalize` makes of a picture, step by step.
 
     Parameters and errors are those of :func:`normalize`.
     """
-    pixels = checked(image if isinstance(image, np.ndarray) else decode(image))
+    check_no_page(image, page)
+    pixels = checked(image if isinstance(image, np.ndarray) else decode(image, page=page))
     steps = _steps(pixels, (0, 0))
     top, bottom, left, right = steps.box
     size = max(bottom - top, right - left)

@@ -1,4 +1,4 @@
-"""Files of several pages, TIFF and PDF: :func:`pages`, :func:`page_of`."""
+"""Files of several pages, such as TIFF and PDF: :func:`pages`, :func:`page_of`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from fastdigit.images.reading import (
     FORMATS,
     MAX_PIXELS,
     bytes_of,
+    check_page,
     check_size,
     errors_of_pillow,
+    frames_of,
     open_picture,
     pixels_of,
 )
@@ -67,8 +69,8 @@ def pages(
     Parameters
     ----------
     source
-        The bytes of a file, or its path. TIFF and PDF files have pages; of several pictures in
-        another file, the first is read.
+        The bytes of a file, or its path. TIFF and PDF files have pages; so have animations (GIF,
+        WebP, AVIF). Of several pictures in another file, its main one is read.
     max_pixels
         Width times height of a page that is accepted.
 
@@ -102,14 +104,7 @@ def page_of(source: bytes | str | os.PathLike[str], number: int | None = None) -
         As of :func:`pages`; and there is no such page, or there are several and none is chosen.
     """
     with closing(open_pages(source)) as opened:
-        if number is None and opened.count > 1:
-            raise InputError(
-                f"the file has {opened.count} pages: choose one, page=1 to page={opened.count}; "
-                "fastdigit.images.pages has all of them, and so has the command fastdigit read"
-            )
-        if number is not None and number > opened.count:
-            raise InputError(f"page={number}, and the file has {opened.count}")
-        return opened.pixels(number or 1)
+        return opened.pixels(check_page(number, opened.count))
 
 
 def open_pages(source: bytes | str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pages:
@@ -144,15 +139,13 @@ class Pages:
 
 
 class _PicturePages(Pages):
-    """Of a TIFF file; of another image file, its first picture."""
+    """Of an image file."""
 
     def __init__(self, data: bytes, max_pixels: int) -> None:
         self._max_pixels = max_pixels
-        # By the place of a page: what is wrong with its head.
-        self._errors: dict[int, Exception] = {}
         with self._told():
             self._opened = open_picture(data, max_pixels, FORMATS)
-            self.count = self._counted() if self._opened.format == "TIFF" else 1
+            self.count, self._errors = frames_of(self._opened)
 
     def pixels(self, number: int) -> NDArray[np.uint8]:
         with self._told():
@@ -169,23 +162,6 @@ class _PicturePages(Pages):
 
     def _told(self) -> AbstractContextManager[None]:
         return errors_of_pillow(FORMATS, self._max_pixels)
-
-    def _counted(self) -> int:
-        """Pages, up to the end or to where one leads nowhere."""
-        place = 1
-        while True:
-            try:
-                self._opened.seek(place)
-            except EOFError:
-                break
-            # Its decoders raise what they like on damaged files.
-            except Exception as error:
-                if place - 1 in self._errors:
-                    break
-                self._errors[place] = error
-            place += 1
-        self._opened.seek(0)
-        return place
 
 
 class _PdfPages(Pages):

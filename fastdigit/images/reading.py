@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +28,16 @@ __all__ = [
     "MODES",
     "Fitting",
     "bytes_of",
+    "check_no_page",
+    "check_page",
     "check_size",
     "decode",
     "errors_of_pillow",
+    "frames_of",
     "open_picture",
     "pixels_of",
     "prepare",
+    "whole_number",
 ]
 
 MAX_PIXELS: Final = 50_000_000
@@ -44,6 +49,10 @@ JPEG_SIDE: Final = 1024
 FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "HEIF")
 """Formats of files, in Pillow's words; the last two if Pillow was built with it, and if pi-heif or
 pillow-heif is installed."""
+
+# Those that may hold several pictures, of which none is the picture. PNG, JPEG (MPO) and HEIF files
+# say which it is, and the others are variants of it: depths, previews, what moves.
+SERIES: Final = ("TIFF", "GIF", "WEBP", "AVIF")
 
 Fitting: TypeAlias = Literal["stretch", "fit", "crop"]
 FITTINGS: Final[tuple[Fitting, ...]] = ("stretch", "fit", "crop")
@@ -65,6 +74,7 @@ BAND: Final = 256
 def decode(
     source: bytes | str | os.PathLike[str],
     *,
+    page: int | None = None,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] = FORMATS,
     reduce: bool = True,
@@ -74,7 +84,10 @@ def decode(
     Parameters
     ----------
     source
-        The bytes of a file, or its path. Of several pictures in a file, the first.
+        The bytes of a file, or its path.
+    page
+        Of a TIFF file of several pages, or an animation (GIF, WebP, AVIF), from 1. None: there is
+        one; of several, none is chosen in silence.
     max_pixels
         Width times height that is accepted. It is checked before anything is decoded.
     formats
@@ -93,13 +106,14 @@ def decode(
     Raises
     ------
     InputError
-        It is no such file, is damaged, or has too many pixels or scans.
+        It is no such file, is damaged, or has too many pixels or scans; or has no such page, or
+        several and none is chosen.
     MissingExtraError
         Pillow is not installed.
     OSError
         The file cannot be read.
     """
-    with _opened(source, max_pixels, formats) as opened:
+    with _opened(source, page, max_pixels, formats) as opened:
         if reduce and opened.mode in ("L", "RGB"):
             opened.draft(opened.mode, (JPEG_SIDE, JPEG_SIDE))
         return pixels_of(opened)
@@ -124,6 +138,7 @@ def prepare(
     shape: tuple[int, int, int],
     *,
     resize: Fitting = "stretch",
+    page: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """Read an image file as a network takes it: in its size, grey or in colour.
@@ -131,13 +146,15 @@ def prepare(
     Parameters
     ----------
     source
-        The bytes of a file, or its path, in one of FORMATS; of several pictures, the first.
+        The bytes of a file, or its path, in one of FORMATS.
     shape
         (height, width, channels) of the result; 1 channel is grey, 3 are RGB, 4 RGBA.
     resize
         What becomes of a picture of another size. "stretch": it is stretched to the size, as Keras'
         ``image_dataset_from_directory`` does. "fit": all of it is shown, as large as it fits, with
         black beside it. "crop": its middle is cut out, as much of it as has the proportions.
+    page
+        Of a file of several, as for :func:`decode`.
     max_pixels
         Width times height that is accepted. It is checked before anything is decoded.
 
@@ -150,8 +167,8 @@ def prepare(
     Raises
     ------
     InputError
-        It is no such file, is damaged, or has too many pixels or scans; or there is no such
-        ``resize`` or number of channels.
+        It is no such file, is damaged, or has too many pixels or scans; it has no such page, or
+        several and none is chosen; or there is no such ``resize`` or number of channels.
     MissingExtraError
         Pillow is not installed.
     OSError
@@ -162,7 +179,7 @@ def prepare(
         raise InputError(f"pictures of {channels} channels; there are such of 1 (grey), 3 or 4")
     if resize not in FITTINGS:
         raise InputError(f"resize is {resize!r}, expected one of {', '.join(FITTINGS)}")
-    with _opened(source, max_pixels, FORMATS) as opened:
+    with _opened(source, page, max_pixels, FORMATS) as opened:
         from PIL import Image, ImageOps
 
         picture = ImageOps.exif_transpose(opened)
@@ -199,9 +216,15 @@ def bytes_of(source: Any) -> bytes:
 
 
 @contextmanager
-def _opened(source: Any, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Any]:
+def _opened(
+    source: Any, page: int | None, max_pixels: int, formats: tuple[str, ...]
+) -> Iterator[Any]:
     data = bytes_of(source)  # errors of the operating system are its own
     with errors_of_pillow(formats, max_pixels), open_picture(data, max_pixels, formats) as opened:
+        place = check_page(page, frames_of(opened)[0]) - 1
+        if place:
+            opened.seek(place)
+            check_size(opened.size, max_pixels)
         yield opened
 
 
@@ -218,6 +241,63 @@ def open_picture(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Any:
             "are read: save it anew"
         )
     return opened
+
+
+def frames_of(opened: Any) -> tuple[int, dict[int, Exception]]:
+    """How many pictures an open file has, none of which is the picture; and by the place of one,
+    what is wrong with its head."""
+    if opened.format not in SERIES:
+        return 1, {}
+    if opened.format != "TIFF":
+        return int(getattr(opened, "n_frames", 1)), {}
+    errors: dict[int, Exception] = {}
+    place = 1
+    # Up to the end, or to where one leads nowhere: a damaged page hides no other.
+    while True:
+        try:
+            opened.seek(place)
+        except EOFError:
+            break
+        # Its decoders raise what they like on damaged files.
+        except Exception as error:
+            if place - 1 in errors:
+                break
+            errors[place] = error
+        place += 1
+    opened.seek(0)
+    return place, errors
+
+
+def whole_number(name: str, value: Any, what: str) -> int:
+    """A number from 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise InputError(f"{name}={value!r}, expected a {what} of at least 1")
+    return number
+
+
+def check_no_page(image: Any, page: int | None) -> None:
+    """Raise :class:`InputError` if a page of an array is chosen."""
+    if page is not None and isinstance(image, np.ndarray):
+        raise InputError(f"page={page} is for files, and the image is an array")
+
+
+def check_page(page: int | None, count: int) -> int:
+    """The page of a file that is meant; InputError if none is, or there is no such page."""
+    if page is None:
+        if count > 1:
+            raise InputError(
+                f"the file has {count} pages: choose one, page=1 to page={count}, or with --page "
+                "of fastdigit predict; fastdigit.images.pages and fastdigit read take all of them"
+            )
+        return 1
+    number = whole_number("page", page, "number of a page")
+    if number > count:
+        raise InputError(f"page={page}, and the file has {count}")
+    return number
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from fastdigit.errors import InputError
 from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.images.pages import page_of
+from fastdigit.images.reading import check_no_page, whole_number
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
@@ -142,8 +143,8 @@ def read(
     reject_below
         Fields whose probability is less are left out, words most of all. None: none are.
     page
-        Of a TIFF or PDF file, from 1. None: the file has one; of several, none is chosen in
-        silence. :func:`fastdigit.images.pages` has all.
+        Of a TIFF or PDF file, or an animation (GIF, WebP, AVIF), from 1. None: the file has one; of
+        several, none is chosen in silence. :func:`fastdigit.images.pages` has all.
 
     Returns
     -------
@@ -174,10 +175,7 @@ def read(
     depends on nothing but the image and the options.
     """
     wanted = _Wanted(length, pattern, check, reject_below)
-    if page is not None:
-        page = _whole("page", page, "number of a page")
-        if isinstance(image, np.ndarray):
-            raise InputError(f"page={page} is for files, and the image is an array")
+    check_no_page(image, page)
     pixels = checked(image if isinstance(image, np.ndarray) else page_of(image, page))
     top, bottom, left, right = _inside(region, *pixels.shape[:2])
     return _Reader(pixels[top:bottom, left:right], (top, left), wanted).reading()
@@ -263,17 +261,6 @@ def _area(box: Box) -> int:
     return (bottom - top) * (right - left)
 
 
-def _whole(name: str, value: Any, what: str) -> int:
-    """A number from 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise InputError(f"{name}={value!r}, expected a {what} of at least 1")
-    return number
-
-
 class _Wanted:
     """What a field has to be."""
 
@@ -284,7 +271,7 @@ class _Wanted:
         check: Literal["luhn", "mod11"] | Callable[[str], bool] | None,
         reject_below: float | None,
     ) -> None:
-        self.length = None if length is None else _whole("length", length, "number of digits")
+        self.length = None if length is None else whole_number("length", length, "number of digits")
         try:
             self.pattern = None if pattern is None else re.compile(pattern)
             if self.pattern is not None and not isinstance(self.pattern.pattern, str):

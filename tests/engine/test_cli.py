@@ -54,6 +54,22 @@ def test_predict_goes_on_after_a_file_it_cannot_read(
     assert "no PNG, JPEG" in shown.err and "No such file" in shown.err
 
 
+def test_predict_takes_no_page_in_silence(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image = need("PIL.Image")
+    first, *others = map(Image.open, pictures)
+    path = tmp_path / "scan.tif"
+    first.save(path, save_all=True, append_images=others)
+    steps = tmp_path / "steps"
+    assert main(["predict", "--page", "3", "--save-steps", str(steps), str(path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: 1") and len(list(steps.iterdir())) == 1
+    assert main(["predict", str(path), str(pictures[0])]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{pictures[0]}: 7")
+    assert shown.err.startswith(f"{path}: the file has 3 pages") and "--page" in shown.err
+
+
 def test_errors_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--model", str(tmp_path / "nothing.fdm"), "x"]) == 2
     shown = capsys.readouterr().err

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastdigit
 from fastdigit.errors import InputError, MissingExtraError
 from fastdigit.images import decode, pages, prepare
 from fastdigit.images.pages import PDF_DPI, PDF_SIDE, open_pages
@@ -51,13 +52,65 @@ def test_pages_are_upright() -> None:
         np.testing.assert_array_equal(page.pixels, np.rot90(want, -1))
 
 
-def test_of_other_files_the_first_picture(tmp_path: Path) -> None:
-    moving = file_of("GIF", GREY, 255 - GREY)
-    (page,) = pages(moving)
-    assert (page.number, page.count) == (1, 1)
-    np.testing.assert_array_equal(page.pixels, decode(moving))
-    (page,) = pages(file_of("PNG", COLOUR))
-    np.testing.assert_array_equal(page.pixels, COLOUR)
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_all_pictures_of_an_animation(kind: str) -> None:
+    """Whole ones, though a file may hold only what changes."""
+    drawn = [np.repeat(GREY[..., None], 3, 2) // 64 * 64 for _ in range(3)]
+    drawn[1][5:9] = 255
+    drawn[2][:, 20:24] = 0
+    found = list(pages(file_of(kind, *drawn, lossless=True)))
+    assert [(page.number, page.count) for page in found] == [(1, 3), (2, 3), (3, 3)]
+    for page, want in zip(found, drawn, strict=True):
+        got = page.pixels if page.pixels.ndim == 3 else page.pixels[..., None]
+        np.testing.assert_array_equal(got[..., :3] + np.zeros_like(want), want)
+
+
+def digit_on(paper: np.ndarray, column: int) -> np.ndarray:
+    drawn = paper.copy()
+    drawn[8:32, column : column + 4] = 0
+    return drawn
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP"])
+def test_no_page_is_chosen_in_silence(kind: str, tmp_path: Path) -> None:
+    """Of files of several pages, by any function that takes one picture."""
+    paper = np.full((40, 60), 255, np.uint8)
+    paper[20:24, 10:50] = 0
+    drawn = [digit_on(paper, 12), digit_on(paper, 44)]
+    path = tmp_path / f"scan.{kind.lower()}"
+    path.write_bytes(file_of(kind, *drawn, lossless=True))
+    calls: list[Any] = [
+        decode,
+        fastdigit.normalize,
+        fastdigit.read,
+        lambda source, **page: fastdigit.explain(source, **page).image,
+        lambda source, **page: prepare(source, (40, 60, 1), **page),
+    ]
+    for call in calls:
+        for source in (path, path.read_bytes()):
+            with pytest.raises(InputError, match="has 2 pages: choose one, page=1 to page=2"):
+                call(source)
+            with pytest.raises(InputError, match="page=3, and the file has 2"):
+                call(source, page=3)
+            with pytest.raises(InputError, match="page=0, expected"):
+                call(source, page=0)
+    for number, want in enumerate(drawn, 1):
+        np.testing.assert_array_equal(
+            fastdigit.normalize(path, page=number), fastdigit.normalize(want)
+        )
+    with pytest.raises(InputError, match="page=1 is for files"):
+        fastdigit.normalize(drawn[0], page=1)
+
+
+def test_of_other_files_the_main_picture() -> None:
+    """A PNG file that moves has a picture for those who show one; photographs have previews."""
+    for kind in ("PNG", "MPO"):
+        moving = file_of(kind, RED, 255 - RED)
+        (page,) = pages(moving)
+        assert (page.number, page.count) == (1, 1)
+        np.testing.assert_array_equal(page.pixels, decode(moving, reduce=False))
+        assert abs(page.pixels.astype(float) - RED).max() < 20
+    assert prepare(moving, (28, 28, 1)).shape == (28, 28, 1)
 
 
 def test_pictures_are_read_in_their_whole_size() -> None:

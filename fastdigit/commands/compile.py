@@ -12,7 +12,7 @@ from fastdigit.commands import common
 from fastdigit.commands.names import read_names
 from fastdigit.compiler.backends.c import emit_c
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.driver import write_whole
+from fastdigit.compiler.files import write_whole
 from fastdigit.compiler.frontends import FRONT_ENDS, source_files
 from fastdigit.compiler.inputs import InputRange
 from fastdigit.compiler.ops import PRECISIONS

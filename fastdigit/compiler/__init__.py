@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.unpack import Program, unpack
-from fastdigit.compiler.driver import COMPILER_VERSION, Compiled, compile_model
+from fastdigit.compiler.driver import Compiled, compile_model
+from fastdigit.compiler.meta import COMPILER_VERSION
 from fastdigit.compiler.verify import Verification
 
 __all__ = [

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdigit.compiler.accuracy import Network
+from fastdigit.compiler.arguments import (
+    check_blank,
+    check_provenance,
+    name_classes,
+    take_inputs,
+    take_samples,
+)
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack
-from fastdigit.compiler.backends.fdm.unpack import Program, unpack
+from fastdigit.compiler.backends.fdm.unpack import unpack
 from fastdigit.compiler.describe import changes
+from fastdigit.compiler.files import write_whole
 from fastdigit.compiler.frontends import Imported, ImportOptions, import_model, open_source
 from fastdigit.compiler.frontends.runners import Runner
 from fastdigit.compiler.heads import (
-    ends_in_log_softmax,
     gives_probabilities,
     head_of,
     is_binary,
@@ -33,11 +38,11 @@ from fastdigit.compiler.inputs import (
     Inputs,
     Numbers,
     Preprocessing,
-    find_inputs,
     preprocess,
 )
 from fastdigit.compiler.ir import Graph, Shape
 from fastdigit.compiler.limits import NARROW
+from fastdigit.compiler.meta import describe, options_of, plain, ports_of
 from fastdigit.compiler.ops import PRECISIONS, Softmax, with_nodes
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -46,30 +51,21 @@ from fastdigit.compiler.verify import (
     PROMISE_FACTOR,
     TOLERANCES,
     Verification,
-    check,
     check_labels,
     check_small_inputs,
     check_tolerance,
     compare,
     compare_outputs,
-    count_samples,
-    make_samples,
     source_runner,
 )
-from fastdigit.ctc import ctc_names
-from fastdigit.errors import InputError, ModelFormatError, UnsupportedError, VerificationError
+from fastdigit.errors import InputError, UnsupportedError, VerificationError
 
 __all__ = [
-    "COMPILER_VERSION",
     "Compiled",
     "Step",
     "compile_model",
     "verify_model",
-    "write_whole",
 ]
-
-#: Changes when the same source may give another program.
-COMPILER_VERSION = "4"
 
 #: (bytes of a model file, images for each input) -> each output (N, ...).
 Engine = Callable[[bytes, Sequence[NDArray[np.float32]]], list[NDArray[Any]]]
@@ -248,13 +244,13 @@ def compile_model(
         raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
-    origin = _check_provenance(provenance)
+    origin = check_provenance(provenance)
     model = open_source(source, architecture)
     kept = None if outputs is None else tuple(outputs)
     imported = import_model(model, ImportOptions(kept, input_shape))
     several = len(imported.inputs) > 1 or len(imported.outputs) > 1
     steps: list[Step] = []
-    start, preprocessing, takes = _inputs(imported, input_range, mean, std, scale)
+    start, preprocessing, takes = take_inputs(imported, input_range, mean, std, scale)
     for taken in takes:
         if taken.doubtful:
             warnings.warn(f"{imported.name}: inputs are {taken}", UserWarning, stacklevel=3)
@@ -266,11 +262,11 @@ def compile_model(
         last = now
 
     graph = optimize(start, observe, compact=compact)
-    blank = None if ctc_blank is None else _check_blank(imported.outputs[0].shape, ctc_blank)
-    names = _classes(graph, imported, classes, blank)
+    blank = None if ctc_blank is None else check_blank(imported.outputs[0].shape, ctc_blank)
+    names = name_classes(graph, imported, classes, blank)
     if labels is not None and (not names[0] or blank is not None):
         raise InputError("labels given, but the network returns no vector of scores")
-    inputs = _samples(samples, graph, takes, imported)
+    inputs = take_samples(samples, graph, takes, imported)
     right = None if labels is None else check_labels(labels, len(inputs[0]), len(names[0]))
     rounded = _round(graph, precision)
     if temperature != 1 and several:
@@ -283,15 +279,15 @@ def compile_model(
     if tolerance is None:
         tolerance = TOLERANCES[precision]
 
-    meta = _meta(imported, calibrated, name, names, precision)
+    meta = describe(imported, calibrated, name, names, precision)
     if blank is not None:
         meta["ctc_blank"] = meta.get("outputs", [{}])[0]["ctc_blank"] = blank
-    for entry, taken in zip(_described(meta, "input"), takes, strict=True):
+    for entry, taken in zip(ports_of(meta, "input"), takes, strict=True):
         entry["because"] = taken.reason
     if preprocessing is not None:
         meta["input"]["preprocessing"] = preprocessing.to_meta()
     if input_shape is not None:
-        meta["input_shape"] = _plain(input_shape)
+        meta["input_shape"] = plain(input_shape)
     called = ([port.name for port in imported.inputs], [port.name for port in imported.outputs])
 
     def packed(graph: Graph) -> bytes:
@@ -383,7 +379,7 @@ def verify_model(
     if labels is not None and samples is None:
         raise InputError("labels given without samples, expected both: labels are of samples")
     model = open_source(source, architecture)
-    imported = import_model(model, _options_of(program))
+    imported = import_model(model, options_of(program))
     shapes = [program.graph.shapes[value] for value in program.graph.inputs]
     theirs = [imported.graph.shapes[value] for value in imported.graph.inputs]
     if list(map(math.prod, shapes)) != list(map(math.prod, theirs)):
@@ -393,7 +389,7 @@ def verify_model(
     if len(program.graph.outputs) != len(imported.outputs):
         counts = len(program.graph.outputs), len(imported.outputs)
         raise VerificationError(f"the model has {counts[0]} outputs, its source {counts[1]}")
-    inputs = _samples(samples, program.graph, takes, imported)
+    inputs = take_samples(samples, program.graph, takes, imported)
     size = math.prod(program.graph.shapes[program.graph.output])
     binary = is_binary(program.graph)
     right = None if labels is None else check_labels(labels, len(inputs[0]), size + binary)
@@ -460,149 +456,6 @@ def _as_source(outputs: list[NDArray[Any]], imported: Imported) -> list[NDArray[
     ]
 
 
-def _inputs(
-    imported: Imported,
-    input_range: InputRange | Mapping[str, InputRange],
-    mean: Numbers | None,
-    std: Numbers | None,
-    scale: Numbers | None,
-) -> tuple[Graph, Preprocessing | None, list[Inputs]]:
-    """Return the network with its preprocessing, the latter, and what the network takes."""
-    graph, ports = imported.graph, imported.inputs
-    ranges: Mapping[str, InputRange]
-    if isinstance(input_range, Mapping):
-        ranges = input_range
-        if unknown := ranges.keys() - {port.name for port in ports}:
-            raise InputError(
-                f"input_range is for {sorted(unknown)}; the model has inputs "
-                f"{', '.join(repr(port.name) for port in ports)}"
-            )
-    else:
-        ranges = {port.name: input_range for port in ports}
-    shape = graph.shapes[graph.input]
-    if len(ports) > 1 and not mean is std is scale is None:
-        raise UnsupportedError(
-            "mean, std and scale are for networks of one input; compute them for the others in the "
-            "program around it, and give input_range"
-        )
-    preprocessing = Preprocessing.of(shape, scale=scale, mean=mean, std=std)
-    if preprocessing is None:
-        takes = [
-            find_inputs(graph, ranges.get(port.name, "auto"), port.dtype, value)
-            for port, value in zip(ports, graph.inputs, strict=True)
-        ]
-        return graph, None, takes
-    if imported.inputs[0].dtype not in ("float32", "float16", "float64"):
-        raise InputError(
-            f"mean, std or scale given, but the source takes {imported.inputs[0].dtype}: what is "
-            "computed of images is in it already"
-        )
-    graph = preprocess(graph, preprocessing)
-    inputs = find_inputs(graph, ranges.get(ports[0].name, "auto"))
-    if inputs.assumed:
-        raise InputError(
-            "mean, std and scale make nothing usual of 0 to 1 or of 0 to 255: give the input range "
-            "of the images too"
-        )
-    return graph, preprocessing, [inputs]
-
-
-def _samples(
-    samples: Any, graph: Graph, takes: Sequence[Inputs], imported: Imported
-) -> list[NDArray[np.float32]]:
-    """Return images for each input of a graph: those that are given, or generated ones."""
-    shapes = [graph.shapes[value] for value in graph.inputs]
-    names = [port.name for port in imported.inputs]
-    if samples is None:
-        made = []
-        count = count_samples(graph)
-        for index, (shape, taken) in enumerate(zip(shapes, takes, strict=True)):
-            # Inputs of the same shape do not get the same images.
-            images = np.roll(make_samples(shape, *taken.usual, count), index, axis=0)
-            exact = imported.inputs[index].dtype.startswith("float")
-            made.append(images if exact else np.rint(images))
-        return made
-    if isinstance(samples, Mapping):
-        if samples.keys() != set(names):
-            raise InputError(f"samples are for {list(samples)}, expected them for {names}")
-        samples = [samples[name] for name in names]
-    elif len(names) == 1:
-        samples = [samples]
-    elif not isinstance(samples, list | tuple) or len(samples) != len(names):
-        raise InputError(f"the network has inputs {names}: expected samples by name, or in order")
-    checked = [check(*given) for given in zip(samples, shapes, takes, strict=True)]
-    if len({len(images) for images in checked}) > 1:
-        raise InputError(f"samples of {names} are not as many of each")
-    return checked
-
-
-def _check_provenance(provenance: Mapping[str, Any] | None) -> Any:
-    if provenance is None:
-        return None
-    try:
-        return json.loads(json.dumps(dict(provenance), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"provenance can't be written as JSON: {error}") from None
-
-
-def _classes(
-    graph: Graph,
-    imported: Imported,
-    classes: Sequence[str] | Mapping[str, Sequence[str]] | None,
-    blank: int | None,
-) -> list[list[str]]:
-    """Return the names of the labels of each output; of the first, those of the classes of a step
-    if there is a ``blank``."""
-    names = [port.name for port in imported.outputs]
-    if not isinstance(classes, Mapping):
-        first = classes if classes is not None else imported.classes or None
-        classes = {} if first is None else {names[0]: first}
-    if unknown := classes.keys() - set(names):
-        raise InputError(f"classes given for {sorted(unknown)}, the model has outputs {names}")
-    found = []
-    for index, name in enumerate(names):
-        if index == 0 and blank is not None:
-            count = imported.outputs[0].shape[-1]
-            found.append(ctc_names(classes.get(name), count, blank) or [])
-        else:
-            found.append(_check_classes(graph, index, classes.get(name)))
-    return found
-
-
-def _check_blank(shape: Shape, blank: int) -> int:
-    """Return the index of the blank, from the first."""
-    if len(shape) != 2:
-        raise InputError(f"ctc_blank given, but the network returns shape {shape}, not of steps")
-    if isinstance(blank, bool) or not isinstance(blank, int) or not -shape[1] <= blank < shape[1]:
-        raise InputError(f"ctc_blank is {blank!r}, expected the index of one of {shape[1]} classes")
-    return blank % shape[1]
-
-
-def _check_classes(graph: Graph, index: int, classes: Sequence[str] | None) -> list[str]:
-    shape = graph.shapes[graph.outputs[index]]
-    if is_binary(graph, index):
-        if classes is None:
-            return ["0", "1"]
-        if isinstance(classes, str) or len(classes) != 2:
-            raise InputError(
-                f"{len(classes)} classes given, expected 2: the network's only output is a "
-                "sigmoid, which is near 0 for the first and near 1 for the second"
-            )
-        return [str(label) for label in classes]
-    if len(shape) != 1:
-        if classes is not None:
-            raise InputError(
-                f"classes given, the network returns shape {shape} for an image; if it reads text, "
-                "say which class stands for nothing, too: ctc_blank=, --ctc-blank"
-            )
-        return []
-    if classes is None:
-        return [str(index) for index in range(shape[0])]
-    if isinstance(classes, str) or len(classes) != shape[0]:
-        raise InputError(f"{len(classes)} classes given, the network has {shape[0]} outputs")
-    return [str(label) for label in classes]
-
-
 def _round(graph: Graph, precision: str) -> Graph:
     rounded = quantize_weights(graph, precision)
     if rounded is graph and precision != "fp32":
@@ -613,33 +466,8 @@ def _round(graph: Graph, precision: str) -> Graph:
     return rounded
 
 
-def _options_of(program: Program) -> ImportOptions:
-    """What a source was asked for when it was compiled."""
-    shape = program.meta.get("input_shape")
-    shapes = [*shape.values()] if isinstance(shape, dict) else [] if shape is None else [shape]
-    for size in shapes:
-        if not isinstance(size, list) or not all(type(axis) is int and axis > 0 for axis in size):
-            raise ModelFormatError("META has an input_shape that is no list of sizes")
-    input_shape: Any = None if shape is None or isinstance(shape, dict) else tuple(shape)
-    if isinstance(shape, dict):
-        input_shape = {name: tuple(size) for name, size in shape.items()}
-    return ImportOptions(program.outputs if program.named else None, input_shape)
-
-
-def _plain(shape: Shape | Mapping[str, Shape]) -> Any:
-    if isinstance(shape, Mapping):
-        return {name: list(size) for name, size in shape.items()}
-    return list(shape)
-
-
 def _listed(shapes: Sequence[Shape]) -> str:
     return ", ".join(map(str, shapes))
-
-
-def _described(meta: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """What META says of each input, or output."""
-    found = meta[f"{kind}s"] if f"{kind}s" in meta else [meta[kind]]
-    return found
 
 
 def _with_temperature(graph: Graph, temperature: float) -> Graph:
@@ -672,68 +500,3 @@ def _check_temperature(
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     want = powers / powers.sum(axis=-1, keepdims=True)
     compare("the softmax of its logits", want, run(graph), TOLERANCES["fp32"])
-
-
-def _meta(
-    imported: Imported, graph: Graph, name: str | None, classes: list[list[str]], precision: str
-) -> dict[str, Any]:
-    head = head_of(graph)
-    output = imported.outputs[0].shape
-    reshaped = {} if output == graph.shapes[graph.output] else {"output": {"shape": list(output)}}
-    inputs = []
-    for port, value in zip(imported.inputs, graph.inputs, strict=True):
-        shape = graph.shapes[value]
-        layout = "NHWC" if len(shape) == 3 else "features"
-        inputs.append({"name": port.name, "shape": list(shape), "layout": layout})
-    several: dict[str, Any] = {}
-    if len(imported.inputs) > 1 or len(imported.outputs) > 1:
-        several["inputs"] = inputs
-        several["outputs"] = [
-            {
-                "name": port.name,
-                "shape": list(port.shape),
-                "classes": labels,
-                **({"log_softmax": True} if ends_in_log_softmax(graph, index) else {}),
-            }
-            for index, (port, labels) in enumerate(zip(imported.outputs, classes, strict=True))
-        ]
-    else:
-        del inputs[0]["name"]
-    if ends_in_log_softmax(graph):
-        several["log_softmax"] = True
-    return {
-        **reshaped,
-        **several,
-        "name": name or imported.name,
-        "classes": classes[0],
-        "precision": precision,
-        "temperature": head.op.temperature if head and isinstance(head.op, Softmax) else None,
-        "compiler": COMPILER_VERSION,
-        "input": inputs[0],
-        "source": {
-            "kind": imported.kind,
-            "layout": imported.inputs[0].layout,
-            "shape": list(imported.inputs[0].shape),
-        },
-    }
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old contents or the new, whole."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {path.parent} to write {path.name} to")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; expected the name of a file to write")
-    if path.exists() and not path.is_file():  # it would be gone, for all programs
-        raise FileExistsError(f"{path} is no regular file, but a device or pipe: name another")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

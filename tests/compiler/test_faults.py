@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdigit.compiler import driver
+from fastdigit.compiler import files
 from tests.support import need
 from tests.support.repository import ROOT
 
@@ -65,7 +65,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     """Root would replace a device for all programs."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FileExistsError, match="no regular file"):
-        driver.write_whole(tmp_path / "pipe", b"model")
+        files.write_whole(tmp_path / "pipe", b"model")
     assert (tmp_path / "pipe").is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
@@ -76,11 +76,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         os.dup2(device, handle)
         return handle, name
 
-    made = driver.tempfile.mkstemp
+    made = files.tempfile.mkstemp
     device = os.open("/dev/full", os.O_WRONLY)
-    monkeypatch.setattr(driver.tempfile, "mkstemp", full)
+    monkeypatch.setattr(files.tempfile, "mkstemp", full)
     with pytest.raises(OSError, match="No space left on device"):
-        driver.write_whole(tmp_path / "m.fdm", bytes(1 << 16))
+        files.write_whole(tmp_path / "m.fdm", bytes(1 << 16))
     os.close(device)
     assert list(tmp_path.iterdir()) == []
 
@@ -95,12 +95,12 @@ def test_a_process_that_is_killed_leaves_no_half_file(
         child = os.fork()
         if child == 0:
             monkeypatch.setattr(os, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            driver.write_whole(output, new)
+            files.write_whole(output, new)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         assert output.read_bytes() == OLD
-    driver.write_whole(output, new)
+    files.write_whole(output, new)
     assert output.read_bytes() == new
 
 

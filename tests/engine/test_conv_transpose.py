@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fastdigit
 from fastdigit import Model, _core
 from fastdigit.compiler.backends.fdm.unpack import unpack
-from fastdigit.compiler.driver import import_model
+from fastdigit.compiler.frontends import import_model
 from fastdigit.compiler.ir import Activation, Affine, Graph
 from fastdigit.compiler.ops import ConvTranspose2D, Eltwise
 from fastdigit.compiler.passes import optimize

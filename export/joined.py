@@ -9,23 +9,17 @@ left to right with CTC. The last epoch counts; validation is on fields of held-o
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 import fastdigit
-from export.card import describe_commit
 from export.fields import OTHER, field
+from export.reader import carry_out, options_of
 from export.segments import owner_of
-from export.split import read_writers
-from export.train import fingerprint, versions, write_json
-from fastdigit.datasets import load_mnist
-from fastdigit.errors import FastDigitError, pip_install
 from fastdigit.images.ink import INK
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.strips import STRIP, WINDOW
@@ -312,47 +306,24 @@ def compiled(output: Path, provenance: Mapping[str, Any]) -> Compiled:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.joined", description=__doc__)
-    add = parser.add_argument
-    add("--data", metavar="DIR", help="MNIST's files; default: as fastdigit.datasets finds them")
-    add("--writers", metavar="FILE", type=Path, required=True, help="who wrote the digits: .npz")
-    add("--output", metavar="DIR", type=Path, default=Path("runs/joined"))
-    add("--fields", type=int, default=Recipe.fields)
-    add("--epochs", type=int, default=Recipe.epochs)
-    add("--seed", type=int, default=Recipe.seed)
-    add("--start", metavar="FILE", type=Path, help="a network to go on with: .keras")
+    parser = options_of("joined", __doc__, Recipe)
+    parser.add_argument(
+        "--start", metavar="FILE", type=Path, help="a network to go on with: .keras"
+    )
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
     recipe = Recipe(fields=options.fields, epochs=options.epochs, seed=options.seed)
-    try:
-        data = load_mnist(options.data)
-        (images, labels), _ = data
-        held = read_writers(options.writers, len(images))
+
+    def trained(own: Examples, held: Examples) -> dict[str, Any]:
         strips: Strips = ([], [])
         for seed in recipe.seeds:
-            random = np.random.default_rng([seed, 7])
-            own = examples((images[~held], labels[~held]), recipe.fields, random)
-            strips[0].extend(own[0])
-            strips[1].extend(own[1])
+            some = examples(own, recipe.fields, np.random.default_rng([seed, 7]))
+            strips[0].extend(some[0])
+            strips[1].extend(some[1])
         random = np.random.default_rng([recipe.seed, 7])
-        validation = examples((images[held], labels[held]), recipe.validation_fields, random)
-        history = train(recipe, strips, validation, options.output, options.start)
-    except (FastDigitError, OSError) as error:
-        print(f"export.joined: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"export.joined: {error}; it needs: {pip_install('export')}", file=sys.stderr)
-        return 1
-    made = {
-        "recipe": asdict(recipe),
-        "data_sha256": fingerprint(data),
-        "versions": versions(),
-        "commit": describe_commit(),
-    }
-    write_json(options.output / "run.json", {**made, "history": history})
-    print(compiled(options.output, made).listing())
-    print(f"everything is in {options.output}; what ships is fastdigit/models/joined.fdm")
-    return 0
+        validation = examples(held, recipe.validation_fields, random)
+        return train(recipe, strips, validation, options.output, options.start)
+
+    return carry_out("joined", options, recipe, trained, compiled)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,16 @@ come to these. The last epoch counts; validation is on fields of held-out writer
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 import fastdigit
-from export.card import describe_commit
 from export.fields import NOTHING, OTHER, Field, field
-from export.split import read_writers
-from export.train import fingerprint, versions, write_json
-from fastdigit.datasets import load_mnist
-from fastdigit.errors import FastDigitError, pip_install
+from export.reader import carry_out, options_of
 from fastdigit.images.ink import INK
 from fastdigit.reader.candidates import images_of
 from fastdigit.reader.proposals import propose
@@ -242,39 +236,13 @@ def compiled(output: Path, provenance: Mapping[str, Any]) -> Compiled:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.segments", description=__doc__)
-    add = parser.add_argument
-    add("--data", metavar="DIR", help="MNIST's files; default: as fastdigit.datasets finds them")
-    add("--writers", metavar="FILE", type=Path, required=True, help="who wrote the digits: .npz")
-    add("--output", metavar="DIR", type=Path, default=Path("runs/segments"))
-    add("--fields", type=int, default=Recipe.fields)
-    add("--epochs", type=int, default=Recipe.epochs)
-    add("--seed", type=int, default=Recipe.seed)
-    options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
+    options = options_of("segments", __doc__, Recipe).parse_args(arguments)
     recipe = Recipe(fields=options.fields, epochs=options.epochs, seed=options.seed)
-    try:
-        data = load_mnist(options.data)
-        (images, labels), _ = data
-        held = read_writers(options.writers, len(images))
-        parts = (images[~held], labels[~held]), (images[held], labels[held])
-        history = train(recipe, parts, options.output)
-    except (FastDigitError, OSError) as error:
-        print(f"export.segments: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"export.segments: {error}; it needs: {pip_install('export')}", file=sys.stderr)
-        return 1
-    made = {
-        "recipe": asdict(recipe),
-        "data_sha256": fingerprint(data),
-        "versions": versions(),
-        "commit": describe_commit(),
-    }
-    write_json(options.output / "run.json", {**made, "history": history})
-    print(compiled(options.output, made).listing())
-    print(f"everything is in {options.output}; what ships is fastdigit/models/segments.fdm")
-    return 0
+
+    def trained(own: Examples, held: Examples) -> dict[str, Any]:
+        return train(recipe, (own, held), options.output)
+
+    return carry_out("segments", options, recipe, trained, compiled)
 
 
 if __name__ == "__main__":

@@ -259,6 +259,33 @@ bool fd_image_search(const fd_image_candidate *candidates, size_t count, const d
                      size_t pieces, double alone, size_t most, size_t length, fd_image_ways *out);
 void fd_image_free_ways(fd_image_ways *ways);
 
+/* ---- texts.c: fields that are read uncut ---- */
+
+/* Steps are rows of FD_IMAGE_LABELS + 1 probabilities: that there is nothing, and of each digit. In a row, what is the
+ * same digit is one, unless nothing is between (connectionist temporal classification). There is at least one. */
+
+/* Texts: of each its length, and the digits of all behind one another. */
+typedef struct {
+    size_t count;
+    size_t *lengths;
+    uint8_t *digits;
+} fd_image_texts;
+
+/* The most probable texts, `most` at most, the best first; of equals, the one that strings are sorted by. Digits that
+ * are less probable in a step than `least` are not looked at there. A beam of prefixes as wide is searched. To be
+ * freed, by fd_image_free_texts. */
+bool fd_image_likely_texts(const double *steps, size_t count, double least, size_t most, fd_image_texts *out);
+void fd_image_free_texts(fd_image_texts *texts);
+
+/* The logarithm of the probability of each of `many` texts, of all its alignments together; no step is less probable
+ * than `least`. */
+bool fd_image_text_logs(const double *steps, size_t count, const uint8_t *digits, const size_t *lengths, size_t many,
+                        double least, double *out);
+
+/* In which step each digit of the text is seen best along the most probable alignment; -1 if the steps are too few. */
+bool fd_image_places(const double *steps, size_t count, const uint8_t *digits, size_t length, double least,
+                     int32_t *out);
+
 /* ---- draw.c: a digit as the network takes it ---- */
 
 /* The rows and columns of `height` x `width` scaled until the longer side is `box`; at least 1. */

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 
 from libc.string cimport memset
 
-from numpy import empty, int8, uint8
+from numpy import empty, int8, int32, uint8
 
 include "../images/planes.pxi"
 
@@ -63,6 +63,16 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_search(const fd_image_candidate *, size_t, const double *, const double *, size_t, double, size_t,
                          size_t, fd_image_ways *)
     void fd_image_free_ways(fd_image_ways *)
+
+    ctypedef struct fd_image_texts:
+        size_t count
+        size_t *lengths
+        uint8_t *digits
+
+    bint fd_image_likely_texts(const double *, size_t, double, size_t, fd_image_texts *)
+    void fd_image_free_texts(fd_image_texts *)
+    bint fd_image_text_logs(const double *, size_t, const uint8_t *, const size_t *, size_t, double, double *)
+    bint fd_image_places(const double *, size_t, const uint8_t *, size_t, double, int32_t *)
 
 
 # ---- Paper ----
@@ -233,3 +243,84 @@ def search(candidates, gains, losses, double alone, size_t most, length):
         return ways
     finally:
         free(spans)
+
+
+# ---- Texts ----
+
+cdef Plane steps_of(object steps):
+    cdef Plane plane = held(steps, c'd', 2)
+    if plane.width != FD_IMAGE_LABELS + 1:
+        raise ValueError(f"expected {FD_IMAGE_LABELS + 1} probabilities a step")
+    return plane
+
+
+cdef bytes digits_of(str text):
+    cdef bytes digits = text.encode("ascii")
+    if digits and not digits.isdigit():
+        raise ValueError(f"no digits: {text!r}")
+    return digits.translate(FROM_ASCII)
+
+
+FROM_ASCII = bytes([(n - c'0') & 255 for n in range(256)])
+
+
+def likely_texts(steps, double least, size_t most):
+    """The texts, the most probable first."""
+    cdef Plane plane = steps_of(steps)
+    cdef fd_image_texts found
+    cdef size_t i, k
+    cdef uint8_t *digits
+    cdef bint done
+    fits(most, FD_IMAGE_SIDE)
+    with nogil:
+        done = fd_image_likely_texts(plane.doubles, plane.height, least, most, &found)
+    checked(None, done)
+    try:
+        digits = found.digits
+        texts = []
+        for i in range(found.count):
+            for k in range(found.lengths[i]):
+                digits[k] += c'0'
+            texts.append((<const char *>digits)[:found.lengths[i]].decode("ascii"))
+            digits += found.lengths[i]
+        return texts
+    finally:
+        fd_image_free_texts(&found)
+
+
+def text_logs(steps, texts, double least):
+    """(texts,): the logarithm of the probability of each."""
+    cdef Plane plane = steps_of(steps)
+    cdef bytes digits = digits_of("".join(texts))
+    cdef const uint8_t *all_of_them = <const uint8_t *><const char *>digits
+    cdef size_t count = len(texts), i
+    cdef size_t *lengths = <size_t *>malloc((count + 1) * sizeof(size_t))
+    cdef bint done
+    out = empty(count)
+    cdef double *made = <double *>memory_of(out)
+    try:
+        checked(None, lengths != NULL)
+        for i, text in enumerate(texts):
+            lengths[i] = len(text)
+        with nogil:
+            done = fd_image_text_logs(plane.doubles, plane.height, all_of_them, lengths, count, least, made)
+        return checked(out, done)
+    finally:
+        free(lengths)
+
+
+def places(steps, str text, double least):
+    """(digits,): in which step each is seen best."""
+    cdef Plane plane = steps_of(steps)
+    cdef bytes digits = digits_of(text)
+    cdef const uint8_t *own = <const uint8_t *><const char *>digits
+    cdef size_t count = len(digits)
+    cdef bint done
+    out = empty(count, int32)
+    cdef int32_t *made = <int32_t *>memory_of(out)
+    with nogil:
+        done = fd_image_places(plane.doubles, plane.height, own, count, least, made)
+    checked(None, done)
+    if count and out.min() < 0:
+        raise ValueError(f"{plane.height} steps are too few for {text!r}")
+    return out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastdigit.model import Model, load, shipped_file
+from fastdigit.reader import _loops
 from fastdigit.reader.strips import STRIP, WINDOW
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = ["boxes_of", "likely_texts", "log_probabilities", "places", "steps_of"
 #: Trained with CTC by :mod:`export.joined`; its classes: nothing, the digits, what is none.
 JOINED: Final = "joined"
 BLANK, NO_DIGIT = 0, 11
-DIGITS: Final = "0123456789"
 # Columns of a strip that one step is.
 STRIDE: Final = 2
 # Columns beyond a step that the network looks at: 1, and 2 columns a step from there: 1 + 1 + 1 + 2
@@ -34,8 +34,6 @@ SIDEWAYS: Final = 14
 LEAST: Final = 1e-3
 # In place of a probability of 0.
 IMPOSSIBLE: Final = 1e-30
-# After so many steps, probabilities are scaled, lest they become too small for a float.
-SCALED: Final = 8
 # What is ink of a strip; and how far a digit goes from where it is seen, in columns.
 INKED: Final = 90
 REACH: Final = 16
@@ -79,100 +77,17 @@ def likely_texts(steps: Floats, most: int) -> list[str]:
     using Bi-Directional Recurrent DNNs", 2014): of each prefix, the probability that it was read so
     far and that the last step was nothing, or its last digit.
     """
-    beam: dict[str, tuple[float, float]] = {"": (1.0, 0.0)}
-    for row in steps.tolist():
-        likely = [(digit, row[n]) for n, digit in enumerate(DIGITS, 1) if row[n] >= LEAST]
-        after: dict[str, list[float]] = {}
-        for prefix, (blank, label) in beam.items():
-            both = blank + label
-            last = prefix[-1:]
-            own = after.setdefault(prefix, [0.0, 0.0])
-            own[0] += both * row[BLANK]
-            if last:
-                own[1] += label * row[int(last) + 1]
-            for digit, chance in likely:
-                gain = (blank if digit == last else both) * chance
-                if gain > 0:
-                    after.setdefault(prefix + digit, [0.0, 0.0])[1] += gain
-        ranked = sorted(
-            (-blank - label, text, blank, label) for text, (blank, label) in after.items()
-        )
-        top = -ranked[0][0]
-        beam = {text: (blank / top, label / top) for _, text, blank, label in ranked[:most]}
-    return list(beam)
+    return _loops.likely_texts(np.ascontiguousarray(steps), LEAST, most)
 
 
 def log_probabilities(steps: Floats, texts: Sequence[str]) -> Floats:
     """(texts,): the logarithm of the probability of each, of all its alignments together."""
-    longest = max(len(text) for text in texts)
-    states = np.full((len(texts), 2 * longest + 1), BLANK)
-    for own, text in zip(states, texts, strict=True):
-        own[1 : 2 * len(text) : 2] = [int(digit) + 1 for digit in text]
-    # Over what is nothing between two digits, if these differ.
-    skips = np.zeros(states.shape)
-    skips[:, 2:] = (states[:, 2:] != BLANK) & (states[:, 2:] != states[:, :-2])
-    # What lies behind a text is not reached.
-    length = np.array([2 * len(text) for text in texts])
-    inside = (np.arange(states.shape[1]) <= length[:, None]).astype(np.float64)
-    # Two states more, before the first: before the first step, it is in the second of them.
-    reached = np.zeros((len(texts), states.shape[1] + 2))
-    reached[:, 1] = 1
-    skips[:, 1:2] = 1
-    total = np.zeros(len(texts))
-    for number, row in enumerate(np.maximum(steps, IMPOSSIBLE)):
-        own = skips * reached[:, :-2]
-        own += reached[:, 1:-1]
-        own += reached[:, 2:]
-        own *= row.take(states)
-        if number % SCALED == 0:
-            own *= inside
-            scale = np.maximum(own.sum(1), IMPOSSIBLE**SCALED)
-            total += np.log(scale)
-            own /= scale[:, None]
-        reached[:, :2] = 0
-        reached[:, 2:] = own
-        skips[:, 1:2] = 0
-    rows = np.arange(len(texts))
-    ends = reached[rows, length + 2] + np.where(length > 0, reached[rows, length + 1], 0)
-    found: Floats = total + np.log(np.maximum(ends, IMPOSSIBLE**SCALED))
-    return found
+    return _loops.text_logs(np.ascontiguousarray(steps), texts, IMPOSSIBLE)
 
 
-def places(steps: Floats, text: str) -> NDArray[np.intp]:
+def places(steps: Floats, text: str) -> NDArray[np.int32]:
     """In which step each digit of the text is seen best, in order (Viterbi's algorithm)."""
-    states = np.zeros(2 * len(text) + 1, np.intp)
-    states[1::2] = [int(digit) + 1 for digit in text]
-    # From two states before: only over what is nothing, between different digits.
-    skips = np.zeros(len(states), bool)
-    skips[2:] = (states[2:] != BLANK) & (states[2:] != states[:-2])
-    score = np.full(len(states), -np.inf)
-    logs = np.log(np.maximum(steps, IMPOSSIBLE))
-    came = np.zeros((len(steps), len(states)), np.intp)
-    for step, row in enumerate(logs):
-        if step == 0:
-            score[:2] = row[states[:2]]
-            continue
-        ways = np.full((3, len(states)), -np.inf)
-        ways[0] = score
-        ways[1, 1:] = score[:-1]
-        ways[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
-        came[step] = ways.argmax(0)
-        score = ways.max(0) + row[states]
-    state = len(states) - 1
-    if len(states) > 1 and score[-2] > score[-1]:
-        state -= 1
-    seen: list[list[int]] = [[] for _ in text]
-    for step in range(len(steps) - 1, -1, -1):
-        if state % 2:
-            seen[state // 2].append(step)
-        state -= int(came[step, state])
-    return np.array(
-        [
-            max(at, key=lambda step: steps[step, int(d) + 1])
-            for at, d in zip(seen, text, strict=True)
-        ],
-        np.intp,
-    )
+    return _loops.places(np.ascontiguousarray(steps), text, IMPOSSIBLE)
 
 
 def boxes_of(strip: Strip, steps: Floats, text: str) -> list[tuple[int, int, int, int]]:

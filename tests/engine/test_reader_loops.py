@@ -126,3 +126,30 @@ def test_what_is_not_searched() -> None:
         _loops.search([], gains, losses, 1, 0, None)
     with pytest.raises(ValueError, match="10 gains"):
         _loops.search([Candidate(0, 1, (0, 1, 0, 1), (), 0)], gains[:, 1:], losses, 1, 8, None)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), seeds, st.integers(1, 40), st.booleans())
+def test_likely_texts(count: int, seed: int, most: int, equal: bool) -> None:
+    """Also of few different probabilities, so that many texts are as good as others."""
+    random = np.random.default_rng(seed)
+    steps = (
+        random.integers(0, 3, (count, 11)) / 2 if equal else random.dirichlet(np.ones(11), count)
+    )
+    steps[:, 0] += 0.01  # something is always there
+    assert _loops.likely_texts(steps, 1e-3, most) == reference.likely_texts(steps, 1e-3, most)
+
+
+def test_what_is_no_text() -> None:
+    steps = np.full((3, 11), 1 / 11)
+    with pytest.raises(ValueError, match="no digits: '1a'"):
+        _loops.text_logs(steps, ["1a"], 1e-30)
+    with pytest.raises(ValueError, match="11 probabilities"):
+        _loops.likely_texts(steps[:, :10].copy(), 1e-3, 8)
+    with pytest.raises(ValueError, match="0 is not in 1"):
+        _loops.likely_texts(steps, 1e-3, 0)
+    # Between two of the same there is nothing, for a step.
+    assert _loops.places(steps, "11", 1e-30).tolist() == [0, 2]
+    for text in ("1234", "111"):
+        with pytest.raises(ValueError, match="3 steps are too few"):
+            _loops.places(steps, text, 1e-30)

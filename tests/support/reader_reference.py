@@ -147,3 +147,22 @@ def search(
                 counts[size] += 1
         best.append(list(kept.values()))
     return [way for way in best[-1] if length is None or len(way[1]) == length]
+
+
+def likely_texts(steps: Floats, least: float, most: int) -> list[str]:
+    """The most probable texts, by a beam of their beginnings."""
+    beam = {"": (1.0, 0.0)}
+    for row in steps.tolist():
+        after: dict[str, list[float]] = {}
+        for prefix, (blank, label) in beam.items():
+            own = after.setdefault(prefix, [0.0, 0.0])
+            own[0] += (blank + label) * row[0]
+            own[1] += label * row[int(prefix[-1]) + 1] if prefix else 0
+            for digit, chance in zip("0123456789", row[1:], strict=True):
+                gain = (blank if digit == prefix[-1:] else blank + label) * chance
+                if chance >= least and gain > 0:
+                    after.setdefault(prefix + digit, [0.0, 0.0])[1] += gain
+        ranked = sorted((-sum(ends), text, *ends) for text, ends in after.items())[:most]
+        top = -ranked[0][0]
+        beam = {text: (blank / top, label / top) for _, text, blank, label in ranked}
+    return list(beam)

@@ -201,6 +201,25 @@ static void search(void) {
     free(losses);
 }
 
+static void texts(void) {
+    const size_t count = up_to(40), classes = FD_IMAGE_LABELS + 1, most = up_to(20);
+    double *const steps = room(count * classes);
+    for (size_t i = 0; i < count * classes; i++) steps[i] = (double)random_pixel(&seed) / (double)classes;
+    fd_image_texts found;
+    EACH_FAILS(fd_image_likely_texts(steps, count, 1e-3, most, &found));
+    if (!found.count || found.count > most) DIE("%zu texts", found.count);
+    double *const logs = room(found.count);
+    EACH_FAILS(fd_image_text_logs(steps, count, found.digits, found.lengths, found.count, 1e-30, logs));
+    int32_t *const where = exactly(found.lengths[0] * sizeof *where);
+    EACH_FAILS(fd_image_places(steps, count, found.digits, found.lengths[0], 1e-30, where));
+    for (size_t k = 1; k < found.lengths[0]; k++)
+        if (where[k] <= where[k - 1]) DIE("digit %zu comes before the last one", k);
+    free(where);
+    free(logs);
+    free(steps);
+    fd_image_free_texts(&found);
+}
+
 static void draw(const double *ink, size_t height, size_t width) {
     size_t box[4], rows, columns;
     const size_t side = up_to(28);
@@ -335,6 +354,7 @@ int main(int argc, char **argv) {
         paths(values, height, width);
         lines(values, height, width);
         search();
+        texts();
         free(values);
     }
     printf("%zu\n", refused);

@@ -50,6 +50,11 @@ class Candidate:
     cut: int
 
     @property
+    def is_mark(self) -> bool:
+        """Whether it is one mark, and all of it."""
+        return not self.cut and len({piece.mark for piece in self.pieces}) == 1
+
+    @property
     def ink(self) -> Floats:
         """Of all pieces together."""
         top, left = (

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fastdigit.images.normalize import SIDE
 from fastdigit.model import Model, load, shipped_file
 from fastdigit.reader.candidates import images_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
@@ -41,12 +44,16 @@ OF_CUTS: Final = np.array([0, -2.29, -3.27])
 # three limits, and those were wrong before and after.
 LEAST_PRIOR: Final = -6.0
 TOO_WIDE: Final = 1.5
+# A mark that is one digit by so much, and no wider, is one: neither its parts are asked for nor it
+# together with others that are.
+SETTLED: Final = 0.98
+WIDEST_SETTLED: Final = 1.05
 
 _models: tuple[Model, Model] | None = None
 _lock = threading.Lock()
 
 
-def judged(candidates: Sequence[Candidate], height: float) -> Floats:
+def judged(candidates: Sequence[Candidate], height: float, *, every: bool = False) -> Floats:
     """Say of each candidate what it is.
 
     Parameters
@@ -55,6 +62,8 @@ def judged(candidates: Sequence[Candidate], height: float) -> Floats:
         Of a field.
     height
         Of the line's digits, in pixels of the candidates' boxes.
+    every
+        Also parts of what is a digit for sure; else, these are none.
 
     Returns
     -------
@@ -66,23 +75,61 @@ def judged(candidates: Sequence[Candidate], height: float) -> Floats:
     high = high.clip(0, HIGHEST)
     prior = OF_HEIGHT @ [np.ones_like(high), high, high**2]
     prior += OF_CUTS[[candidate.cut for candidate in candidates]]
+    worth = (prior >= LEAST_PRIOR) & (wide < TOO_WIDE)
     own = np.zeros((len(candidates), NOT_A_DIGIT + 1))
     own[:, NOT_A_DIGIT] = 1
-    asked = np.flatnonzero((prior >= LEAST_PRIOR) & (wide < TOO_WIDE))
-    images = images_of([candidates[number] for number in asked.tolist()])
+    images = np.empty((len(candidates), SIDE, SIDE), np.uint8)
     segments, digits = _loaded()
-    if len(asked):
-        own[asked] = segments.predict_proba(images)
-    none = own[:, NOT_A_DIGIT].clip(1e-7, 1 - 1e-7)
-    whole = 1 / (1 + np.exp(-(OF_ODDS * np.log((1 - none) / none) + prior)))
+
+    def ask(which: NDArray[np.bool_]) -> NDArray[np.intp]:
+        numbers = np.flatnonzero(which)
+        if len(numbers):
+            images[numbers] = images_of([candidates[number] for number in numbers.tolist()])
+            own[numbers] = segments.predict_proba(images[numbers])
+        return numbers
+
+    def whole_of(numbers: NDArray[np.intp] | slice) -> Floats:
+        none = own[numbers, NOT_A_DIGIT].clip(1e-7, 1 - 1e-7)
+        likely: Floats = 1 / (1 + np.exp(-(OF_ODDS * np.log((1 - none) / none) + prior[numbers])))
+        return likely
+
+    if every:
+        ask(worth)
+    else:
+        marks = np.array([candidate.is_mark for candidate in candidates])
+        first = ask(worth & marks & (wide < WIDEST_SETTLED))
+        settled = first[whole_of(first) >= SETTLED]
+        rest = worth & ~_settled(candidates, settled.tolist())
+        rest[first] = False
+        ask(rest)
+    whole = whole_of(slice(None))
     labels = np.maximum(own[:, :NOT_A_DIGIT], 1e-12)
-    likely = (none[asked] < HOPELESS) & (whole[asked] > UNLIKELY)
-    if likely.any():
-        both = asked[likely]
-        told = digits.predict_proba(images[likely]).astype(np.float64)
+    both = np.flatnonzero((own[:, NOT_A_DIGIT] < HOPELESS) & (whole > UNLIKELY))
+    if len(both):
+        told = digits.predict_proba(images[both]).astype(np.float64)
         labels[both] = labels[both] ** (1 - SHARE) * told**SHARE
     labels *= (whole / labels.sum(1))[:, None]
     return np.column_stack([labels, 1 - whole])
+
+
+def _settled(candidates: Sequence[Candidate], digits: list[int]) -> NDArray[np.bool_]:
+    """Which candidates need not be asked for, as these are digits: their parts, what has parts of
+    them, and what is made of them alone."""
+    pieces = candidates[-1].end
+    # Of each boundary of pieces: whether it is inside a digit. Of each piece: how many before it
+    # are in no digit.
+    inside = np.zeros(pieces + 1, bool)
+    free = np.ones(pieces + 1, np.intp)
+    free[0] = 0
+    for number in digits:
+        start, end = candidates[number].start, candidates[number].end
+        inside[start + 1 : end] = True
+        free[start + 1 : end + 1] = 0
+    free = np.cumsum(free)
+    starts = np.array([candidate.start for candidate in candidates])
+    ends = np.array([candidate.end for candidate in candidates])
+    out: NDArray[np.bool_] = inside[starts] | inside[ends] | (free[starts] == free[ends])
+    return out
 
 
 def _loaded() -> tuple[Model, Model]:

@@ -341,8 +341,11 @@ class _Reader:
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted
         probabilities = judged(candidates, proposals.height)
-        fits = None if wanted.anything else wanted.fits
-        ways = ways_of(proposals, probabilities, fits, wanted.length)
+        ways = ways_of(proposals, probabilities)
+        if not wanted.anything and not any(wanted.fits(way.text) for way in ways.found):
+            # What is wanted may be made of parts of what is a digit.
+            probabilities = judged(candidates, proposals.height, every=True)
+            ways = ways_of(proposals, probabilities, wanted.fits, wanted.length)
         fitting = [way for way in ways.found if way.text and wanted.fits(way.text)]
         # That there is no digit may be the most probable.
         if not fitting or (wanted.anything and not ways.found[0].text):

@@ -19,9 +19,8 @@ import numpy as np
 import fastdigit
 from export.fields import OTHER, field
 from export.reader import carry_out, options_of
-from export.segments import owner_of
+from export.segments import owner_of, proposed
 from fastdigit.images.ink import INK
-from fastdigit.reader.proposals import propose
 from fastdigit.reader.strips import STRIP, WINDOW
 
 if TYPE_CHECKING:
@@ -156,8 +155,7 @@ def examples(digits: Examples, count: int, random: np.random.Generator) -> Strip
     classes: list[list[int]] = []
     for _ in range(count):
         made = field(*digits, random, SPACINGS)
-        lines, factor = propose(made.grey / 255.0)
-        fields = [proposals for line in lines for proposals in line]
+        fields, factor = proposed(made)
         candidates = [candidate for one in fields for candidate in one.candidates]
         if not candidates:
             continue

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from fastdigit.compiler.driver import Compiled
     from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.proposals import Proposals
 
     Examples = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -123,8 +124,7 @@ def examples(digits: Examples, count: int, kept: float, random: np.random.Genera
     labels: list[NDArray[np.uint8]] = []
     for _ in range(count):
         made = field(*digits, random)
-        lines, factor = propose(made.grey / 255.0)
-        fields = [proposals for line in lines for proposals in line]
+        fields, factor = proposed(made)
         owner, whole = owner_of(made, [c for f in fields for c in f.candidates], factor)
         for proposals in fields:
             told = _told(made.labels, owner, whole, proposals.candidates)
@@ -132,6 +132,16 @@ def examples(digits: Examples, count: int, kept: float, random: np.random.Genera
             images.append(images_of(proposals.candidates)[keep])
             labels.append(told[keep])
     return np.concatenate(images), np.concatenate(labels)
+
+
+def proposed(made: Field) -> tuple[list[Proposals], int]:
+    """What the reader proposes for a field, and how wide and high a pixel of it is in the field's;
+    nothing, if that is not the same of all, or the field was straightened."""
+    proposals = [one for line in propose(made.grey / 255.0) for one in line]
+    factors = {one.factor * one.block for one in proposals}
+    if len(factors) > 1 or any(one.straightened is not None for one in proposals):
+        return [], 1
+    return proposals, max(factors, default=1)
 
 
 def owner_of(

@@ -280,8 +280,11 @@ def whole_number(name: str, value: Any, what: str) -> int:
 
 
 def check_no_page(image: Any, page: int | None) -> None:
-    """Raise :class:`InputError` if a page of an array is chosen."""
-    if page is not None and isinstance(image, np.ndarray):
+    """Raise :class:`InputError` if a page of an array is chosen, or it is no number of a page."""
+    if page is None:
+        return
+    whole_number("page", page, "number of a page")
+    if isinstance(image, np.ndarray):
         raise InputError(f"page={page} is for files, and the image is an array")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastdigit.images.components import Marks
     from fastdigit.reader.cuts import Piece
 
-__all__ = ["Row", "digit_height", "fields_of", "rows_of"]
+__all__ = ["TELLING", "Row", "digit_height", "fields_of", "rows_of"]
 
 # A mark as high as this part of a digit says which line it stands in.
 TELLING: Final = 0.5
@@ -39,10 +39,14 @@ class Row:
         Their numbers.
     height
         Of its digits, in pixels.
+    top, bottom
+        Between which rows those stand that are high enough for digits.
     """
 
     marks: NDArray[np.intp]
     height: float
+    top: float
+    bottom: float
 
 
 def digit_height(marks: Marks, chosen: NDArray[np.intp] | slice = slice(None)) -> float:
@@ -81,7 +85,8 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
     for members, (top, bottom) in zip(groups, spans, strict=True):
         inside = small[(middles >= top) & (middles <= bottom)]
         high = digit_height(marks, np.array(members))
-        rows.append(Row(np.concatenate([members, inside]).astype(np.intp), high))
+        both = np.concatenate([members, inside]).astype(np.intp)
+        rows.append(Row(both, high, top, bottom))
     return rows
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from fastdigit.images.arrays import averaged
 from fastdigit.images.components import marks_of
 from fastdigit.images.ink import stroke_width
 from fastdigit.reader.borders import without_borders
 from fastdigit.reader.candidates import candidates_of
 from fastdigit.reader.cuts import pieces_of
-from fastdigit.reader.layout import digit_height, fields_of, rows_of
+from fastdigit.reader.layout import TELLING, digit_height, fields_of, rows_of
 from fastdigit.reader.paper import ink_of_page
 from fastdigit.reader.rulings import without_rulings
+from fastdigit.reader.skew import Straightened, slope_of
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
@@ -31,6 +34,12 @@ ABOVE_NOISE: Final = 5
 AVERAGED: Final = (1, 2, 3)
 # Upright lines that make boxes of a line.
 UPRIGHTS_OF_BOXES: Final = 3
+# Under a heading, say, digits are much smaller than what has most ink: so many side by side, and
+# so many pixels high at least. A small mark by itself is a rest of a line, or dirt.
+FEWEST_SMALLER: Final = 2
+SMALLER: Final = 8
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +56,32 @@ class Proposals:
         Of a digit in the line, in pixels of the boxes.
     pieces
         From left to right; none if their pixels are not those of the boxes.
+    factor
+        Pixels of the page that one pixel of the boxes is wide and high.
+    straightened
+        The page that the boxes are of, if it is not the one that was given; of its pixels each is
+        ``block`` wide and high there.
+    block
+        See there.
     """
 
     candidates: list[Candidate]
     lengths: list[float]
     height: float
     pieces: list[Piece]
+    factor: int = 1
+    straightened: Straightened | None = None
+    block: int = 1
+
+    def on_page(self, box: Box) -> Box:
+        """A box in pixels of the page that was given."""
+        if self.straightened is not None:
+            box = self.straightened.box(_times(self.factor, box))
+            return _times(self.block, box)
+        return _times(self.factor * self.block, box)
 
 
-def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
+def propose(grey: Floats) -> list[list[Proposals]]:
     """Find what might be digits.
 
     Parameters
@@ -65,43 +91,93 @@ def propose(grey: Floats) -> tuple[list[list[Proposals]], int]:
 
     Returns
     -------
-    lines
-        From top to bottom, of each its fields from left to right.
-    factor
-        Pixels of ``grey`` that one pixel of the candidates' boxes is wide and high.
+    list of list of Proposals
+        The lines from top to bottom, of each its fields from left to right.
     """
     for block in AVERAGED:
         page = ink_of_page(averaged(grey, block) if block > 1 else grey)
         if page.contrast >= max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
             break
     else:
-        return [], 1
-    rulings = without_rulings(page.ink)
-    ink, marks = rulings.ink, marks_of(rulings.ink, cell=1)
-    inside = without_borders(ink, marks)
-    if inside is not ink:
-        ink, marks = inside, marks_of(inside, cell=1)
-    height = digit_height(marks)
-    factor = max(1, int(height / DIGIT_SIDE + 0.25))
-    if factor > 1:
-        ink = averaged(ink, factor)
-        marks = marks_of(ink, cell=1)
+        return []
+    writing = _Writing(page.ink)
+    slope = slope_of(page.ink, digit_height(writing.marks))
+    straightened = Straightened(page.ink, slope) if slope else None
+    if straightened is not None:
+        writing = _Writing(straightened.ink)
+    lines: list[tuple[float, list[Proposals]]] = []
+    fewest = 1
+    while True:
+        sized = _Sized(writing)
+        for row in sized.rows:
+            pieces = pieces_of(sized.ink, sized.marks, row.marks, row.height, sized.stroke)
+            line = [
+                Proposals(
+                    candidates_of(field, row.height),
+                    [float(piece.ink.sum()) / (row.height * sized.stroke) for piece in field],
+                    row.height,
+                    field,
+                    sized.factor,
+                    straightened,
+                    block,
+                )
+                for field in fields_of(pieces, row.height, writing.boxed)
+                if len({piece.mark for piece in field}) >= fewest
+            ]
+            kept = [proposals for proposals in line if proposals.candidates]
+            if kept:
+                lines.append((sized.factor * (row.top + row.bottom), kept))
+        if not writing.keep_smaller(sized):
+            break
+        fewest = FEWEST_SMALLER
+    lines.sort(key=lambda line: line[0])
+    return [line for _, line in lines]
+
+
+class _Writing:
+    """The ink of a page without lines and what frames it."""
+
+    def __init__(self, ink: Floats) -> None:
+        rulings = without_rulings(ink)
+        self.boxed = len(rulings.uprights) >= UPRIGHTS_OF_BOXES
+        self.ink, self.marks = rulings.ink, marks_of(rulings.ink, cell=1)
+        inside = without_borders(self.ink, self.marks)
+        if inside is not self.ink:
+            self.ink, self.marks = inside, marks_of(inside, cell=1)
+
+    def keep_smaller(self, sized: _Sized) -> bool:
+        """Keep only marks that are much smaller, and stand in none of the lines; False if there are
+        too few to be one."""
+        tops, bottoms = self.marks.boxes[:, 0], self.marks.boxes[:, 1]
+        heights = bottoms - tops
+        left = (heights < TELLING * sized.factor * sized.height) & (heights >= SMALLER)
+        middles = (tops + bottoms) / (2 * sized.factor)
+        for row in sized.rows:
+            left &= (middles < row.top) | (middles > row.bottom)
+        if np.count_nonzero(left) < FEWEST_SMALLER:
+            return False
+        inside = left[self.marks.labels] & (self.marks.labels >= 0)
+        self.ink = np.where(inside, self.ink, 0)
+        self.marks = marks_of(self.ink, cell=1)
+        return True
+
+
+class _Sized:
+    """What is as high as most ink's marks, in its lines."""
+
+    def __init__(self, writing: _Writing) -> None:
+        ink, marks = writing.ink, writing.marks
         height = digit_height(marks)
-    if not height:
-        return [], factor * block
-    boxed = len(rulings.uprights) >= UPRIGHTS_OF_BOXES
-    stroke = max(1.0, stroke_width(ink))
-    lines: list[list[Proposals]] = []
-    for row in rows_of(marks, height):
-        pieces = pieces_of(ink, marks, row.marks, row.height, stroke)
-        line = [
-            Proposals(
-                candidates_of(field, row.height),
-                [float(piece.ink.sum()) / (row.height * stroke) for piece in field],
-                row.height,
-                field,
-            )
-            for field in fields_of(pieces, row.height, boxed)
-        ]
-        lines.append([proposals for proposals in line if proposals.candidates])
-    return [line for line in lines if line], factor * block
+        self.factor = max(1, int(height / DIGIT_SIDE + 0.25))
+        if self.factor > 1:
+            ink = averaged(ink, self.factor)
+            marks = marks_of(ink, cell=1)
+            height = digit_height(marks)
+        self.ink, self.marks, self.height = ink, marks, height
+        self.rows = rows_of(marks, height) if height else []
+        self.stroke = max(1.0, stroke_width(ink)) if height else 1.0
+
+
+def _times(factor: int, box: Box) -> Box:
+    top, bottom, left, right = box
+    return factor * top, factor * bottom, factor * left, factor * right

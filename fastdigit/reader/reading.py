@@ -328,10 +328,8 @@ class _Reader:
         return Reading(((field,),))
 
     def _lines(self) -> Reading:
-        proposed, factor = propose(self.grey)
-        self.block *= factor
         lines = []
-        for line in proposed:
+        for line in propose(self.grey):
             found = [self._field(proposals) for proposals in line]
             kept = tuple(field for field in found if field is not None)
             if kept:
@@ -363,7 +361,7 @@ class _Reader:
         else:
             labels = ways.labels(way.text)
         digits = tuple(
-            self._digit(box, own, int(label))
+            self._digit(proposals.on_page(box), own, int(label))
             for box, own, label in zip(found, labels, way.text, strict=True)
         )
         boxes = np.array([digit.box for digit in digits])

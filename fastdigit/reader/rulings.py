@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from fastdigit.images.components import marks_of
 from fastdigit.images.ink import INK
 from fastdigit.images.lines import lines_of
@@ -28,7 +30,7 @@ THIN: Final = 3
 # The steepest line: rows a column.
 SLOPE: Final = 0.06
 MOST: Final = 12
-# Uprights between boxes: of the page's height at least.
+# Uprights between boxes: of the height of all ink, from top to bottom, at least.
 UPRIGHT: Final = 0.12
 LEAN: Final = 0.06
 
@@ -67,9 +69,11 @@ def without_rulings(ink: Floats) -> Rulings:
     level = tuple(line.where for line in lines)
     marks = marks_of(left, cell=1)
     uprights: list[float] = []
+    inked = np.flatnonzero((ink > INK).any(1))
+    highest = int(inked[-1] - inked[0]) + 1
     for number, (top, bottom, start, end) in enumerate(marks.boxes.tolist()):
         high, wide = bottom - top, end - start
-        if high < UPRIGHT * ink.shape[0] or wide > max(THIN, 1.5 * thickness + 2 + LEAN * high):
+        if high < UPRIGHT * highest or wide > max(THIN, 1.5 * thickness + 2 + LEAN * high):
             continue
         if marks.area[number] > high * (1.5 * thickness + 1):
             continue

@@ -22,26 +22,36 @@ static int32_t drop(const picture *of, int32_t slope, int32_t x) {
     return (int32_t)fd_image_nearest(slope * 2.0 / of->width * (x - of->width / 2.0));
 }
 
-/* Of all slopes, -steps to steps, and rows the one that most pixels lie in; of equals the most level. Returns how many.
- */
-static int32_t most_voted(const picture *of, const pixel *pixels, size_t count, int32_t steps, int32_t margin,
-                          int32_t *drops, int32_t *votes, int32_t *slope, int32_t *row) {
-    const int32_t size = of->height + 2 * margin;
+/* The votes of all straight rows: of each slope, -steps to steps, and each row, how many pixels lie in it. */
+typedef struct {
+    int32_t steps, margin, rows; /* rows: of a slope; the first is that of -margin */
+    int32_t *votes;              /* (2 * steps + 1, rows) */
+    int32_t *drops;              /* (2 * steps + 1, width) */
+} ballot;
+
+static void vote(const ballot *box, int32_t width, const pixel *pixels, size_t count, int32_t each) {
+    for (int32_t k = 0; k <= 2 * box->steps; k++) {
+        int32_t *const votes = box->votes + (size_t)k * (size_t)box->rows;
+        const int32_t *const drops = box->drops + (size_t)k * (size_t)width;
+        for (size_t i = 0; i < count; i++) votes[pixels[i].y - drops[pixels[i].x] + box->margin] += each;
+    }
+}
+
+/* The slope and row that most pixels lie in; of equals the most level. Returns how many. */
+static int32_t most_voted(const picture *of, const ballot *box, int32_t *slope, int32_t *row) {
     double best = -INFINITY;
     int32_t found = 0;
-    for (int32_t k = -steps; k <= steps; k++) {
-        for (int32_t x = 0; x < of->width; x++) drops[x] = drop(of, k, x) - margin;
-        memset(votes, 0, (size_t)size * sizeof *votes);
-        for (size_t i = 0; i < count; i++) votes[pixels[i].y - drops[pixels[i].x]]++;
+    for (int32_t k = -box->steps; k <= box->steps; k++) {
+        const int32_t *const votes = box->votes + (size_t)(k + box->steps) * (size_t)box->rows;
         int32_t most = 0;
-        for (int32_t y = 0; y < size; y++)
+        for (int32_t y = 0; y < box->rows; y++)
             if (votes[y] > votes[most]) most = y;
         const double score = votes[most] - of->kind->level * fabs(k * 2.0 / of->width);
         if (score > best) {
             best = score;
             found = votes[most];
             *slope = k;
-            *row = most - margin;
+            *row = most - box->margin;
         }
     }
     return found;
@@ -168,41 +178,55 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
     const double wide = (double)width;
     const int32_t half = (int32_t)fd_image_nearest(kind->slope * wide / 2), steps = half > 1 ? half : 1;
     const int32_t margin = (int32_t)(kind->slope * wide) + 2;
+    const size_t slopes = 2 * (size_t)steps + 1, rows = height + 2 * (size_t)margin;
     int32_t *const runs = malloc(height * width * sizeof *runs);
     /* One more than there are: thin_pixels writes before it looks. */
     pixel *const pixels = malloc((height * width + 1) * sizeof *pixels);
-    int32_t *const votes = malloc((height + 2 * (size_t)margin) * sizeof *votes);
-    int32_t *const centre = malloc(3 * width * sizeof *centre);
+    int32_t *const votes = calloc(slopes * rows, sizeof *votes), *const drops = malloc(slopes * width * sizeof *drops);
+    int32_t *const centre = malloc(2 * width * sizeof *centre);
     double *const sorted = malloc(width * sizeof *sorted);
-    const bool done = runs && pixels && votes && centre && sorted;
+    const bool done = runs && pixels && votes && drops && centre && sorted;
     if (done) {
         const picture of = {mask, runs, (int32_t)height, (int32_t)width, kind};
-        int32_t *const drops = centre + width, *const lengths = drops + width;
+        const ballot box = {steps, margin, (int32_t)rows, votes, drops};
+        int32_t *const lengths = centre + width;
+        for (int32_t k = -steps, i = 0; k <= steps; k++)
+            for (int32_t x = 0; x < of.width; x++) drops[i++] = drop(&of, k, x);
         fd_image_run_lengths(mask, height, width, runs);
         size_t left = thin_pixels(&of, pixels);
+        vote(&box, of.width, pixels, left, 1);
         for (size_t tries = 0; tries < kind->tries && *count < kind->most && (double)left >= kind->fewest * wide;
              tries++) {
             int32_t slope = 0, row = 0;
-            const int32_t voted = most_voted(&of, pixels, left, steps, margin, drops, votes, &slope, &row);
+            const int32_t voted = most_voted(&of, &box, &slope, &row);
             if (voted < kind->votes * wide) break;
-            for (int32_t x = 0; x < of.width; x++) centre[x] = row + drop(&of, slope, x);
+            const int32_t *const down = drops + (size_t)(slope + steps) * width;
+            for (int32_t x = 0; x < of.width; x++) centre[x] = row + down[x];
             fd_image_line *const line = lines + *count;
             const bool found =
                 followed(&of, centre, lengths, sorted, line, tops + *count * width, bottoms + *count * width);
             const double reach = found ? (double)kind->beyond + line->thickness : 2;
             *count += found;
-            size_t others = 0;
-            for (size_t i = 0; i < left; i++)
-                /* The analyzer takes `left` for more than thin_pixels wrote.
-                 * NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript) */
-                if (abs(pixels[i].y - centre[pixels[i].x]) > reach) pixels[others++] = pixels[i];
+            /* Those that are done with come last. */
+            size_t others = left;
+            for (size_t i = 0; i < others;) {
+                const pixel own = pixels[i];
+                if (abs(own.y - centre[own.x]) > reach) {
+                    i++;
+                    continue;
+                }
+                pixels[i] = pixels[--others];
+                pixels[others] = own;
+            }
             if (others == left) break; /* nothing that voted lies there any more: it would go on for ever */
+            vote(&box, of.width, pixels + others, left - others, -1);
             left = others;
         }
     }
     free(runs);
     free(pixels);
     free(votes);
+    free(drops);
     free(centre);
     free(sorted);
     return done;

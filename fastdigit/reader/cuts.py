@@ -21,6 +21,9 @@ __all__ = ["Piece", "pieces_of"]
 # In heights of a digit: narrower or lower marks are never two digits.
 NARROWEST_TWO: Final = 0.45
 LOWEST_TWO: Final = 0.4
+# And wider or higher ones are no line of digits.
+WIDEST_CUT: Final = 40
+HIGHEST_CUT: Final = 4
 # Marks of less ink than this part of a square as high as a digit are dirt; parts of cut marks too.
 DIRT: Final = 0.01
 SLIVER: Final = 0.004
@@ -99,14 +102,14 @@ def pieces_of(
     """
     whole: list[Piece] = []
     wide: list[Piece] = []
-    for number in chosen.tolist():
-        top, bottom, left, right = marks.boxes[number].tolist()
+    large = chosen[marks.area[chosen] >= DIRT * height * height]
+    for number, box in zip(large.tolist(), marks.boxes[large].tolist(), strict=True):
+        top, bottom, left, right = box
         inside = marks.labels[top:bottom, left:right] == number
         piece = Piece(top, left, np.where(inside, ink[top:bottom, left:right], 0), number)
-        if np.count_nonzero(inside) < DIRT * height * height:
-            continue
         is_wide = right - left >= NARROWEST_TWO * height and bottom - top >= LOWEST_TWO * height
-        (wide if is_wide else whole).append(piece)
+        is_line = right - left <= WIDEST_CUT * height and bottom - top <= HIGHEST_CUT * height
+        (wide if is_wide and is_line else whole).append(piece)
     for piece in wide:
         whole += _cut(piece, height, MOST_INK * stroke)
     return sorted(whole, key=lambda piece: piece.left + piece.right)

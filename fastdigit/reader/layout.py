@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -67,18 +67,23 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
     telling = np.flatnonzero(tells)
     first, end = tops.tolist(), bottoms.tolist()
     groups: list[list[int]] = []
+    # Of each group, where it begins and ends: the median of its members.
     spans: list[tuple[float, float]] = []
+    all_tops: list[int] = []
+    all_bottoms: list[int] = []
     for number in telling[np.argsort(tops[telling] + bottoms[telling])].tolist():
         top, bottom = first[number], end[number]
         if groups:
             shared = min(bottom, spans[-1][1]) - max(top, spans[-1][0])
             if shared >= BESIDE * min(bottom - top, spans[-1][1] - spans[-1][0]):
                 groups[-1].append(number)
-                members = groups[-1]
-                spans[-1] = median(first[n] for n in members), median(end[n] for n in members)
+                insort(all_tops, top)
+                insort(all_bottoms, bottom)
+                spans[-1] = _middle(all_tops), _middle(all_bottoms)
                 continue
         groups.append([number])
         spans.append((top, bottom))
+        all_tops, all_bottoms = [top], [bottom]
     small = np.flatnonzero(~tells)
     middles = (tops[small] + bottoms[small]) / 2
     rows: list[Row] = []
@@ -88,6 +93,12 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
         both = np.concatenate([members, inside]).astype(np.intp)
         rows.append(Row(both, high, top, bottom))
     return rows
+
+
+def _middle(ordered: list[int]) -> float:
+    """Their median."""
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[~half]) / 2
 
 
 def fields_of(pieces: Sequence[Piece], height: float, boxed: bool) -> list[list[Piece]]:

@@ -37,7 +37,7 @@ from fastdigit.commands.shell import (
 )
 from fastdigit.errors import FastDigitError, InputError, in_words, printable
 from fastdigit.images.pages import Pages, open_pages
-from fastdigit.reader import read
+from fastdigit.reader import Reading, read
 from fastdigit.reader.checks import CHECKS
 from fastdigit.threads import Threads, resolve_threads
 
@@ -246,10 +246,22 @@ class _Jobs:
         reading = read(pixels, **self._wanted)
         height, width = pixels.shape[:2]
         found.pages.append(PageRead(path, page, opened.count, (height, width), reading))
+        if reading.left_out:
+            where = page if opened.count > 1 else 0
+            found.problems.append(_problem(path, where, _left_out(reading)))
         if self._overlay is not None:
             name = "standard-input" if path == STANDARD_INPUT else Path(path).name
             name += f"-page{page}" * (opened.count > 1)
             save_overlay(self._overlay / f"{number:03}-{name}.png", pixels, reading)
+
+
+def _left_out(reading: Reading) -> InputError:
+    count = len(reading.left_out)
+    first = ",".join(map(str, reading.left_out[0]))
+    return InputError(
+        f"too much here may be digits, so {count} of its fields were not read; read parts of it, "
+        f"such as --region {first}"
+    )
 
 
 def _standard_input() -> bytes:

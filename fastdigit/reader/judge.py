@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.candidates import Candidate
 
-__all__ = ["NOT_A_DIGIT", "judged"]
+__all__ = ["NOT_A_DIGIT", "Judged", "judged"]
 
 #: The class of what is no digit: a part of one, several, a letter, a mark.
 NOT_A_DIGIT: Final = 10
@@ -53,7 +53,22 @@ _models: tuple[Model, Model] | None = None
 _lock = threading.Lock()
 
 
-def judged(candidates: Sequence[Candidate], height: float, *, every: bool = False) -> Floats:
+class Judged(NamedTuple):
+    """What networks say of candidates.
+
+    Attributes
+    ----------
+    probabilities
+        (candidates, 11): of each digit, and that it is none.
+    looks
+        How many images the networks have looked at.
+    """
+
+    probabilities: Floats
+    looks: int
+
+
+def judged(candidates: Sequence[Candidate], height: float, *, every: bool = False) -> Judged:
     """Say of each candidate what it is.
 
     Parameters
@@ -67,8 +82,7 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
 
     Returns
     -------
-    ndarray
-        (candidates, 11): the probability of each digit, and that it is none.
+    Judged
     """
     edges = np.array([candidate.box for candidate in candidates])
     high, wide = (edges[:, 1] - edges[:, 0]) / height, (edges[:, 3] - edges[:, 2]) / height
@@ -80,9 +94,12 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
     own[:, NOT_A_DIGIT] = 1
     images = np.empty((len(candidates), SIDE, SIDE), np.uint8)
     segments, digits = _loaded()
+    looks = 0
 
     def ask(which: NDArray[np.bool_]) -> NDArray[np.intp]:
+        nonlocal looks
         numbers = np.flatnonzero(which)
+        looks += len(numbers)
         if len(numbers):
             images[numbers] = images_of([candidates[number] for number in numbers.tolist()])
             own[numbers] = segments.predict_proba(images[numbers])
@@ -109,7 +126,7 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
         told = digits.predict_proba(images[both]).astype(np.float64)
         labels[both] = labels[both] ** (1 - SHARE) * told**SHARE
     labels *= (whole / labels.sum(1))[:, None]
-    return np.column_stack([labels, 1 - whole])
+    return Judged(np.column_stack([labels, 1 - whole]), looks + len(both))
 
 
 def _settled(candidates: Sequence[Candidate], digits: list[int]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -48,8 +49,8 @@ class Proposals:
 
     Attributes
     ----------
-    candidates
-        Sorted by their end.
+    given
+        The candidates, if they are not made of the pieces.
     lengths
         Of each piece: its strokes' length, in heights of a digit.
     height
@@ -65,13 +66,29 @@ class Proposals:
         See there.
     """
 
-    candidates: list[Candidate]
+    given: list[Candidate] | None
     lengths: list[float]
     height: float
     pieces: list[Piece]
     factor: int = 1
     straightened: Straightened | None = None
     block: int = 1
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Sorted by their end; made when they are asked for, as they take some time."""
+        return candidates_of(self.pieces, self.height) if self.given is None else self.given
+
+    @property
+    def box(self) -> Box:
+        """Of all pieces, in their pixels."""
+        pieces = self.pieces
+        return (
+            min(piece.top for piece in pieces),
+            max(piece.bottom for piece in pieces),
+            min(piece.left for piece in pieces),
+            max(piece.right for piece in pieces),
+        )
 
     def on_page(self, box: Box) -> Box:
         """A box in pixels of the page that was given."""
@@ -113,7 +130,7 @@ def propose(grey: Floats) -> list[list[Proposals]]:
             pieces = pieces_of(sized.ink, sized.marks, row.marks, row.height, sized.stroke)
             line = [
                 Proposals(
-                    candidates_of(field, row.height),
+                    None,
                     [float(piece.ink.sum()) / (row.height * sized.stroke) for piece in field],
                     row.height,
                     field,
@@ -124,9 +141,8 @@ def propose(grey: Floats) -> list[list[Proposals]]:
                 for field in fields_of(pieces, row.height, writing.boxed)
                 if len({piece.mark for piece in field}) >= fewest
             ]
-            kept = [proposals for proposals in line if proposals.candidates]
-            if kept:
-                lines.append((sized.factor * (row.top + row.bottom), kept))
+            if line:
+                lines.append((sized.factor * (row.top + row.bottom), line))
         if not writing.keep_smaller(sized):
             break
         fewest = FEWEST_SMALLER

@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.proposals import Proposals
+    from fastdigit.reader.ways import Ways
     from fastdigit.threads import Threads
 
 __all__ = ["Digit", "Field", "Reading", "read", "read_many"]
 
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
+# Images that networks look at, before what is left of a page is left out: some seconds. The network
+# that reads fields uncut takes as much time for so many of its steps.
+MOST_LOOKS: Final = 60_000
+STEPS_A_LOOK: Final = 2
 # Texts of a field that are told.
 MOST_TOLD: Final = 8
 
@@ -99,9 +104,14 @@ class Reading:
     ----------
     lines
         From top to bottom, of each its fields from left to right.
+    left_out
+        Boxes of what was not looked at, from top to bottom: of a page with very much that may be
+        digits, such as hatching or print of several thousand letters, the longest fields. Each can
+        be read by itself, as ``region``.
     """
 
     lines: tuple[tuple[Field, ...], ...]
+    left_out: tuple[Box, ...] = ()
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -150,7 +160,8 @@ def read(
     -------
     Reading
         Its ``text``; its lines, fields and digits, each with a box and a probability. Boxes are
-        in pixels of the whole image. Without any digit, ``text`` is empty. Of a field without a
+        in pixels of the whole image. Without any digit, ``text`` is empty. What of a very full page
+        is not looked at, its ``left_out`` tells. Of a field without a
         reading that fits ``length``, ``pattern`` and ``check``, there is none; so if no text fits
         all three, nothing is read.
 
@@ -309,12 +320,15 @@ class _Reader:
         self.pixels = pixels
         self.shape = pixels.shape[:2]
         self.wanted = wanted
+        self.looks = 0
         self.block = -(-max(self.shape) // PAGE_SIDE)
         self.grey = grey_of(reduced(pixels, PAGE_SIDE))
 
     def reading(self) -> Reading:
         reading = self._lines()
-        return self._alone(reading) if sum(len(f.digits) for f in reading.fields) < 2 else reading
+        if reading.left_out or sum(len(field.digits) for field in reading.fields) > 1:
+            return reading
+        return self._alone(reading)
 
     def _alone(self, reading: Reading) -> Reading:
         """Of at most one digit: the picture may show no more, and be cut close to it."""
@@ -328,22 +342,29 @@ class _Reader:
         return Reading(((field,),))
 
     def _lines(self) -> Reading:
-        lines = []
-        for line in propose(self.grey):
-            found = [self._field(proposals) for proposals in line]
-            kept = tuple(field for field in found if field is not None)
-            if kept:
-                lines.append(kept)
-        return Reading(tuple(lines))
+        proposed = propose(self.grey)
+        read: list[list[Field | None]] = [[None] * len(line) for line in proposed]
+        places = [(row, place) for row, line in enumerate(proposed) for place in range(len(line))]
+        # Short fields first: what is left out of a page of print is its print.
+        places.sort(key=lambda at: len(proposed[at[0]][at[1]].pieces))
+        left_out: list[Box] = []
+        for row, place in places:
+            proposals = proposed[row][place]
+            if self.looks < MOST_LOOKS:
+                read[row][place] = self._field(proposals)
+            else:
+                left_out.append(self._box(proposals.on_page(proposals.box)))
+        lines = [tuple(field for field in line if field is not None) for line in read]
+        return Reading(tuple(line for line in lines if line), tuple(sorted(left_out)))
 
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted
-        probabilities = judged(candidates, proposals.height)
-        ways = ways_of(proposals, probabilities)
+        if not candidates:
+            return None
+        probabilities, ways = self._ways(proposals)
         if not wanted.anything and not any(wanted.fits(way.text) for way in ways.found):
             # What is wanted may be made of parts of what is a digit.
-            probabilities = judged(candidates, proposals.height, every=True)
-            ways = ways_of(proposals, probabilities, wanted.fits, wanted.length)
+            probabilities, ways = self._ways(proposals, every=True)
         fitting = [way for way in ways.found if way.text and wanted.fits(way.text)]
         # That there is no digit may be the most probable.
         if not fitting or (wanted.anything and not ways.found[0].text):
@@ -369,14 +390,25 @@ class _Reader:
         others = tuple((other.text, other.share) for other in fitting[1:MOST_TOLD])
         return Field(way.text, way.share, (low[0], high[1], low[2], high[3]), digits, others)
 
-    def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
-        order = np.argsort(-probabilities, kind="stable").tolist()
-        others = tuple((n, float(probabilities[n])) for n in order if n != label)
+    def _ways(self, proposals: Proposals, *, every: bool = False) -> tuple[Floats, Ways]:
+        """How a field may be read; every: with all that might make what is wanted."""
+        probabilities, looks = judged(proposals.candidates, proposals.height, every=every)
+        fits, length = (self.wanted.fits, self.wanted.length) if every else (None, None)
+        ways = ways_of(proposals, probabilities, fits, length)
+        self.looks += looks + (0 if ways.steps is None else len(ways.steps) // STEPS_A_LOOK)
+        return probabilities, ways
+
+    def _box(self, found: Box) -> Box:
+        """In pixels of the image."""
         top, bottom, left, right = found
-        box = (
+        return (
             self.at[0] + top * self.block,
             self.at[0] + min(bottom * self.block, self.shape[0]),
             self.at[1] + left * self.block,
             self.at[1] + min(right * self.block, self.shape[1]),
         )
-        return Digit(label, float(probabilities[label]), box, others[:3])
+
+    def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        others = tuple((n, float(probabilities[n])) for n in order if n != label)
+        return Digit(label, float(probabilities[label]), self._box(found), others[:3])

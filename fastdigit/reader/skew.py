@@ -77,7 +77,8 @@ def slope_of(ink: Floats, height: float) -> float:
     level, best = tried[0.0], max(tried, key=tried.__getitem__)
     for _ in range(HALVINGS):
         step /= 2
-        tried |= sharpness(best + np.array([-step, step]))
+        beside = best + np.array([-step, step])
+        tried |= sharpness(beside.clip(-STEEPEST, STEEPEST))
         best = max(tried, key=tried.__getitem__)
     if tried[best] < SHARPER * level or abs(best) * width <= HARMLESS * height:
         return 0.0

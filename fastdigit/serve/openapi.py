@@ -195,6 +195,7 @@ def _reading() -> Json:
     return _object(
         text=_string(),
         lines=_array(_array(field)),
+        left_out=_array(box),
         height=integer,
         width=integer,
         read_microseconds=integer,

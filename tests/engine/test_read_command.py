@@ -97,6 +97,19 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found == [(path, 1, 2, "2024 117"), (path, 2, 2, "356")]
 
 
+def test_parts_that_are_left_out_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdigit.reader.reading.MOST_LOOKS", 1)
+    assert run("--json", folder / "a.png") == 1
+    told = capsys.readouterr()
+    left_out = json.loads(told.out)["left_out"]
+    assert len(left_out) == len(TEXT.split()) - 1
+    region = ",".join(map(str, left_out[0]))
+    assert f"a.png: too much here may be digits, so {len(left_out)} of its fields" in told.err
+    assert f"--region {region}" in told.err
+
+
 def test_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--csv", folder / "a.png", folder / "c.bmp") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

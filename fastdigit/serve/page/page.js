@@ -325,7 +325,8 @@ function showReading(result, took, { x, y, scale }) {
     fields.append(row);
     boxes.push(shown(field.box), ...field.digits.map((digit) => shown(digit.box, digit.label)));
   }
-  time.textContent = `${(result.read_microseconds / 1000).toFixed(0)} ms to read, ${took.toFixed(0)} ms in all`;
+  const rest = result.left_out.length ? `; ${result.left_out.length} fields were too much to read` : "";
+  time.textContent = `${(result.read_microseconds / 1000).toFixed(0)} ms to read, ${took.toFixed(0)} ms in all${rest}`;
 }
 
 clear();

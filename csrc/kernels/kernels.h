@@ -125,8 +125,9 @@ typedef struct fd_recurrent_args {
     float gates_alpha, alpha;
 } fd_recurrent_args;
 
-/* Convolution with stride and dilation 1, relu or none, 2x2 max pooling or none: as many patches as cover the outputs.
- * Where the last patches reach beyond the image, it is zero: those inputs cancel, but their rounding errors do not. */
+/* Convolution with stride and dilation 1, any activation, 2x2 max pooling or none: as many patches as cover the
+ * outputs. Where the last patches reach beyond the image, it is zero: those inputs cancel, but their rounding errors do
+ * not. */
 typedef struct fd_winograd_args {
     const float *in; /* padded image */
     float *out;

@@ -1,22 +1,22 @@
-/* Convolution by Winograd's minimal filtering: F(4x4, 3x3) and F(2x2, 2x2).
+/* Convolution by Winograd's minimal filtering: F(4x4, 3x3), F(2x2, 5x5) and F(2x2, 2x2).
  *
  * Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural
  * Networks, 2016. A patch of (m + r - 1)^2 inputs gives m x m outputs of an r x r filter: Y = A' [(G g G') .* (B' d B)]
  * A. Summed over input channels, the product .* becomes a matrix product for each of the (m + r - 1)^2 positions:
- * patches x input channels times input channels x channels. 36 products in place of 144, and 9 in place of 16.
+ * patches x input channels times input channels x channels. 36 products in place of 144 or 100, and 9 in place of 16.
  *
  * ops/algorithm.c transforms the filters when a model is opened. An output's sum takes input channels in order, in one
  * accumulator a position, whatever the tiles.
  */
 
-/* F(4x4, 3x3) interpolates at 0, -+1/sqrt 2, -+sqrt 2 and infinity: products of +-a and +-b with ab = 1 keep every
- * constant near 1, and rounding errors several times smaller than the usual 0, -+1, -+2. */
+/* Patches of 6x6 are interpolated at 0, -+1/sqrt 2, -+sqrt 2 and infinity: products of +-a and +-b with ab = 1 keep
+ * every constant near 1, and rounding errors several times smaller than the usual 0, -+1, -+2. */
 #define FD_SQRT_2 1.41421356237309504880f
 #define FD_SQRT_HALF 0.70710678118654752440f
 
 /* B' d for one row or column of a patch. */
-FD_INLINE void FD_FN(winograd_input)(const fd_v *d, fd_v *t, const int m) {
-    if (m == 4) {
+FD_INLINE void FD_FN(winograd_input)(const fd_v *d, fd_v *t, const int size) {
+    if (size == 6) {
         const fd_v minus_two = v_set1(-2.0f), minus_half = v_set1(-0.5f), minus_sum = v_set1(-2.5f);
         const fd_v a = v_fma(minus_two, d[2], d[4]), b = v_set1(FD_SQRT_HALF) * v_fma(minus_two, d[1], d[3]);
         const fd_v c = v_fma(minus_half, d[2], d[4]), e = v_set1(FD_SQRT_2) * v_fma(minus_half, d[1], d[3]);
@@ -34,8 +34,12 @@ FD_INLINE void FD_FN(winograd_input)(const fd_v *d, fd_v *t, const int m) {
 }
 
 /* A' x for one row or column of products. */
-FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m) {
-    if (m == 4) {
+FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m, const int size) {
+    if (size == 6 && m == 2) {
+        const fd_v b = x[1] - x[2], e = x[3] - x[4];
+        y[0] = (x[0] + (x[1] + x[2])) + (x[3] + x[4]);
+        y[1] = v_fma(v_set1(FD_SQRT_2), e, v_fma(v_set1(FD_SQRT_HALF), b, x[5]));
+    } else if (m == 4) {
         const fd_v a = x[1] + x[2], b = x[1] - x[2], c = x[3] + x[4], e = x[3] - x[4];
         y[0] = (x[0] + a) + c;
         y[1] = v_fma(v_set1(FD_SQRT_2), e, v_set1(FD_SQRT_HALF) * b);
@@ -47,13 +51,15 @@ FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m) {
     }
 }
 
+/* Positions of a side, and outputs, of the largest patches. */
 #define FD_PATCH_MAX 6
+#define FD_PATCH_OUTPUTS 16
 
 /* Patches of the input to `v`: position, patch, input channel. */
-FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, const int m, const int size) {
+FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, size_t m, const int size) {
     for (size_t py = 0; py < a->patch_rows; py++) {
         for (size_t px = 0; px < a->patch_cols; px++) {
-            const float *const from = a->in + py * (size_t)m * a->in_row + px * (size_t)m * a->in_channels;
+            const float *const from = a->in + py * m * a->in_row + px * m * a->in_channels;
             float *const to = a->v + (py * a->patch_cols + px) * a->in_channels;
             for (size_t c = 0; c < a->in_channels; c += FD_VL) {
                 const size_t n = a->in_channels - c;
@@ -65,13 +71,13 @@ FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, const int m, c
                         const float *const p = from + (size_t)y * a->in_row + (size_t)x * a->in_channels + c;
                         d[y] = n >= FD_VL ? v_load(p) : v_load_n(p, n);
                     }
-                    FD_FN(winograd_input)(d, t, m);
+                    FD_FN(winograd_input)(d, t, size);
                     FD_UNROLL
                     for (int y = 0; y < size; y++) rows[y * size + x] = t[y];
                 }
                 FD_UNROLL
                 for (int y = 0; y < size; y++) {
-                    FD_FN(winograd_input)(rows + y * size, t, m);
+                    FD_FN(winograd_input)(rows + y * size, t, size);
                     FD_UNROLL
                     for (int x = 0; x < size; x++) {
                         float *const p = to + (size_t)(y * size + x) * a->v_step + c;
@@ -135,9 +141,9 @@ FD_INLINE void FD_FN(winograd_products)(const fd_winograd_args *a, const float *
     }
 }
 
-FD_INLINE void FD_FN(winograd_multiply)(const fd_winograd_args *a, const int size) {
+FD_LOCAL FD_APART void FD_FN(winograd_multiply)(const fd_winograd_args *a, size_t positions) {
     const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
-    for (size_t position = 0; position < (size_t)(size * size); position++) {
+    for (size_t position = 0; position < positions; position++) {
         const float *const v = a->v + position * a->v_step;
         const float *const weights = a->weights + position * a->in_channels * padded;
         float *const to = a->products + position * a->products_step;
@@ -159,35 +165,54 @@ FD_INLINE void FD_FN(winograd_multiply)(const fd_winograd_args *a, const int siz
     }
 }
 
-/* From products to outputs: bias, relu, scale and shift, 2x2 max pooling if pooled. */
-FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size, const int pooled) {
-    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN);
-    const int step = pooled ? 2 : 1;
+/* Any activation of n vectors. */
+FD_INLINE void FD_FN(winograd_activate)(fd_v *x, const int n, const fd_epilogue *e) {
+    if (FD_FN(is_simple)(e)) {
+        FD_FN(activate_tile)(x, n, e);
+        return;
+    }
+    float values[FD_PATCH_OUTPUTS * FD_VL];
+    const fd_eltwise_args args = {.in = values,
+                                  .out = values,
+                                  .rows = 1,
+                                  .cols = (size_t)n,
+                                  .channels = FD_VL,
+                                  .epilogue = {.activation = e->activation, .alpha = e->alpha}};
+    FD_UNROLL
+    for (int i = 0; i < n; i++) v_store(values + i * FD_VL, x[i]);
+    FD_FN(eltwise)(&args);
+    FD_UNROLL
+    for (int i = 0; i < n; i++) x[i] = v_load(values + i * FD_VL);
+}
+
+/* From products to outputs: bias, activation, scale and shift, 2x2 max pooling if pooled. */
+FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size) {
+    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN), step = a->pooled ? 2 : 1;
     for (size_t py = 0; py < a->patch_rows; py++) {
         for (size_t px = 0; px < a->patch_cols; px++) {
             const float *const from = a->products + (py * a->patch_cols + px) * padded;
             const size_t row0 = py * (size_t)m, col0 = px * (size_t)m;
             const int whole = row0 + (size_t)m <= a->rows && col0 + (size_t)m <= a->cols;
-            float *const to = a->out + row0 / (size_t)step * a->out_row + col0 / (size_t)step * a->channels;
+            float *const to = a->out + row0 / step * a->out_row + col0 / step * a->channels;
             for (size_t c = 0; c < a->channels; c += FD_VL) {
                 const size_t n = a->channels - c;
-                fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[16];
+                fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[FD_PATCH_OUTPUTS];
                 FD_UNROLL
                 for (int j = 0; j < size; j++) {
                     FD_UNROLL
                     for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)(i * size + j) * a->products_step + c);
-                    FD_FN(winograd_output)(x, y, m);
+                    FD_FN(winograd_output)(x, y, m, size);
                     FD_UNROLL
                     for (int i = 0; i < m; i++) rows[i * size + j] = y[i];
                 }
                 const fd_v bias = v_load(a->bias + c);
                 FD_UNROLL
                 for (int i = 0; i < m; i++) {
-                    FD_FN(winograd_output)(rows + i * size, y + i * m, m);
+                    FD_FN(winograd_output)(rows + i * size, y + i * m, m, size);
                     FD_UNROLL
                     for (int j = 0; j < m; j++) y[i * m + j] = y[i * m + j] + bias;
                 }
-                FD_FN(activate_tile)(y, m * m, &a->epilogue);
+                FD_FN(winograd_activate)(y, m * m, &a->epilogue);
                 if (a->epilogue.axis != FD_AXIS_NONE) {
                     FD_UNROLL
                     for (int k = 0; k < m * m; k++) {
@@ -197,15 +222,17 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, c
                     }
                 }
                 FD_UNROLL
-                for (int i = 0; i < m; i += step) {
+                for (int i = 0; i < m; i++) {
                     FD_UNROLL
-                    for (int j = 0; j < m; j += step) {
+                    for (int j = 0; j < m; j++) {
                         if (!whole && (row0 + (size_t)i >= a->rows || col0 + (size_t)j >= a->cols)) continue;
                         fd_v result = y[i * m + j];
-                        if (pooled)
+                        if (a->pooled) {
+                            if (i % 2 || j % 2) continue;
                             result = v_max(v_max(result, y[i * m + j + 1]),
                                            v_max(y[(i + 1) * m + j], y[(i + 1) * m + j + 1]));
-                        float *const p = to + (size_t)(i / step) * a->out_row + (size_t)(j / step) * a->channels + c;
+                        }
+                        float *const p = to + (size_t)i / step * a->out_row + (size_t)j / step * a->channels + c;
                         if (n >= FD_VL)
                             v_store(p, result);
                         else
@@ -217,15 +244,25 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, c
     }
 }
 
-FD_INLINE void FD_FN(winograd)(const fd_winograd_args *a, const int m, const int r) {
-    const int size = m + r - 1;
-    FD_FN(winograd_patches)(a, m, size);
-    FD_FN(winograd_multiply)(a, size);
-    if (a->pooled)
-        FD_FN(winograd_outputs)(a, m, size, 1);
-    else
-        FD_FN(winograd_outputs)(a, m, size, 0);
+/* What algorithms share is there once. */
+FD_LOCAL FD_APART void FD_FN(winograd_patches_6)(const fd_winograd_args *a, size_t m) {
+    FD_FN(winograd_patches)(a, m, 6);
 }
 
-FD_LOCAL void FD_FN(winograd_4x4_3x3)(const fd_winograd_args *a) { FD_FN(winograd)(a, 4, 3); }
-FD_LOCAL void FD_FN(winograd_2x2_2x2)(const fd_winograd_args *a) { FD_FN(winograd)(a, 2, 2); }
+FD_LOCAL void FD_FN(winograd_4x4_3x3)(const fd_winograd_args *a) {
+    FD_FN(winograd_patches_6)(a, 4);
+    FD_FN(winograd_multiply)(a, 36);
+    FD_FN(winograd_outputs)(a, 4, 6);
+}
+
+FD_LOCAL void FD_FN(winograd_2x2_5x5)(const fd_winograd_args *a) {
+    FD_FN(winograd_patches_6)(a, 2);
+    FD_FN(winograd_multiply)(a, 36);
+    FD_FN(winograd_outputs)(a, 2, 6);
+}
+
+FD_LOCAL void FD_FN(winograd_2x2_2x2)(const fd_winograd_args *a) {
+    FD_FN(winograd_patches)(a, 2, 3);
+    FD_FN(winograd_multiply)(a, 9);
+    FD_FN(winograd_outputs)(a, 2, 3);
+}

@@ -3,30 +3,55 @@
 #include "base/memory.h"
 #include "format/panels.h"
 
-/* Vector instructions of one patch beside the products: transforming an input vector (two passes over size lines, and
- * its loads and stores), and an output vector with its epilogue. */
-enum { INPUT_4X4 = 220, OUTPUT_4X4 = 200, INPUT_2X2 = 30, OUTPUT_2X2 = 35 };
+/* With fewer patches than this, a position's product waits for its weights instead. Transformed weights are read once
+ * an image: where they do not stay in a second-level cache, it waits as long as more patches take. */
+enum { PATCHES_MIN = 4, PATCHES_MIN_FAR = 16 };
+#define WEIGHTS_NEAR ((size_t)1 << 20)
 
-/* With fewer patches than this, a position's product waits for its weights instead. */
-enum { PATCHES_MIN = 4 };
+/* Beyond this, memory and the time of opening a model grow more than anybody wants. */
+#define WEIGHTS_MAX ((size_t)12 << 20)
 
-/* Transformed weights are read once an image: beyond a second-level cache they cost more than they save. */
-#define WEIGHTS_MAX ((size_t)1 << 20)
+/* The filter transforms G, (m + r - 1) x r; the transforms of inputs and outputs are in kernels/winograd.inl.h. */
+#define SQRT_2 1.41421356237309504880
+static const double G_4X4_3X3[] = {
+    1,        0,           0,        /* at 0 */
+    -2.0 / 3, -SQRT_2 / 3, -1.0 / 3, /* at -+1 / sqrt 2 */
+    -2.0 / 3, SQRT_2 / 3,  -1.0 / 3, /**/
+    1.0 / 6,  SQRT_2 / 6,  1.0 / 3,  /* at -+sqrt 2 */
+    1.0 / 6,  -SQRT_2 / 6, 1.0 / 3,  /**/
+    0,        0,           1,        /* at infinity */
+};
+static const double G_2X2_2X2[] = {1, 0, 1, 1, 0, 1};
+static const double G_2X2_5X5[6][5] = {
+    {1, 0, 0, 0, 0}, /* at the same points */
+    {-2.0 / 3, -SQRT_2 / 3, -1.0 / 3, -SQRT_2 / 6, -1.0 / 6},
+    {-2.0 / 3, SQRT_2 / 3, -1.0 / 3, SQRT_2 / 6, -1.0 / 6},
+    {1.0 / 6, SQRT_2 / 6, 1.0 / 3, SQRT_2 / 3, 2.0 / 3},
+    {1.0 / 6, -SQRT_2 / 6, 1.0 / 3, -SQRT_2 / 3, 2.0 / 3},
+    {0, 0, 0, 0, 1},
+};
 
-fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm) {
-    switch (algorithm) {
-    case FD_WINOGRAD_4X4_3X3: return (fd_winograd_sizes){4, 3, 36};
-    case FD_WINOGRAD_2X2_2X2: return (fd_winograd_sizes){2, 2, 9};
-    default: return (fd_winograd_sizes){0, 0, 0};
-    }
-}
+/* Of a Winograd algorithm: its sizes, G, and what one patch takes beside the multiply-adds of its products, in as many
+ * of those as take the same time: for a vector of input channels the transform, for one of output channels the products
+ * on their way through memory, the transform and the epilogue. */
+typedef struct winograd {
+    fd_winograd_sizes sizes;
+    const double *g;
+    unsigned input, output;
+} winograd;
 
-static int fits(fd_winograd_sizes w, const fd_file_op *op, const fd_conv_shape *s) {
-    if (op->kernel[0] != w.r || op->kernel[1] != w.r) return 0;
-    if (op->stride[0] != 1 || op->stride[1] != 1 || op->dilation[0] != 1 || op->dilation[1] != 1) return 0;
-    if (op->activation != FD_ACT_LINEAR && op->activation != FD_ACT_RELU && op->activation != FD_ACT_CLIPPED_RELU)
-        return 0;
-    if (op->pool_mode == FD_POOL_NONE) return 1;
+static const winograd WINOGRADS[] = {
+    [FD_WINOGRAD_4X4_3X3] = {{4, 3, 36}, G_4X4_3X3, 320, 350},
+    [FD_WINOGRAD_2X2_2X2] = {{2, 2, 9}, G_2X2_2X2, 40, 55},
+    [FD_WINOGRAD_2X2_5X5] = {{2, 5, 36}, &G_2X2_5X5[0][0], 320, 230},
+};
+
+/* Sides of the largest filter, and of its transform. */
+enum { TAPS_SIDE_MAX = 5, SIDE_MAX = 6 };
+
+fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm) { return WINOGRADS[algorithm].sizes; }
+
+int fd_algorithm_pools(const fd_file_op *op, const fd_conv_shape *s) {
     return op->pool_mode == FD_POOL_MAX && op->pool[0] == 2 && op->pool[1] == 2 && op->pool_stride[0] == 2 &&
            op->pool_stride[1] == 2 && op->pool_pad[0] == 0 && op->pool_pad[1] == 0 && s->rows % 2 == 0 &&
            s->cols % 2 == 0;
@@ -41,19 +66,21 @@ uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const f
     const uint64_t in = lanes_of(s->in_channels), out = lanes_of(s->channels);
     if (algorithm == FD_DIRECT)
         return (uint64_t)s->rows * s->cols * op->kernel[0] * op->kernel[1] * s->in_channels * out;
-    const fd_winograd_sizes w = fd_algorithm_sizes(algorithm);
-    if (!fits(w, op, s)) return 0;
-    if (w.positions * s->in_channels * fd_panel_columns(s->channels) * sizeof(float) > WEIGHTS_MAX) return 0;
-    const uint64_t patches = (uint64_t)((s->rows + w.m - 1) / w.m) * ((s->cols + w.m - 1) / w.m);
-    const uint64_t products = (patches > PATCHES_MIN ? patches : PATCHES_MIN) * w.positions * s->in_channels * out;
-    const uint64_t transforms = w.m == 4 ? in * INPUT_4X4 + out * OUTPUT_4X4 : in * INPUT_2X2 + out * OUTPUT_2X2;
-    return products + patches * transforms;
+    const winograd *const w = &WINOGRADS[algorithm];
+    if (op->kernel[0] != w->sizes.r || op->kernel[1] != w->sizes.r) return 0;
+    if (op->stride[0] != 1 || op->stride[1] != 1 || op->dilation[0] != 1 || op->dilation[1] != 1) return 0;
+    const size_t weights = w->sizes.positions * s->in_channels * fd_panel_columns(s->channels) * sizeof(float);
+    if (weights > WEIGHTS_MAX) return 0;
+    const size_t m = w->sizes.m, least = weights > WEIGHTS_NEAR ? PATCHES_MIN_FAR : PATCHES_MIN;
+    const uint64_t patches = (uint64_t)((s->rows + m - 1) / m) * ((s->cols + m - 1) / m);
+    const uint64_t products = (patches > least ? patches : least) * w->sizes.positions * s->in_channels * out;
+    return products + patches * (in * w->input + out * w->output);
 }
 
 fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape) {
     fd_algorithm best = FD_DIRECT;
     uint64_t least = fd_algorithm_cost(FD_DIRECT, op, shape);
-    for (fd_algorithm a = FD_WINOGRAD_4X4_3X3; a <= FD_WINOGRAD_2X2_2X2; a++) {
+    for (fd_algorithm a = FD_DIRECT + 1; a < FD_ALGORITHMS; a++) {
         const uint64_t cost = fd_algorithm_cost(a, op, shape);
         if (!cost || cost >= least) continue;
         best = a;
@@ -62,50 +89,37 @@ fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shap
     return best;
 }
 
-/* The filter transform G, (m + r - 1) x r; the transforms of inputs and outputs are in kernels/winograd.inl.h. */
-#define SQRT_2 1.41421356237309504880
-static const double G_4X4_3X3[6][3] = {
-    {1, 0, 0},
-    {-2.0 / 3, -SQRT_2 / 3, -1.0 / 3},
-    {-2.0 / 3, SQRT_2 / 3, -1.0 / 3},
-    {1.0 / 6, SQRT_2 / 6, 1.0 / 3},
-    {1.0 / 6, -SQRT_2 / 6, 1.0 / 3},
-    {0, 0, 1},
-};
-static const double G_2X2_2X2[3][2] = {{1, 0}, {1, 1}, {0, 1}};
-
-/* G g G' in double precision, rounded once. */
-static void transform_filter(const double *matrix, size_t size, size_t r, const double *g, double *out) {
-    double half[6 * 3];
+/* G g G' of the filters of FD_PANEL_ALIGN adjacent columns, in double precision, rounded once. Their taps are tap_step
+ * apart, and positions become position_step apart. */
+static void transform_filters(const double *matrix, size_t size, size_t r, const float *g, size_t tap_step, float *out,
+                              size_t position_step) {
+    double half[SIDE_MAX * TAPS_SIDE_MAX][FD_PANEL_ALIGN];
     for (size_t i = 0; i < size; i++) {
         for (size_t x = 0; x < r; x++) {
-            half[i * r + x] = 0;
-            for (size_t y = 0; y < r; y++) half[i * r + x] += matrix[i * r + y] * g[y * r + x];
+            double *const sums = half[i * r + x];
+            for (size_t n = 0; n < FD_PANEL_ALIGN; n++) sums[n] = 0;
+            for (size_t y = 0; y < r; y++)
+                for (size_t n = 0; n < FD_PANEL_ALIGN; n++)
+                    sums[n] += matrix[i * r + y] * (double)g[(y * r + x) * tap_step + n];
         }
         for (size_t j = 0; j < size; j++) {
-            out[i * size + j] = 0;
-            for (size_t x = 0; x < r; x++) out[i * size + j] += half[i * r + x] * matrix[j * r + x];
+            double sums[FD_PANEL_ALIGN] = {0};
+            for (size_t x = 0; x < r; x++)
+                for (size_t n = 0; n < FD_PANEL_ALIGN; n++) sums[n] += half[i * r + x][n] * matrix[j * r + x];
+            for (size_t n = 0; n < FD_PANEL_ALIGN; n++) out[(i * size + j) * position_step + n] = (float)sums[n];
         }
     }
 }
 
 void fd_algorithm_transform(fd_algorithm algorithm, const float *panels, const fd_conv_shape *s, float *out) {
     const fd_winograd_sizes w = fd_algorithm_sizes(algorithm);
-    const double *const matrix = algorithm == FD_WINOGRAD_4X4_3X3 ? &G_4X4_3X3[0][0] : &G_2X2_2X2[0][0];
-    const size_t size = w.m + w.r - 1, padded = fd_panel_columns(s->channels);
-    const size_t depth = w.r * w.r * s->in_channels;
+    const size_t padded = fd_panel_columns(s->channels), depth = w.r * w.r * s->in_channels;
     for (size_t first = 0; first < padded; first += FD_PANEL) {
         const size_t panel = fd_panel_width(s->channels, first);
-        const float *const from = panels + first * depth;
-        for (size_t c = 0; c < s->in_channels; c++) {
-            for (size_t n = 0; n < panel; n++) {
-                double g[9], u[36];
-                for (size_t tap = 0; tap < w.r * w.r; tap++)
-                    g[tap] = (double)from[(tap * s->in_channels + c) * panel + n];
-                transform_filter(matrix, size, w.r, g, u);
-                for (size_t p = 0; p < w.positions; p++)
-                    out[(p * padded + first) * s->in_channels + c * panel + n] = (float)u[p];
-            }
-        }
+        for (size_t c = 0; c < s->in_channels; c++)
+            for (size_t n = 0; n < panel; n += FD_PANEL_ALIGN)
+                transform_filters(WINOGRADS[algorithm].g, w.m + w.r - 1, w.r, panels + first * depth + c * panel + n,
+                                  s->in_channels * panel, out + first * s->in_channels + c * panel + n,
+                                  padded * s->in_channels);
     }
 }

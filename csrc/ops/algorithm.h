@@ -11,7 +11,9 @@
 typedef enum fd_algorithm {
     FD_DIRECT,           /* conv2d */
     FD_WINOGRAD_4X4_3X3, /* winograd_4x4_3x3 */
-    FD_WINOGRAD_2X2_2X2  /* winograd_2x2_2x2 */
+    FD_WINOGRAD_2X2_2X2, /* winograd_2x2_2x2 */
+    FD_WINOGRAD_2X2_5X5, /* winograd_2x2_5x5 */
+    FD_ALGORITHMS
 } fd_algorithm;
 
 /* A convolution's sizes: input channels, outputs that pooling reads, channels. */
@@ -25,6 +27,9 @@ uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const f
 
 /* The algorithm of least estimated cost. */
 fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shape);
+
+/* Whether a Winograd kernel takes the pooling of op: 2x2 maxima that neither overlap nor leave outputs over. */
+int fd_algorithm_pools(const fd_file_op *op, const fd_conv_shape *shape);
 
 /* Outputs a side of a Winograd patch (m), filter side (r), and (m + r - 1)^2; all 0 for FD_DIRECT. */
 typedef struct fd_winograd_sizes {

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "ops/algorithm.h"
 #include "ops/check.h"
+#include "ops/convolution.h"
 #include "ops/ops.h"
 #include "ops/prepack.h"
 #include "ops/steps.h"
@@ -35,15 +35,6 @@ static fd_status check(const fd_file *file, size_t i, const fd_dims *in, fd_dims
 }
 
 /* ---- The choice of a way, by shapes alone ---- */
-
-typedef struct fd_conv_plan {
-    fd_algorithm algorithm;
-    fd_conv_shape shape;
-    size_t patch_rows, patch_cols; /* 0 if direct */
-    size_t repeat;                 /* depthwise: outputs of each input channel; otherwise 1 */
-    size_t abreast;                /* direct: neighbouring outputs that share a vector of channels */
-    size_t margin[4];              /* top, left, bottom, right of the input: padding, and room for the last patches */
-} fd_conv_plan;
 
 /* How many of `count` convolution outputs pooling reads: floor pooling may leave the last ones alone, and so do we. */
 static size_t pooled_extent(size_t out, const fd_file_op *op, int d, size_t count) {
@@ -121,23 +112,6 @@ static void margins(const fd_plan *p, const fd_file_op *op, size_t margin[4]) {
 
 /* ---- The runs ---- */
 
-/* An image can be cut into parts of so many rows of outputs before pooling: the last part may have fewer. */
-typedef struct fd_cut {
-    size_t part_rows;
-    size_t pooled; /* of those, rows that pooling makes one of */
-} fd_cut;
-
-/* Where the rows of a share begin; *rows becomes how many there are. */
-static size_t cut_rows(const fd_cut *cut, const fd_share *share, size_t *rows, fd_epilogue *epilogue) {
-    const size_t first = share->part * cut->part_rows;
-    *rows = fd_min(share->part_end * cut->part_rows, *rows) - first;
-    if (epilogue->axis == FD_AXIS_HEIGHT) {
-        epilogue->scale += first;
-        epilogue->shift += first;
-    }
-    return first;
-}
-
 typedef struct direct_step {
     fd_step step;
     fd_cut cut;
@@ -157,7 +131,7 @@ static void run_direct(const fd_step *step, const fd_work *work, const fd_share 
         in = col * a.in_col_step;
         out = col * a.out_col;
     } else {
-        const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
+        const size_t row = fd_cut_rows(&s->cut, share, &a.rows, &a.epilogue);
         in = row * a.in_row_step;
         out = row / s->cut.pooled * a.out_row;
     }
@@ -205,33 +179,10 @@ typedef struct depthwise_step {
 static void run_depthwise(const fd_step *step, const fd_work *work, const fd_share *share) {
     const depthwise_step *const s = (const depthwise_step *)step;
     fd_depthwise_args a = s->args;
-    const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
+    const size_t row = fd_cut_rows(&s->cut, share, &a.rows, &a.epilogue);
     for (size_t i = share->first; i < share->end; i++) {
         a.in = fd_source(work, &s->in, i) + row * a.in_row_step;
         a.out = fd_target(work, &s->out, i) + row * a.out_row;
-        s->kernel(&a);
-    }
-}
-
-typedef struct winograd_step {
-    fd_step step;
-    fd_cut cut;
-    size_t patch; /* rows of outputs of one */
-    fd_place in, out, v, products;
-    void (*kernel)(const fd_winograd_args *);
-    fd_winograd_args args;
-} winograd_step;
-
-static void run_winograd(const fd_step *step, const fd_work *work, const fd_share *share) {
-    const winograd_step *const s = (const winograd_step *)step;
-    fd_winograd_args a = s->args;
-    const size_t row = cut_rows(&s->cut, share, &a.rows, &a.epilogue);
-    a.patch_rows = (a.rows + s->patch - 1) / s->patch;
-    for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i) + row * a.in_row;
-        a.out = fd_target(work, &s->out, i) + row / s->cut.pooled * a.out_row;
-        a.v = fd_target(work, &s->v, i);
-        a.products = fd_target(work, &s->products, i);
         s->kernel(&a);
     }
 }
@@ -241,13 +192,6 @@ static void run_winograd(const fd_step *step, const fd_work *work, const fd_shar
 static void name_algorithm(fd_plan *p, const char *name) {
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->algorithm, sizeof facts->algorithm, "%s", name);
-}
-
-/* Cuts an image into parts of so many rows, unless its input is gathered first, which each worker would do again. */
-static fd_cut plan_cut(fd_plan *p, const fd_image *in, size_t rows, size_t part_rows, size_t pooled) {
-    if (in->first.base == FD_SCRATCH) return (fd_cut){rows, pooled};
-    p->planned->parts = (rows + part_rows - 1) / part_rows;
-    return (fd_cut){part_rows, pooled};
 }
 
 /* What it reads: its input, or a copy with the margins that it wants; at the first tap of the first output. */
@@ -269,60 +213,11 @@ static const uint32_t *plan_taps(fd_plan *p, const fd_file_op *op, const fd_imag
     return taps;
 }
 
-/* Between the positions of a patch, in floats: an odd number of cache lines. With a power of two all positions would
- * fall into the same few sets of a first-level cache and drive each other out. */
-static size_t position_step(size_t patches, size_t channels) {
-    const size_t line = FD_ALIGN / sizeof(float);
-    return ((patches * channels + line - 1) / line | 1) * line;
-}
-
-static void plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
-    const fd_value *const out = fd_plan_value(p, op->output);
-    const fd_winograd_sizes w = fd_algorithm_sizes(plan->algorithm);
-    const size_t padded = fd_panel_columns(out->channels), patches = plan->patch_rows * plan->patch_cols;
-    const int four = plan->algorithm == FD_WINOGRAD_4X4_3X3;
-    float *const weights = fd_plan_take(p, w.positions * in->channels * padded, sizeof *weights);
-    if (weights) fd_algorithm_transform(plan->algorithm, fd_file_values(p->file, op->weights), &plan->shape, weights);
-    winograd_step s = {
-        .step = {.run = run_winograd},
-        .cut = plan_cut(p, in, plan->shape.rows, w.m, op->pool_mode != FD_POOL_NONE ? 2 : 1),
-        .patch = w.m,
-        .in = in->first,
-        .out = fd_place_of(out),
-        .kernel = four ? p->isa->floats->winograd_4x4_3x3 : p->isa->floats->winograd_2x2_2x2,
-        .args =
-            {
-                .weights = weights,
-                .bias = fd_plan_bias(p, op, out->channels),
-                .in_row = in->row,
-                .in_channels = in->channels,
-                .rows = plan->shape.rows,
-                .cols = plan->shape.cols,
-                .channels = out->channels,
-                .out_row = out->row,
-                .epilogue = fd_plan_epilogue(p, op),
-                .pooled = op->pool_mode != FD_POOL_NONE,
-                .patch_rows = plan->patch_rows,
-                .patch_cols = plan->patch_cols,
-                .v_step = position_step(patches, in->channels),
-                .products_step = position_step(patches, padded),
-            },
-    };
-    s.v = fd_plan_scratch(p, w.positions * s.args.v_step);
-    s.products = fd_plan_scratch(p, w.positions * s.args.products_step);
-    fd_plan_step(p, &s.step, sizeof s);
-    fd_op_facts *const facts = fd_plan_facts(p);
-    facts->kernel = four ? "winograd_4x4_3x3" : "winograd_2x2_2x2";
-    name_algorithm(p, four ? "F(4x4,3x3)" : "F(2x2,2x2)");
-    facts->executed = fd_mul_capped(patches * w.positions, in->channels * out->channels);
-    facts->weight_bytes += w.positions * in->channels * padded * sizeof(float) - fd_file_bytes(p->file, op->weights);
-}
-
 static void plan_depthwise(fd_plan *p, const fd_file_op *op, const fd_image *in) {
     const fd_value *const out = fd_plan_value(p, op->output);
     const depthwise_step s = {
         .step = {.run = run_depthwise},
-        .cut = plan_cut(p, in, out->rows, 1, 1),
+        .cut = fd_plan_cut(p, in, out->rows, 1, 1),
         .in = in->first,
         .out = fd_place_of(out),
         .kernel = p->isa->floats->depthwise,
@@ -429,9 +324,9 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
     name_algorithm(p, "direct");
     if (plan->abreast > 1) put_abreast(p, op, plan, a);
     if (op->pool_mode == FD_POOL_NONE)
-        s.cut = plan_cut(p, in, a->rows, 1, 1);
+        s.cut = fd_plan_cut(p, in, a->rows, 1, 1);
     else if (is_halved(a))
-        s.cut = plan_cut(p, in, a->rows, 2, 2);
+        s.cut = fd_plan_cut(p, in, a->rows, 2, 2);
     else
         s.cut = (fd_cut){a->rows, 1}; /* its windows overlap, or its rows go through a ring */
     /* A 1x1 convolution of an image without gaps is a product of matrices: one long row has no tails of tiles. */
@@ -497,7 +392,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
 
     const fd_image in = plan_input(p, op, &plan);
     if (plan.algorithm != FD_DIRECT)
-        plan_winograd(p, op, &plan, &in);
+        fd_plan_winograd(p, op, &plan, &in);
     else if (is_depthwise(p, op))
         plan_depthwise(p, op, &in);
     else if (op->groups > 1)

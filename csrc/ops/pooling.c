@@ -14,35 +14,16 @@ static fd_status check(const fd_file *file, size_t i, const fd_dims *in, fd_dims
     return fd_check_pool(op, i, out, error);
 }
 
-/* ---- The run ---- */
-
-typedef struct pool2d_step {
-    fd_step step;
-    fd_place in, out;
-    void (*kernel)(const fd_pool2d_args *);
-    fd_pool2d_args args;
-} pool2d_step;
-
-static void run(const fd_step *step, const fd_work *work, const fd_share *share) {
-    const pool2d_step *const s = (const pool2d_step *)step;
-    fd_pool2d_args a = s->args;
-    for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
-        s->kernel(&a);
-    }
-}
-
 /* ---- The plan ---- */
 
 static void plan(fd_plan *p, const fd_file_op *op) {
     const fd_value *const in = fd_plan_value(p, op->input), *const out = fd_plan_value(p, op->output);
-    pool2d_step s = {{.run = run}, fd_place_of(in), fd_place_of(out), p->isa->floats->pool2d, fd_pool_of(op, out)};
-    s.args.in_row = in->row;
-    s.args.in_ring = in->rows;
-    s.args.rows = in->rows;
-    s.args.cols = in->cols;
-    fd_plan_step(p, &s.step, sizeof s);
+    fd_pool2d_args a = fd_pool_of(op, out);
+    a.in_row = in->row;
+    a.in_ring = in->rows;
+    a.rows = in->rows;
+    a.cols = in->cols;
+    fd_steps_pool(p, fd_place_of(in), fd_place_of(out), &a);
     fd_plan_pooling_work(p, op);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s pool %ux%u", op->pool_mode == FD_POOL_MAX ? "max" : "average",

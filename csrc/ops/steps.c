@@ -69,6 +69,30 @@ fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilog
     };
 }
 
+/* ---- pool ---- */
+
+typedef struct pool_step {
+    fd_step step;
+    fd_place in, out;
+    void (*kernel)(const fd_pool2d_args *);
+    fd_pool2d_args args;
+} pool_step;
+
+static void run_pool(const fd_step *step, const fd_work *work, const fd_share *share) {
+    const pool_step *const s = (const pool_step *)step;
+    fd_pool2d_args a = s->args;
+    for (size_t i = share->first; i < share->end; i++) {
+        a.in = fd_source(work, &s->in, i);
+        a.out = fd_target(work, &s->out, i);
+        s->kernel(&a);
+    }
+}
+
+void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args) {
+    const pool_step s = {{.run = run_pool}, in, out, plan->isa->floats->pool2d, *args};
+    fd_plan_step(plan, &s.step, sizeof s);
+}
+
 /* ---- gather ---- */
 
 /* Zeros, then row by row, or all of them at once. */

@@ -33,4 +33,7 @@ fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilog
 /* Pooling of op; what it reads is left open. */
 fd_pool2d_args fd_pool_of(const fd_file_op *op, const fd_value *out);
 
+/* Pooling of whole images; `args` without addresses. */
+void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args);
+
 #endif

@@ -94,13 +94,13 @@ def test_multiply_adds_are_those_the_engine_counts(name: str) -> None:
 
 
 def test_algorithms_are_those_that_the_engine_plans() -> None:
-    """A padded pool is beyond the Winograd kernels, which the planner's cost model knows."""
+    """A padded pool, which the Winograd kernels do not know, comes after them."""
     rng = np.random.default_rng(0)
-    for pad, algorithm in (((0, 0, 0, 0), "F(4x4,3x3)"), ((1, 1, 1, 1), "direct")):
+    for pad in ((0, 0, 0, 0), (1, 1, 1, 1)):
         pool = networks.Pool("max", (2, 2), (2, 2), pad)
         conv = networks.conv(rng, (3, 3), 32, 48, activation=networks.RELU, pool=pool)
         data = networks.packed(networks.chain((14, 14, 32), [conv]))
-        assert planned(data)[1].algorithm == algorithm
+        assert planned(data)[1].algorithm == "F(4x4,3x3)"
 
 
 @pytest.mark.parametrize("name", ["seed", "lenet", "separate layers", "perceptron on an image"])

@@ -20,15 +20,23 @@ OVERLAP = {**HALVE, "pool": (3, 3)}
         ((32, 12, 12, 48), {"kernel": (3, 3), **HALVE}, "winograd_4x4_3x3"),  # the seed's second
         ((48, 6, 6, 64), {"kernel": (2, 2), **HALVE}, "winograd_2x2_2x2"),  # and third
         ((1, 26, 26, 32), {"kernel": (3, 3), **HALVE}, "conv2d"),  # and first: nothing to sum over
-        ((32, 12, 12, 48), {"kernel": (5, 5)}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (5, 5)}, "winograd_2x2_5x5"),
+        ((16, 14, 14, 16), {"kernel": (5, 5), **HALVE}, "winograd_2x2_5x5"),
+        ((6, 10, 10, 16), {"kernel": (5, 5), **HALVE}, "conv2d"),  # LeNet-5's second, and colours:
+        ((3, 26, 26, 32), {"kernel": (5, 5)}, "conv2d"),  # transforms would take too much
+        ((3, 32, 32, 32), {"kernel": (3, 3)}, "conv2d"),
+        ((8, 60, 60, 8), {"kernel": (3, 3)}, "winograd_4x4_3x3"),
+        ((32, 12, 12, 48), {"kernel": (7, 7)}, "conv2d"),
         ((32, 12, 12, 48), {"kernel": (3, 2)}, "conv2d"),
         ((32, 12, 12, 48), {"kernel": (3, 3), "stride": (1, 2)}, "conv2d"),
         ((32, 12, 12, 48), {"kernel": (3, 3), "dilation": (2, 1)}, "conv2d"),
-        ((32, 12, 12, 48), {"kernel": (3, 3), "activation": 6}, "conv2d"),
-        ((32, 12, 12, 48), {"kernel": (3, 3), **AVERAGE}, "conv2d"),
-        ((32, 12, 12, 48), {"kernel": (3, 3), **OVERLAP}, "conv2d"),
-        ((32, 11, 12, 48), {"kernel": (3, 3), **HALVE}, "conv2d"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), "activation": 6}, "winograd_4x4_3x3"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), **AVERAGE}, "winograd_4x4_3x3"),
+        ((32, 12, 12, 48), {"kernel": (3, 3), **OVERLAP}, "winograd_4x4_3x3"),
+        ((32, 11, 12, 48), {"kernel": (3, 3), **HALVE}, "winograd_4x4_3x3"),
         ((32, 1, 1, 48), {"kernel": (3, 3)}, "conv2d"),
+        ((128, 16, 16, 128), {"kernel": (3, 3)}, "winograd_4x4_3x3"),  # 2.3 MiB of weights
+        ((128, 6, 6, 128), {"kernel": (3, 3)}, "conv2d"),  # are too many for so few patches
         ((512, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # 36 MiB of transformed weights
     ],
 )
@@ -39,7 +47,7 @@ def test_choice(sizes, options, expected: str) -> None:
 
 @given(
     st.tuples(*[st.integers(1, 200)] * 4),
-    st.sampled_from([(2, 2), (3, 3), (1, 1), (3, 1)]),
+    st.sampled_from([(2, 2), (3, 3), (5, 5), (1, 1), (3, 1)]),
 )
 def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, kernel) -> None:
     """Of all widths of vectors together, so that every ISA has the same one."""
@@ -50,15 +58,15 @@ def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, kernel) -> None:
     assert costs["conv2d"] == kernel[0] * kernel[1] * sizes[0] * sizes[1] * sizes[2] * lanes
 
 
-@pytest.mark.parametrize("name", ["winograd_4x4_3x3", "winograd_2x2_2x2"])
+@pytest.mark.parametrize("name", [name for name in native.ALGORITHMS if name != "conv2d"])
 def test_filters_are_transformed_exactly(name: str) -> None:
     """G g G' of a filter that is 1 at one tap is the outer product of two columns of G."""
     m, r, positions = native.winograd_sizes(name)
     assert positions == (m + r - 1) ** 2
-    eye = np.eye(r * r, 16, dtype=np.float32)  # channel t has a 1 at tap t
-    out = np.empty(positions * 16, np.float32)
-    native.winograd_transform(name, eye.ravel(), (1, 4, 4, 16), out)
-    u = out.reshape(m + r - 1, m + r - 1, 16)[..., : r * r]
+    eye = np.eye(r * r, 32, dtype=np.float32)  # channel t has a 1 at tap t
+    out = np.empty(positions * 32, np.float32)
+    native.winograd_transform(name, eye.ravel(), (1, 4, 4, 32), out)
+    u = out.reshape(m + r - 1, m + r - 1, 32)[..., : r * r]
     # The value at infinity is the last tap; at the point 0 it is the first, up to its scale.
     assert u[-1, -1].tolist() == [0.0] * (r * r - 1) + [1.0]
     assert u[0, 0].tolist() == [1.0] + [0.0] * (r * r - 1)

@@ -733,18 +733,20 @@ WINOGRADS = (
     *SEED_CONVS[1:],
     *(
         Conv(h, w, c, n, kernel=(r, r), pad=p, axis=a, pool_mode=m, activation=act, alpha=0.4)
-        for r in (2, 3)
+        for r in (2, 3, 5)
         for h, w, c, n, p, a, m, act in (
             (8, 8, 16, 16, (1, 1, 1, 1), None, None, "relu"),
             (9, 11, 5, 20, (0, 0, 0, 0), "width", None, "relu"),
             (9, 11, 5, 20, (1, 2, 0, 1), "channel", "max", "linear"),
-            (3, 3, 1, 1, (0, 0, 0, 0), None, None, "linear"),
-            (3, 4, 33, 7, (1, 0, 0, 1), "height", "max", "relu"),
+            (r, r, 1, 1, (0, 0, 0, 0), None, None, "linear"),
+            (r, r + 1, 33, 7, (1, 0, 0, 1), "height", "max", "relu"),
             (20, 7, 17, 48, (1, 1, 1, 1), None, "max", "relu"),
             (14, 14, 24, 100, (1, 1, 1, 1), "channel", None, "relu"),
             (12, 30, 8, 200, (2, 2, 2, 2), None, "max", "relu"),
             (9, 11, 5, 20, (1, 1, 1, 1), "height", "max", "clipped_relu"),
             (8, 9, 16, 16, (1, 1, 1, 1), None, None, "clipped_relu"),
+            (9, 11, 5, 20, (1, 1, 1, 1), "channel", "max", "tanh"),
+            (10, 7, 9, 24, (1, 1, 1, 1), "width", None, "leaky_relu"),
         )
     ),
 )
@@ -754,7 +756,8 @@ WINOGRADS = (
 @pytest.mark.parametrize("case", WINOGRADS, ids=str)
 def test_winograd(isa: str, case: Conv) -> None:
     """A few times the direct convolution's rounding, as the transforms add and scale."""
-    name = {3: "winograd_4x4_3x3", 2: "winograd_2x2_2x2"}[case.kernel[0]]
+    names = {2: "winograd_2x2_2x2", 3: "winograd_4x4_3x3", 5: "winograd_2x2_5x5"}
+    name = names[case.kernel[0]]
     x, w, bias, scale, shift, want, depth = conv_data(case)
     got = run_winograd(native.Kernels(isa), name, case, (x, w, bias, scale, shift))
     assert got.shape == want.shape

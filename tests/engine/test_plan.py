@@ -118,8 +118,8 @@ def expected(record: Record, size: int, vector: int) -> Convolution:
         pool=record.pool,
         pool_stride=record.pool_stride,
     )
-    if chosen != "conv2d" and not any(record.pool_pad):
-        m, r = {"winograd_4x4_3x3": (4, 3), "winograd_2x2_2x2": (2, 2)}[chosen]
+    if chosen != "conv2d":
+        m, r, _ = native.winograd_sizes(chosen)
         patches = math.ceil(rows / m) * math.ceil(cols / m)
         products = (m + r - 1) ** 2 * in_channels
         transformed = 4 * products * padded(channels)
@@ -173,7 +173,8 @@ def test_every_way_to_convolve_is_described() -> None:
         for op in fastdigit.Model(networks.packed(graph)).plan()
         if op["algorithm"]
     }
-    assert algorithms == {"direct", "abreast", "grouped", "depthwise", "F(4x4,3x3)", "F(2x2,2x2)"}
+    winograds = {"F(4x4,3x3)", "F(2x2,2x2)", "F(2x2,5x5)"}
+    assert algorithms == {"direct", "abreast", "grouped", "depthwise"} | winograds
 
 
 def test_scratch_is_what_a_step_needs() -> None:

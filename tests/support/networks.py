@@ -430,6 +430,56 @@ def small_networks() -> dict[str, Graph]:
                 Softmax(),
             ],
         ),
+        "winograd": chain(
+            (13, 12, 12),
+            [
+                conv(
+                    rng,
+                    (5, 5),
+                    12,
+                    24,
+                    pad=(2, 2, 2, 2),
+                    activation=Activation("tanh"),
+                    affine=affine(rng, 1, 12),
+                    pool=Pool("max", (2, 2), (2, 2)),
+                ),
+                conv(
+                    rng,
+                    (3, 3),
+                    24,
+                    32,
+                    pad=(2, 2, 1, 1),
+                    activation=Activation("leaky_relu", 0.2),
+                    affine=affine(rng, 0, 7),
+                    pool=Pool("max", (3, 3), (2, 2), (1, 1, 1, 1)),
+                ),
+                conv(
+                    rng,
+                    (2, 2),
+                    32,
+                    20,
+                    pad=(1, 1, 1, 1),
+                    affine=affine(rng, 2, 20),
+                    pool=Pool("average", (2, 2), (1, 1)),
+                ),
+            ],
+        ),
+        # More patches than are computed together, and an odd number of their rows.
+        "winograd, in blocks": chain(
+            (44, 43, 16),
+            [
+                conv(
+                    rng,
+                    (3, 3),
+                    16,
+                    16,
+                    pad=(1, 1, 1, 1),
+                    activation=RELU,
+                    affine=affine(rng, 0, 44),
+                    pool=Pool("max", (2, 2), (2, 2)),
+                )
+            ],
+        ),
         "fully convolutional": chain(
             (9, 8, 3), [conv(rng, (3, 3), 3, 5, activation=RELU), conv(rng, (1, 1), 5, 2)]
         ),

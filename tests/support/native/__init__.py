@@ -270,7 +270,12 @@ def choose_isa(features: Iterable[str], wanted: str | None = None) -> str:
     return name.decode()
 
 
-ALGORITHMS = {"conv2d": 0, "winograd_4x4_3x3": 1, "winograd_2x2_2x2": 2}
+ALGORITHMS = {
+    "conv2d": 0,
+    "winograd_4x4_3x3": 1,
+    "winograd_2x2_2x2": 2,
+    "winograd_2x2_5x5": 3,
+}
 
 
 def _shape(sizes: Sequence[int]) -> Any:

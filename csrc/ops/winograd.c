@@ -1,0 +1,120 @@
+/* CONV2D by Winograd's algorithms: blocks of patches, each transformed, multiplied and transformed back. */
+#include <stdio.h>
+
+#include "ops/convolution.h"
+
+typedef struct winograd_step {
+    fd_step step;
+    fd_cut cut;
+    size_t patch, block_rows; /* rows of outputs of a patch, and of the patches that are computed together */
+    fd_place in, out, v, products;
+    void (*kernel)(const fd_winograd_args *);
+    fd_winograd_args args;
+} winograd_step;
+
+static void run_winograd(const fd_step *step, const fd_work *work, const fd_share *share) {
+    const winograd_step *const s = (const winograd_step *)step;
+    fd_winograd_args part = s->args;
+    const size_t row = fd_cut_rows(&s->cut, share, &part.rows, &part.epilogue);
+    for (size_t i = share->first; i < share->end; i++) {
+        part.in = fd_source(work, &s->in, i) + row * part.in_row;
+        part.out = fd_target(work, &s->out, i) + row / s->cut.pooled * part.out_row;
+        part.v = fd_target(work, &s->v, i);
+        part.products = fd_target(work, &s->products, i);
+        for (size_t done = 0; done < part.rows; done += s->block_rows) {
+            fd_winograd_args a = part;
+            a.rows = fd_min(s->block_rows, part.rows - done);
+            a.patch_rows = (a.rows + s->patch - 1) / s->patch;
+            a.in += done * a.in_row;
+            a.out += done / s->cut.pooled * a.out_row;
+            fd_cut_skip(&a.epilogue, done);
+            s->kernel(&a);
+        }
+    }
+}
+
+/* Between the positions of a patch, in floats: an odd number of cache lines. With a power of two all positions would
+ * fall into the same few sets of a first-level cache and drive each other out. */
+static size_t position_step(size_t patches, size_t channels) {
+    const size_t line = FD_ALIGN / sizeof(float);
+    return ((patches * channels + line - 1) / line | 1) * line;
+}
+
+static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_step *s) {
+    const fd_float_kernels *const kernels = p->isa->floats;
+    fd_op_facts *const facts = fd_plan_facts(p);
+    switch (algorithm) {
+    case FD_WINOGRAD_2X2_2X2:
+        s->kernel = kernels->winograd_2x2_2x2;
+        facts->kernel = "winograd_2x2_2x2";
+        break;
+    case FD_WINOGRAD_2X2_5X5:
+        s->kernel = kernels->winograd_2x2_5x5;
+        facts->kernel = "winograd_2x2_5x5";
+        break;
+    default: s->kernel = kernels->winograd_4x4_3x3; facts->kernel = "winograd_4x4_3x3";
+    }
+}
+
+/* Rows of patches that are computed together. All of them, unless what is transformed would leave the caches; smaller
+ * blocks gain nothing. But so many patches that reading the weights again costs little beside their products. */
+static size_t block_patch_rows(const fd_conv_plan *plan, size_t patch_floats) {
+    enum { BLOCK_FLOATS = (512 << 10) / sizeof(float), BLOCK_PATCHES = 24 };
+    size_t patches = BLOCK_FLOATS / patch_floats;
+    if (patches < BLOCK_PATCHES) patches = BLOCK_PATCHES;
+    const size_t blocks = (plan->patch_rows * plan->patch_cols + patches - 1) / patches;
+    return (plan->patch_rows + blocks - 1) / blocks;
+}
+
+/* Pooling that the kernel does not know is a step of its own, from scratch. */
+void fd_plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan, const fd_image *in) {
+    const fd_value *const out = fd_plan_value(p, op->output);
+    const fd_conv_shape *const shape = &plan->shape;
+    const fd_winograd_sizes w = fd_algorithm_sizes(plan->algorithm);
+    const size_t padded = fd_panel_columns(out->channels);
+    const size_t block = block_patch_rows(plan, w.positions * (in->channels + padded));
+    const int halved = fd_algorithm_pools(op, shape), apart = op->pool_mode != FD_POOL_NONE && !halved;
+    float *const weights = fd_plan_take(p, w.positions * in->channels * padded, sizeof *weights);
+    if (weights) fd_algorithm_transform(plan->algorithm, fd_file_values(p->file, op->weights), shape, weights);
+    winograd_step s = {
+        .step = {.run = run_winograd},
+        .cut = apart ? (fd_cut){shape->rows, 1} : fd_plan_cut(p, in, shape->rows, w.m, halved ? 2 : 1),
+        .patch = w.m,
+        .block_rows = block * w.m,
+        .in = in->first,
+        .out =
+            apart ? fd_plan_scratch(p, fd_plan_image(p, shape->rows, shape->cols, shape->channels)) : fd_place_of(out),
+        .args =
+            {
+                .weights = weights,
+                .bias = fd_plan_bias(p, op, out->channels),
+                .in_row = in->row,
+                .in_channels = in->channels,
+                .rows = shape->rows,
+                .cols = shape->cols,
+                .channels = out->channels,
+                .out_row = apart ? shape->cols * shape->channels : out->row,
+                .epilogue = fd_plan_epilogue(p, op),
+                .pooled = halved,
+                .patch_rows = block,
+                .patch_cols = plan->patch_cols,
+                .v_step = position_step(block * plan->patch_cols, in->channels),
+                .products_step = position_step(block * plan->patch_cols, padded),
+            },
+    };
+    choose_winograd(p, plan->algorithm, &s);
+    s.v = fd_plan_scratch(p, w.positions * s.args.v_step);
+    s.products = fd_plan_scratch(p, w.positions * s.args.products_step);
+    fd_plan_step(p, &s.step, sizeof s);
+    if (apart) {
+        fd_pool2d_args pool = fd_pool_of(op, out);
+        pool.in_row = s.args.out_row;
+        pool.in_ring = pool.rows = shape->rows;
+        pool.cols = shape->cols;
+        fd_steps_pool(p, s.out, fd_place_of(out), &pool);
+    }
+    fd_op_facts *const facts = fd_plan_facts(p);
+    snprintf(facts->algorithm, sizeof facts->algorithm, "F(%zux%zu,%zux%zu)", w.m, w.m, w.r, w.r);
+    facts->executed = fd_mul_capped(plan->patch_rows * plan->patch_cols * w.positions, in->channels * out->channels);
+    facts->weight_bytes += w.positions * in->channels * padded * sizeof(float) - fd_file_bytes(p->file, op->weights);
+}

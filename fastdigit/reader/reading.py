@@ -19,7 +19,7 @@ from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.images.pages import page_of
 from fastdigit.images.reading import check_no_page, whole_number
 from fastdigit.reader.checks import check_of
-from fastdigit.reader.judge import NOT_A_DIGIT, judged
+from fastdigit.reader.judge import judged
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.single import single
 from fastdigit.reader.ways import ways_of
@@ -56,12 +56,13 @@ class Digit:
     label
         0 to 9.
     probability
-        That its strokes, looked at by themselves, are one digit, and this one. The field's is of
-        another kind, and may be higher.
+        That there is a digit here, and it is this one: of all ways to read the field, those that
+        have it here. So it is at least the field's.
     box
         (top, bottom, left, right), in pixels of the image; bottom and right are exclusive.
     alternatives
-        Other labels and their probabilities, the most probable first.
+        Other labels and their probabilities, the most probable first; those that some way to read
+        the field has.
     """
 
     label: int
@@ -80,7 +81,8 @@ class Field:
         Their labels.
     probability
         That all of it is right: its share among all ways to read these strokes, in which what is
-        read as no digit has to be explained as well. It is no product of those of the digits.
+        read as no digit has to be explained as well. No product of those of the digits, for what
+        is wrong with one may be wrong with the next.
     box
         (top, bottom, left, right), in pixels of the image.
     digits
@@ -361,10 +363,10 @@ class _Reader:
         candidates, wanted = proposals.candidates, self.wanted
         if not candidates:
             return None
-        probabilities, ways = self._ways(proposals)
+        ways = self._ways(proposals)
         if not wanted.anything and not any(wanted.fits(way.text) for way in ways.found):
             # What is wanted may be made of parts of what is a digit.
-            probabilities, ways = self._ways(proposals, every=True)
+            ways = self._ways(proposals, every=True)
         fitting = [way for way in ways.found if way.text and wanted.fits(way.text)]
         # That there is no digit may be the most probable.
         if not fitting or (wanted.anything and not ways.found[0].text):
@@ -377,10 +379,7 @@ class _Reader:
             found = [candidates[number].box for number in path.chosen]
         else:
             found = ways.boxes(way.text)
-        if path is not None and ways.strip is None:
-            labels = probabilities[list(path.chosen), :NOT_A_DIGIT]
-        else:
-            labels = ways.labels(way.text)
+        labels = ways.labels(way.text)
         digits = tuple(
             self._digit(proposals.on_page(box), own, int(label))
             for box, own, label in zip(found, labels, way.text, strict=True)
@@ -390,13 +389,13 @@ class _Reader:
         others = tuple((other.text, other.share) for other in fitting[1:MOST_TOLD])
         return Field(way.text, way.share, (low[0], high[1], low[2], high[3]), digits, others)
 
-    def _ways(self, proposals: Proposals, *, every: bool = False) -> tuple[Floats, Ways]:
+    def _ways(self, proposals: Proposals, *, every: bool = False) -> Ways:
         """How a field may be read; every: with all that might make what is wanted."""
         probabilities, looks = judged(proposals.candidates, proposals.height, every=every)
         fits, length = (self.wanted.fits, self.wanted.length) if every else (None, None)
         ways = ways_of(proposals, probabilities, fits, length)
         self.looks += looks + (0 if ways.steps is None else len(ways.steps) // STEPS_A_LOOK)
-        return probabilities, ways
+        return ways
 
     def _box(self, found: Box) -> Box:
         """In pixels of the image."""
@@ -410,5 +409,7 @@ class _Reader:
 
     def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
         order = np.argsort(-probabilities, kind="stable").tolist()
-        others = tuple((n, float(probabilities[n])) for n in order if n != label)
+        others = tuple(
+            (n, float(probabilities[n])) for n in order if n != label and probabilities[n] > 0
+        )
         return Digit(label, float(probabilities[label]), self._box(found), others[:3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -28,14 +29,15 @@ MOST_WAYS: Final = 256
 # Texts that are looked at uncut.
 TEXTS: Final = 16
 # Of the log-odds of cuts alone, so that probabilities of fields come true.
-TEMPERATURE: Final = 1.5
+TEMPERATURE: Final = 1.25
 # Digits of cuts are sure if so probable together, and no mark was cut, and none is wider, in
 # heights of a digit.
-SURE: Final = 0.5
+SURE: Final = 0.55
 WIDEST_SURE: Final = 1.05
-# Weights of the logarithms of both probabilities, fitted to fields of held-out writers: what is cut
-# in the middle of marks says less.
-OF_WHOLE, OF_CUT, OF_UNCUT = 1.0, 0.15, 0.8
+# Weights of the logarithms of both probabilities, of what is cut and what is not, fitted to fields
+# of held-out writers: where marks are cut in the middle, that says less.
+OF_WHOLE: Final = (0.7, 0.56)
+OF_CUT: Final = (0.17, 0.92)
 
 
 class Way(NamedTuple):
@@ -79,12 +81,23 @@ class Ways(NamedTuple):
 
     def labels(self, text: str) -> Floats:
         """(digits, 10): of each digit of a text, the probability of each label: of all ways that
-        are as long and have it there."""
+        have it there.
+
+        Of ways that are as long, at its place; of others, where they begin or end like the text.
+        """
         own = np.zeros((len(text), NOT_A_DIGIT))
+        every = list(range(len(text)))
         for way in self.found:
-            if len(way.text) == len(text):
-                own[np.arange(len(text)), [int(digit) for digit in way.text]] += way.share
-        return own
+            other, places = way.text, every
+            if len(other) != len(text):
+                before = _alike(text, other)
+                most = min(len(text), len(other)) - before
+                behind = _alike(text[::-1], other[::-1])
+                end = len(text) - min(behind, most)
+                other, places = text, [*range(before), *range(end, len(text))]
+            for place in places:
+                own[place, int(other[place])] += way.share
+        return np.minimum(own, 1)
 
 
 def ways_of(
@@ -115,7 +128,9 @@ def ways_of(
     candidates, lengths = proposals.candidates, proposals.lengths
     paths = best_paths(candidates, probabilities, lengths, WAYS)
     cut = any(candidates[number].cut for number in paths[0].chosen)
-    sure = not proposals.pieces or (not cut and _sure(paths, proposals))
+    # That there is no digit at all is never sure: digits that overlap look like none of them.
+    certain = bool(paths[0].text) and not cut and _sure(paths, proposals)
+    sure = not proposals.pieces or certain
     strip = None if sure else strip_of(proposals.pieces, proposals.height)
     steps = None if strip is None else steps_of(strip)
     ways = _together(paths, steps, cut, TEXTS)
@@ -150,7 +165,8 @@ def _together(paths: list[Path], steps: Floats | None, cut: bool, most: int) -> 
         # Texts that the pieces have no way for are as good as the worst that they have.
         pieces = np.full(len(of_text), logs.min())
         pieces[: len(logs)] = logs
-        odds = (OF_CUT if cut else OF_WHOLE) * pieces + OF_UNCUT * uncut
+        of_pieces, of_uncut = OF_CUT if cut else OF_WHOLE
+        odds = of_pieces * pieces + of_uncut * uncut
     shares = np.exp(odds - odds.max())
     shares /= shares.sum()
     ways = [
@@ -158,3 +174,9 @@ def _together(paths: list[Path], steps: Floats | None, cut: bool, most: int) -> 
         for share, (text, path) in zip(shares, of_text.items(), strict=True)
     ]
     return sorted(ways, key=lambda way: (-way.share, way.text))
+
+
+def _alike(first: str, second: str) -> int:
+    """Letters that both begin with."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

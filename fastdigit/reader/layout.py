@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastdigit.images.components import Marks
     from fastdigit.reader.cuts import Piece
 
-__all__ = ["TELLING", "Row", "digit_height", "fields_of", "rows_of"]
+__all__ = ["TELLING", "Row", "digit_height", "fields_of", "rows_of", "signs_of"]
 
 # A mark as high as this part of a digit says which line it stands in.
 TELLING: Final = 0.5
@@ -25,6 +25,14 @@ BESIDE: Final = 0.5
 # In heights of a digit: what is as far apart are two fields; in boxes, digits stand apart.
 FIELD_GAP: Final = 1.2
 FIELD_GAP_IN_BOXES: Final = 1.8
+# Of the height of a printed digit: how far its top and bottom are from those of others, and by how
+# much signs are higher. How many digits are so even at least, and the part of all.
+EVEN: Final = 0.03
+HIGHER: Final = 0.05
+FEWEST_EVEN: Final = 4
+MOST_EVEN: Final = 0.8
+# Of its height, how wide a sign is at most.
+NARROW: Final = 0.6
 # Of a page, in pixels: lower marks are never digits.
 LOWEST: Final = 6
 
@@ -93,6 +101,34 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
         both = np.concatenate([members, inside]).astype(np.intp)
         rows.append(Row(both, high, top, bottom))
     return rows
+
+
+def signs_of(marks: Marks, row: Row) -> set[int]:
+    """Numbers of marks that are signs of a printed line: strokes, bars and brackets.
+
+    Printed digits are of one height, and stand on one line. What is narrow, higher than they are
+    and goes below their line is `/`, `|` or a bracket; by itself, each looks like a 1. Written
+    digits are not so even, and nothing is said of what stands among them.
+    """
+    boxes = marks.boxes[row.marks]
+    tops, bottoms, wide = boxes[:, 0], boxes[:, 1], boxes[:, 3] - boxes[:, 2]
+    height = row.bottom - row.top
+    tells = bottoms - tops >= TELLING * height
+    near = max(1.0, EVEN * height)
+    even = tells & (np.abs(tops - row.top) <= near) & (np.abs(bottoms - row.bottom) <= near)
+    higher = bottoms - tops >= height + max(2.0, HIGHER * height)
+    signs = higher & (bottoms - row.bottom >= near) & (wide <= NARROW * (bottoms - tops))
+    others = np.count_nonzero(tells & ~signs)
+    if not signs.any() or np.count_nonzero(even) < max(FEWEST_EVEN, MOST_EVEN * others):
+        return set()
+    return {number for number in row.marks[signs].tolist() if _is_a_stroke(marks, number)}
+
+
+def _is_a_stroke(marks: Marks, number: int) -> bool:
+    """Whether each row has one run of its cells, as a bar has, or a bow."""
+    top, bottom, left, right = marks.boxes[number]
+    own = np.pad(marks.labels[top:bottom, left:right] == number, ((0, 0), (1, 0)))
+    return bool(np.count_nonzero(own[:, 1:] & ~own[:, :-1], axis=1).max() == 1)
 
 
 def _middle(ordered: list[int]) -> float:

@@ -14,7 +14,7 @@ from fastdigit.images.ink import stroke_width
 from fastdigit.reader.borders import without_borders
 from fastdigit.reader.candidates import candidates_of
 from fastdigit.reader.cuts import pieces_of
-from fastdigit.reader.layout import TELLING, digit_height, fields_of, rows_of
+from fastdigit.reader.layout import TELLING, digit_height, fields_of, rows_of, signs_of
 from fastdigit.reader.paper import ink_of_page
 from fastdigit.reader.rulings import without_rulings
 from fastdigit.reader.skew import Straightened, slope_of
@@ -128,6 +128,10 @@ def propose(grey: Floats) -> list[list[Proposals]]:
         sized = _Sized(writing)
         for row in sized.rows:
             pieces = pieces_of(sized.ink, sized.marks, row.marks, row.height, sized.stroke)
+            signs = signs_of(sized.marks, row)
+            fields = fields_of(pieces, row.height, writing.boxed)
+            if signs:
+                fields = [[one for one in field if one.mark not in signs] for field in fields]
             line = [
                 Proposals(
                     None,
@@ -138,7 +142,7 @@ def propose(grey: Floats) -> list[list[Proposals]]:
                     straightened,
                     block,
                 )
-                for field in fields_of(pieces, row.height, writing.boxed)
+                for field in fields
                 if len({piece.mark for piece in field}) >= fewest
             ]
             if line:

@@ -28,7 +28,8 @@ WAYS: Final = 8
 MOST_WAYS: Final = 256
 # Texts that are looked at uncut.
 TEXTS: Final = 16
-# Of the log-odds of cuts alone, so that probabilities of fields come true.
+# Of the log-odds of cuts alone, so that probabilities of fields come true; fitted, as the weights
+# below, by benchmarks/read_probabilities.py to fields of seeds 31 and 32.
 TEMPERATURE: Final = 1.25
 # Digits of cuts are sure if so probable together, and no mark was cut, and none is wider, in
 # heights of a digit.
@@ -67,11 +68,14 @@ class Ways(NamedTuple):
         The most probable first.
     strip, steps
         The field as it was read without cutting, and what was seen in it; None if cuts are sure.
+    cut
+        Whether the most probable of its cuts is in the middle of a mark.
     """
 
     found: list[Way]
     strip: Strip | None
     steps: Floats | None
+    cut: bool
 
     def boxes(self, text: str) -> list[tuple[int, int, int, int]]:
         """Where each digit of a text is that cuts have no way for."""
@@ -139,7 +143,7 @@ def ways_of(
         paths += best_paths(candidates, probabilities, lengths, MOST_WAYS, length)
         paths = sorted({path.text: path for path in paths}.values(), reverse=True)
         ways = _together(paths, steps, cut, MOST_WAYS)
-    return Ways(ways, strip, steps)
+    return Ways(ways, strip, steps, cut)
 
 
 def _sure(paths: list[Path], proposals: Proposals) -> bool:

@@ -37,7 +37,7 @@ def test_a_digit_is_at_least_as_probable_as_its_field(kind: str) -> None:
 
 
 def ways_with(shares: dict[str, float]) -> Ways:
-    return Ways([Way(share, text, None) for text, share in shares.items()], None, None)
+    return Ways([Way(share, text, None) for text, share in shares.items()], None, None, False)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 /* Convolution + bias + relu + scale and shift + 2x2 max pooling in one loop over register tiles.
  *
  * A tile is two groups of `cols` pixels by nv vectors of channels. With pooling the groups are two image rows, and
- * cols / 2 pooled pixels leave the registers; without, they are neighbours in one row.
+ * cols / 2 pooled pixels leave the registers; without, they are neighbours in one row, or in one and the next.
  */
 
 /* Columns of a tile of FD_FN(conv2d_plane), as many as leave registers for nine weights and an input; two at least. */
 #define FD_PLANE_COLS (FD_VREGS >= 2 * 8 + 9 + 1 ? 8 : 2)
-#define FD_TILE_PIXELS (2 * (FD_CONV_COLS > FD_PLANE_COLS ? FD_CONV_COLS : FD_PLANE_COLS))
+/* Columns of a tile of two vectors: as many sums as one of three has, where registers are few. */
+#define FD_WIDE_COLS (FD_VREGS > 16 ? FD_CONV_COLS : FD_CONV_COLS * 3 / 2)
+#define FD_TILE_PIXELS (2 * (FD_WIDE_COLS > FD_PLANE_COLS ? FD_WIDE_COLS : FD_PLANE_COLS))
+
+/* Multiply-adds that a core has on the way at once, roughly: with fewer sums it waits for each of them. */
+#define FD_LATENCY 5
 
 /* Where a tile is: convolution row and column of its first pixel, first channel. */
 typedef struct FD_FN(place) {
@@ -36,24 +41,25 @@ FD_INLINE void FD_FN(conv2d_plane)(fd_v *acc, const float *in, size_t in_row, co
     }
 }
 
+/* One or two groups of `cols` pixels. `out` is where the output of their row begins. With `wraps` the last of them are
+ * in the next row; a tile is never wider than the image. */
 FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
-                                  const int groups, const int cols, const int nv, const int pooled) {
+                                  const int groups, const int cols, const int nv, const int pooled, const int wraps) {
+    const int px = groups * cols, outputs = pooled ? cols / 2 : px;
     const float *x[FD_TILE_PIXELS];
     fd_v acc[FD_TILE_PIXELS * FD_CONV_NV];
     const size_t group_step = pooled ? a->in_row_step : (size_t)cols * a->in_col_step;
     const float *const first = a->in + at.row * a->in_row_step + at.col * a->in_col_step;
+    const size_t in_wrap = a->in_row_step - a->cols * a->in_col_step, in_row = a->cols - at.col;
     FD_UNROLL
-    for (int g = 0; g < groups; g++) {
+    for (int p = 0; p < px; p++) {
+        x[p] = first + (size_t)(p / cols) * group_step + (size_t)(p % cols) * a->in_col_step;
+        if (wraps && (size_t)p >= in_row) x[p] += in_wrap;
         FD_UNROLL
-        for (int c = 0; c < cols; c++) {
-            x[g * cols + c] = first + (size_t)g * group_step + (size_t)c * a->in_col_step;
-            FD_UNROLL
-            for (int v = 0; v < nv; v++) acc[(g * cols + c) * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
-        }
+        for (int v = 0; v < nv; v++) acc[p * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
     }
-    const int px = groups * cols, outputs = pooled ? cols / 2 : px;
-    if (nv == 1 && a->plane_row)
-        FD_FN(conv2d_plane)(acc, first, a->plane_row, w, w_row, pooled ? 2 : 1, pooled ? cols : px);
+    if (nv == 1 && !wraps && a->plane_row)
+        FD_FN(conv2d_plane)(acc, x[0], a->plane_row, w, w_row, pooled ? 2 : 1, pooled ? cols : px);
     else
         FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, px, nv, FD_DTYPE_F32);
 
@@ -66,8 +72,9 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     if (a->epilogue.axis != FD_AXIS_NONE) {
         FD_UNROLL
         for (int p = 0; p < px; p++) {
-            const size_t row = at.row + (size_t)(pooled ? p / cols : 0);
-            const size_t col = at.col + (size_t)(pooled ? p % cols : p);
+            const int over = wraps && (size_t)p >= in_row;
+            const size_t row = at.row + (size_t)(pooled ? p / cols : over);
+            const size_t col = at.col + (size_t)(pooled ? p % cols : p) - (over ? a->cols : 0);
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
                 fd_v *const value = &acc[p * nv + v];
@@ -75,6 +82,8 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             }
         }
     }
+    float *const to = out + (pooled ? at.col / 2 : at.col) * a->out_col;
+    const size_t out_wrap = a->out_row - a->cols * a->out_col;
     FD_UNROLL
     for (int v = 0; v < nv; v++) {
         const size_t channel = at.channel + (size_t)v * FD_VL;
@@ -89,7 +98,8 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             } else {
                 result = acc[o * nv + v];
             }
-            float *const p = out + (size_t)o * a->out_col + channel;
+            float *p = to + (size_t)o * a->out_col + channel;
+            if (wraps && (size_t)o >= in_row) p += out_wrap;
             if (n >= FD_VL)
                 v_store(p, result);
             else
@@ -98,29 +108,55 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     }
 }
 
-/* Convolution rows `row` and, if pooled, row + 1, to one output row, for nv vectors of channels. */
-FD_INLINE void FD_FN(conv2d_row)(const fd_conv2d_args *a, const float *w, size_t w_row, size_t row, size_t channel,
-                                 float *out, const int nv, const int pooled) {
+#define FD_TILES(groups, tile_cols, pooled)                                  \
+    for (; cols - at.col >= (pooled ? (tile_cols) : (groups) * (tile_cols)); \
+         at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))          \
+        FD_FN(conv2d_tile)(a, w, w_row, at, out, groups, tile_cols, nv, pooled, 0);
+
+/* Convolution rows `row` and row + 1, to one output row, for nv vectors of channels. */
+FD_INLINE void FD_FN(conv2d_pair)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
+                                  const int nv) {
     const size_t cols = a->cols;
-    FD_FN(place) at = {row, 0, channel};
-#define FD_TILES(groups, tile_cols)                                                                                   \
-    for (; cols - at.col >= (pooled ? (tile_cols) : (groups) * (tile_cols));                                          \
-         at.col += (pooled ? (tile_cols) : (groups) * (tile_cols)))                                                   \
-        FD_FN(conv2d_tile)(a, w, w_row, at, out + (pooled ? at.col / 2 : at.col) * a->out_col, groups, tile_cols, nv, \
-                           pooled);
     if (FD_PLANE_COLS > FD_CONV_COLS && nv == 1 && a->plane_row) {
-        FD_TILES(2, FD_PLANE_COLS)
+        FD_TILES(2, FD_PLANE_COLS, 1)
     }
-    FD_TILES(2, FD_CONV_COLS)
+    FD_TILES(2, FD_CONV_COLS, 1)
 #if FD_CONV_COLS > 2
-    FD_TILES(2, 2)
+    FD_TILES(2, 2, 1)
 #endif
-    if (!pooled) {
-        FD_TILES(2, 1)
-        FD_TILES(1, 1)
-    }
-#undef FD_TILES
 }
+
+/* Rows [at.row, end), not pooled. What is left at the end of a row is a narrower tile if that has sums enough to hide
+ * the latency of an addition, and otherwise goes together with the beginning of the next row. */
+FD_INLINE void FD_FN(conv2d_lines)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, size_t end,
+                                   float *out, const int nv) {
+    const size_t cols = a->cols, px = 2 * FD_CONV_COLS;
+    for (; at.row < end; out += a->out_row, at.row++) {
+        if (FD_PLANE_COLS > FD_CONV_COLS && nv == 1 && a->plane_row) {
+            FD_TILES(2, FD_PLANE_COLS, 0)
+        }
+        if (FD_WIDE_COLS > FD_CONV_COLS && nv == 2) {
+            FD_TILES(2, FD_WIDE_COLS, 0)
+        }
+        FD_TILES(2, FD_CONV_COLS, 0)
+#if FD_CONV_COLS > 2
+        FD_TILES(2, 2, 0)
+#endif
+        if (nv * 2 > FD_LATENCY) {
+            FD_TILES(2, 1, 0)
+        }
+        const size_t left = cols - at.col;
+        if (left && cols >= px && at.row + 1 < end && !(nv == 1 && a->plane_row)) {
+            FD_FN(conv2d_tile)(a, w, w_row, at, out, 2, FD_CONV_COLS, nv, 0, 1);
+            at.col = px - left;
+            continue;
+        }
+        FD_TILES(2, 1, 0)
+        FD_TILES(1, 1, 0)
+        at.col = 0;
+    }
+}
+#undef FD_TILES
 
 /* Convolution rows [row, end) to out; two give one output row if pooled. */
 FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t end, float *out, const int pooled) {
@@ -135,16 +171,26 @@ FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t en
             const size_t begin = vectors * s / shares * FD_VL;
             const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
             const float *const w = a->weights + first * a->depth + begin;
-            float *to = out;
-            for (size_t r = row; r < end; r += pooled ? 2 : 1, to += a->out_row) {
-                if (nv == 1) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 1, pooled);
-                if (nv == 2) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 2, pooled);
+            FD_FN(place) at = {row, 0, first + begin};
+#define FD_CASE(n)                                                                                                \
+    if (nv == (n)) {                                                                                              \
+        float *to = out;                                                                                          \
+        for (; pooled && at.row < end; at.row += 2, to += a->out_row) FD_FN(conv2d_pair)(a, w, panel, at, to, n); \
+        if (!pooled) FD_FN(conv2d_lines)(a, w, panel, at, end, to, n);                                            \
+    }
+            FD_CASE(1)
+            FD_CASE(2)
 #if FD_CONV_NV > 2
-                if (nv == 3) FD_FN(conv2d_row)(a, w, panel, r, first + begin, to, 3, pooled);
+            FD_CASE(3)
 #endif
-            }
+#undef FD_CASE
         }
     }
+}
+
+/* Without pooling. */
+FD_LOCAL FD_APART void FD_FN(conv2d_plain)(const fd_conv2d_args *a, size_t row, size_t end, float *out) {
+    FD_FN(conv2d_rows)(a, row, end, out, 0);
 }
 
 /* Any activation, any pooling: rows of the convolution go through a ring just large enough for one pooling window, or
@@ -153,21 +199,25 @@ FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
     fd_conv2d_args conv = *a;
     fd_pool2d_args pool = a->pool;
     const int simple = FD_FN(is_simple)(&a->epilogue);
-    if (a->pool_mode != FD_POOL_NONE) conv.out_col = a->channels;
+    if (a->pool_mode != FD_POOL_NONE) conv.out_row = pool.in_row, conv.out_col = a->channels;
     if (!simple) conv.epilogue = (fd_epilogue){.activation = FD_ACT_LINEAR};
     const size_t outputs = a->pool_mode == FD_POOL_NONE ? a->rows : a->pool.out_count;
     size_t done = 0; /* convolution rows computed */
     for (size_t o = 0; o < outputs; o++) {
         const size_t need =
             a->pool_mode == FD_POOL_NONE ? o + 1 : fd_min(o * pool.stride[0] + pool.size[0] - pool.pad[0], a->rows);
-        for (; done < need; done++) {
-            float *const row =
-                a->pool_mode == FD_POOL_NONE ? a->out + done * a->out_row : a->ring + done % pool.in_ring * pool.in_row;
-            FD_FN(conv2d_rows)(&conv, done, done + 1, row, 0);
+        for (size_t rows; done < need; done += rows) {
+            /* As many at once as lie side by side in the ring. */
+            const size_t slot = a->pool_mode == FD_POOL_NONE ? 0 : done % pool.in_ring;
+            rows = a->pool_mode == FD_POOL_NONE ? 1 : fd_min(need - done, pool.in_ring - slot);
+            float *const to = a->pool_mode == FD_POOL_NONE ? a->out + done * a->out_row : a->ring + slot * pool.in_row;
+            FD_FN(conv2d_plain)(&conv, done, done + rows, to);
             if (!simple)
-                FD_FN(eltwise)(&(fd_eltwise_args){.in = row,
-                                                  .out = row,
-                                                  .rows = 1,
+                FD_FN(eltwise)(&(fd_eltwise_args){.in = to,
+                                                  .out = to,
+                                                  .in_row = conv.out_row,
+                                                  .out_row = conv.out_row,
+                                                  .rows = rows,
                                                   .cols = a->cols,
                                                   .channels = a->channels,
                                                   .row_index = done,
@@ -189,7 +239,7 @@ FD_LOCAL void FD_FN(conv2d)(const fd_conv2d_args *a) {
                         p->stride[1] == 2 && p->pad[0] == 0 && p->pad[1] == 0 && a->rows % 2 == 0 && a->cols % 2 == 0 &&
                         p->channels == a->channels;
     if (FD_FN(is_simple)(&a->epilogue) && a->pool_mode == FD_POOL_NONE)
-        FD_FN(conv2d_rows)(a, 0, a->rows, a->out, 0);
+        FD_FN(conv2d_plain)(a, 0, a->rows, a->out);
     else if (FD_FN(is_simple)(&a->epilogue) && halving)
         FD_FN(conv2d_rows)(a, 0, a->rows, a->out, 1);
     else

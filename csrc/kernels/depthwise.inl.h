@@ -2,8 +2,11 @@
  * each weight is loaded once for all of them. */
 
 #define FD_DEPTHWISE_COLS 4
+/* Of a 3x3 kernel, whose nine weights wait in registers with an input: rows and columns of sums. */
+#define FD_DEPTHWISE_ROWS 2
+#define FD_SQUARE_COLS (FD_VREGS > 16 ? 4 : 3)
 
-/* The epilogue of a tile of `cols` outputs, and to where they belong. */
+/* The epilogue of `cols` outputs, and to where they belong. */
 FD_INLINE void FD_FN(depthwise_finish)(const fd_depthwise_args *a, fd_v *acc, FD_FN(place) at, float *out,
                                        const int cols) {
     const size_t n = a->channels - at.channel;
@@ -57,52 +60,66 @@ FD_INLINE void FD_FN(depthwise_row)(const fd_depthwise_args *a, size_t row, floa
     }
 }
 
-/* 3x3: `cols` outputs of one vector of channels, whose weights wait in registers. Each input is loaded once for all
- * outputs that it has a part in. */
+/* 3x3: `rows` by `cols` outputs of one vector of channels. Each input is loaded once for all outputs that it has a part
+ * in. */
 FD_INLINE void FD_FN(depthwise_3x3_tile)(const fd_depthwise_args *a, const fd_v *w, fd_v bias, FD_FN(place) at,
-                                         float *out, const int cols, const int stride, const int whole) {
+                                         float *out, const int rows, const int cols, const int stride,
+                                         const int whole) {
     const size_t n = a->channels - at.channel;
     const float *line = a->in + at.row * a->in_row_step + at.col * a->in_col_step + at.channel;
-    fd_v acc[FD_DEPTHWISE_COLS];
+    fd_v acc[FD_DEPTHWISE_ROWS * FD_DEPTHWISE_COLS];
     FD_UNROLL
-    for (int p = 0; p < cols; p++) acc[p] = bias;
+    for (int i = 0; i < rows * cols; i++) acc[i] = bias;
     FD_UNROLL
-    for (int ky = 0; ky < 3; ky++, line += a->taps[3]) {
+    for (int y = 0; y < (rows - 1) * stride + 3; y++, line += a->taps[3]) {
         FD_UNROLL
         for (int x = 0; x < (cols - 1) * stride + 3; x++) {
             const float *const from = line + (size_t)x * a->channels;
-            const fd_v input = whole ? v_load(from) : v_load_n(from, n);
+            fd_v input = whole ? v_load(from) : v_load_n(from, n);
+            FD_KEEP(input);
             FD_UNROLL
-            for (int p = 0; p < cols; p++) {
-                const int kx = x - p * stride;
-                if (kx >= 0 && kx < 3) acc[p] = v_fma(input, w[3 * ky + kx], acc[p]);
+            for (int i = 0; i < rows * cols; i++) {
+                const int ky = y - i / cols * stride, kx = x - i % cols * stride;
+                if (ky >= 0 && ky < 3 && kx >= 0 && kx < 3) acc[i] = v_fma(input, w[3 * ky + kx], acc[i]);
             }
         }
     }
-    FD_FN(depthwise_finish)(a, acc, at, out, cols);
+    FD_UNROLL
+    for (int r = 0; r < rows; r++, at.row++)
+        FD_FN(depthwise_finish)(a, acc + r * cols, at, out + (size_t)r * a->out_row, cols);
 }
 
-FD_INLINE void FD_FN(depthwise_3x3_channels)(const fd_depthwise_args *a, size_t channel, const int stride,
-                                             const int whole) {
-    const size_t panel = channel / FD_PANEL * FD_PANEL;
+/* `rows` rows of one vector of channels. */
+FD_INLINE void FD_FN(depthwise_3x3_channels)(const fd_depthwise_args *a, FD_FN(place) at, float *out, const int rows,
+                                             const int stride, const int whole) {
+    const size_t panel = at.channel / FD_PANEL * FD_PANEL;
     const size_t width = fd_min(FD_PANEL, fd_round_up(a->channels - panel, FD_PANEL_ALIGN));
-    const fd_v bias = v_load(a->bias + channel);
+    const fd_v bias = v_load(a->bias + at.channel);
     fd_v w[9];
     FD_UNROLL
-    for (int k = 0; k < 9; k++) w[k] = v_load(a->weights + panel * 9 + (channel - panel) + (size_t)k * width);
-    for (size_t row = 0; row < a->rows; row++) {
-        float *const out = a->out + row * a->out_row;
-        FD_FN(place) at = {row, 0, channel};
-        for (; a->cols - at.col >= FD_DEPTHWISE_COLS; at.col += FD_DEPTHWISE_COLS)
-            FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, FD_DEPTHWISE_COLS, stride, whole);
-        for (; at.col < a->cols; at.col++) FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, 1, stride, whole);
-    }
+    for (int k = 0; k < 9; k++) w[k] = v_load(a->weights + panel * 9 + (at.channel - panel) + (size_t)k * width);
+    const int cols = rows == 1 ? FD_DEPTHWISE_COLS : FD_SQUARE_COLS;
+    for (; a->cols - at.col >= (size_t)cols; at.col += (size_t)cols)
+        FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, rows, cols, stride, whole);
+    for (; a->cols - at.col >= 2; at.col += 2) FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, rows, 2, stride, whole);
+    if (at.col < a->cols) FD_FN(depthwise_3x3_tile)(a, w, bias, at, out, rows, 1, stride, whole);
+}
+
+/* All channels of some rows: what they have in common of the input is in the first-level cache. */
+FD_INLINE void FD_FN(depthwise_3x3_rows)(const fd_depthwise_args *a, size_t row, const int rows, const int stride) {
+    float *const out = a->out + row * a->out_row;
+    FD_FN(place) at = {row, 0, 0};
+    for (; a->channels - at.channel >= FD_VL; at.channel += FD_VL)
+        FD_FN(depthwise_3x3_channels)(a, at, out, rows, stride, 1);
+    if (at.channel < a->channels) FD_FN(depthwise_3x3_channels)(a, at, out, rows, stride, 0);
 }
 
 FD_INLINE void FD_FN(depthwise_3x3)(const fd_depthwise_args *a, const int stride) {
-    size_t channel = 0;
-    for (; a->channels - channel >= FD_VL; channel += FD_VL) FD_FN(depthwise_3x3_channels)(a, channel, stride, 1);
-    if (channel < a->channels) FD_FN(depthwise_3x3_channels)(a, channel, stride, 0);
+    size_t row = 0;
+    if (a->in_row_step == (size_t)stride * a->taps[3])
+        for (; a->rows - row >= FD_DEPTHWISE_ROWS; row += FD_DEPTHWISE_ROWS)
+            FD_FN(depthwise_3x3_rows)(a, row, FD_DEPTHWISE_ROWS, stride);
+    for (; row < a->rows; row++) FD_FN(depthwise_3x3_rows)(a, row, 1, stride);
 }
 
 /* Whether the taps are a 3x3 square without dilation along columns. */

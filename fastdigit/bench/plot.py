@@ -1,7 +1,8 @@
 """Draws what ``fastdigit-bench --json`` wrote: ``python -m fastdigit.bench.plot run.json run.svg``.
 
 A run becomes bars of the time an image takes, for each runtime and batch size; a run with
-``--layers`` becomes bars of each layer's time and limit.
+``--layers`` becomes bars of each layer's time and limit; several of these, one a network, become
+the shares of the limit that each kind of layer reaches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["main", "plot"]
+__all__ = ["main", "plot", "plot_shares"]
 
 OWN, OTHERS, LIMIT = "#c1440e", "#9aa5b1", "#2f3b47"
 WIDTH, PANEL_HEIGHT, BAR_HEIGHT = 8.0, 0.9, 0.26  # inches
@@ -33,16 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m fastdigit.bench.plot",
         description="Draw the figures that fastdigit-bench --json wrote.",
     )
-    parser.add_argument("figures", type=Path, help="JSON file, with or without --layers")
+    parser.add_argument(
+        "figures",
+        type=Path,
+        nargs="+",
+        help="JSON file, with or without --layers; or several with --layers",
+    )
     parser.add_argument("picture", type=Path, help="file to write; .svg, .png or .pdf")
     options = parser.parse_args(arguments)
     try:
-        figures = _read(options.figures)
+        figures = [_read(path) for path in options.figures]
         # Neither dates nor random identifiers: the same figures give the same file.
         metadata = {"Date": None} if options.picture.suffix == ".svg" else None
         settings = {"svg.hashsalt": "fastdigit", "font.size": 9}
         with require("matplotlib", "bench-peers").rc_context(settings):
-            plot(figures).savefig(options.picture, metadata=metadata)
+            picture = plot(figures[0]) if len(figures) == 1 else plot_shares(figures)
+            picture.savefig(options.picture, metadata=metadata)
     except (FastDigitError, OSError, ValueError) as error:
         print(f"fastdigit.bench.plot: {error}", file=sys.stderr)
         return 2
@@ -72,6 +79,69 @@ def plot(figures: Mapping[str, Any]) -> Figure:
     else:
         raise InputError("the report holds no measurements to draw")
     return figure
+
+
+def plot_shares(networks: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw which share of their limit the layers of several networks reach, by kind.
+
+    Parameters
+    ----------
+    networks
+        JSON reports with ``--layers``, one a network, of the same machine.
+
+    Raises
+    ------
+    InputError
+        One holds no layers, or was measured with other instructions than the first.
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    for figures in networks:
+        if not figures.get("layers"):
+            raise InputError("of several reports, each must be of --layers")
+        if any(figures["machine"][key] != networks[0]["machine"][key] for key in ("cpu", "isa")):
+            raise InputError("the reports are not of one CPU, with the same instructions")
+    panels: dict[int, dict[str, list[tuple[float, float]]]] = {}
+    for figures in networks:
+        for profile in figures["layers"]:
+            for op in profile["ops"]:
+                if not op["bound_by"] or not op["limit_ns"]:
+                    continue
+                kinds = panels.setdefault(profile["batch"], {})
+                kinds.setdefault(_kind(op), []).append((op["limit_ns"], op["time_ns"]["median"]))
+    figure: Figure = require("matplotlib.figure", "bench-peers").Figure(layout="constrained")
+    bars = sum(map(len, panels.values()))
+    figure.set_size_inches(WIDTH, len(panels) * PANEL_HEIGHT + bars * BAR_HEIGHT * 1.2)
+    heights = [len(kinds) + PANEL_HEIGHT / BAR_HEIGHT / 2 for kinds in panels.values()]
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (batch, kinds) in zip(axes, sorted(panels.items()), strict=True):
+        every = sum(time for layers in kinds.values() for _, time in layers)
+        names = sorted(kinds, key=lambda kind: -sum(time for _, time in kinds[kind]))
+        for place, name in enumerate(names):
+            limit, time = map(sum, zip(*kinds[name], strict=True))
+            ax.barh(place, limit / time, color=OWN, height=0.7)
+            shares = [limit_ / time_ for limit_, time_ in kinds[name]]
+            ax.plot(shares, [place] * len(shares), "|", color=LIMIT, markersize=7)
+            count = f"{len(shares)} layer{'s' * (len(shares) > 1)}"
+            text = f"{limit / time:.0%}  ({count}, {time / every:.0%} of the time)"
+            ax.text(1.25, place, text, va="center")
+        ax.set_yticks(range(len(names)), names)
+        ax.axvline(1, color=LIMIT, linewidth=0.8)
+        ax.set_title(f"batch {batch}", loc="left")
+        _finish(ax, 1.35)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes[-1].set_xlabel("share of the limit: all layers of a kind (bar), each of them (mark)")
+    figure.suptitle(f"{_title(networks[0])}; {len(networks)} networks, one thread", fontsize=9)
+    return figure
+
+
+def _kind(op: Mapping[str, Any]) -> str:
+    name, algorithm = op["name"], op["algorithm"]
+    if algorithm.startswith(("F(", "depthwise", "grouped")):
+        return f"conv, {algorithm}"
+    if name.startswith("conv 1x1"):
+        return "conv 1x1"
+    return "conv, direct" if algorithm else str(name)
 
 
 def _read(path: Path) -> dict[str, Any]:

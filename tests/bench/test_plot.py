@@ -72,6 +72,42 @@ def test_layers(tmp_path: Path) -> None:
         assert expected in found
 
 
+def test_shares_by_kind(tmp_path: Path) -> None:
+    first, second = of_layers(), of_layers()
+    # The same limit in half of the time: 50 % and 100 % are 2/3 of both times together.
+    second["layers"][0]["ops"][1]["time_ns"]["median"] /= 2
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, figures in zip(paths, (first, second), strict=True):
+        path.write_text(json.dumps(figures))
+    picture = tmp_path / "shares.svg"
+    assert main([*map(str, paths), str(picture)]) == 0
+    found = "\n".join(re.findall(r"<!-- (.*) -->", picture.read_text()))
+    for expected in (
+        "2 networks, one thread",
+        "batch 1",
+        "conv, direct",
+        "67%  (2 layers, 55% of the time)",
+        "96%  (2 layers, 45% of the time)",
+    ):
+        assert expected in found
+    assert "check input" not in found, "it has no limit"
+
+
+def test_shares_are_of_layers_of_one_cpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = of_layers()
+    other["machine"] = {**other["machine"], "isa": "generic"}
+    paths = [tmp_path / name for name in ("a.json", "b.json", "c.json")]
+    for path, figures in zip(paths, (of_layers(), of_runtimes(), other), strict=True):
+        path.write_text(json.dumps(figures))
+    picture = str(tmp_path / "shares.svg")
+    assert main([str(paths[0]), str(paths[1]), picture]) == 2
+    assert "each must be of --layers" in capsys.readouterr().err
+    assert main([str(paths[0]), str(paths[2]), picture]) == 2
+    assert "not of one CPU" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("make", [of_runtimes, of_layers])
 def test_same_figures_same_picture(tmp_path: Path, make: Any) -> None:
     texts(make(), tmp_path, "a.svg")

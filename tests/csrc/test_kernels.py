@@ -462,6 +462,10 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
         ((3, 3), (2, 2), (1, 1), "linear", "channel"),
         ((3, 3), (2, 2), (1, 1), "clipped_relu", None),
         ((3, 3), (1, 3), (2, 1), "clipped_relu", "width"),
+        ((3, 3), (1, 2), (1, 1), "relu", "height"),
+        ((3, 3), (2, 1), (1, 1), "relu", "width"),
+        ((3, 3), (1, 1), (2, 1), "relu", None),
+        ((3, 3), (2, 1), (2, 1), "tanh", None),
         ((3, 3), (1, 1), (1, 2), "relu", None),
         ((9, 1), (1, 1), (1, 1), "relu", None),
         ((5, 2), (1, 2), (1, 2), "relu", "height"),
@@ -472,7 +476,7 @@ def test_depthwise(
     isa: str, channels: int, cols: int, kernel, stride, dilation, activation: str, axis: str | None
 ) -> None:
     rng = np.random.default_rng(channels + cols)
-    rows, out_gap = 4, 3
+    rows, out_gap = 5, 3
     height, width = (
         (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 for d, n in enumerate((rows, cols))
     )

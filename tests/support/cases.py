@@ -128,6 +128,9 @@ CONVS = (
     # Every width of a tile's tail.
     *(Conv(height=5, width=w, channels=20) for w in range(3, 13)),
     *(Conv(height=5, width=w, channels=20, pool_mode="max") for w in range(4, 16)),
+    # A tile that goes on in the next row, by the vectors of channels that it has.
+    *(Conv(6, w, 2, n, (1, 1), axis="height") for w in range(2, 19) for n in (8, 16, 24)),
+    *(Conv(5, w, 2, 48, (1, 1), axis="width") for w in (5, 9, 11)),
     # 3x3 over one channel: every number of channels and width, with and without pooling.
     *(Conv(7, 11, 1, n, pool_mode=m) for n in CHANNELS for m in (None, "max")),
     *(Conv(5, w, 1, 16, pool_mode=m) for w in range(4, 29) for m in (None, "max")),

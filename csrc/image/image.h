@@ -127,6 +127,12 @@ bool fd_image_stretched(const double *away, size_t count, const double *seen, si
 bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dark, size_t block, double *out,
                        fd_image_contrast *contrast);
 
+/* How sharp lines of text are along each of `many` slopes, in rows a column: the sum of the squares of how many pixels
+ * each row has, of `rows`. Pixel i is `down[i]` rows from the first one and `across[i]` columns from where rows are
+ * counted, `low` above it; all of them lie inside, along each slope. */
+bool fd_image_sharpness(const double *down, const double *across, size_t count, const double *slopes, size_t many,
+                        double low, size_t rows, int64_t *out);
+
 /* ---- marks.c: what touches ---- */
 
 /* The sum of each block of cell x cell pixels if one of them is above the threshold, which is not negative, else 0: out

@@ -1,6 +1,7 @@
 #include "image/image.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Of a block's pixels, how many are darker than what counts as its paper. */
 static const double paper_quantile = 0.8;
@@ -115,4 +116,18 @@ bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dar
     free(paper);
     free(seen);
     return done;
+}
+
+bool fd_image_sharpness(const double *down, const double *across, size_t count, const double *slopes, size_t many,
+                        double low, size_t rows, int64_t *out) {
+    int32_t *const sums = malloc(rows * sizeof *sums);
+    if (!sums) return false;
+    for (size_t k = 0; k < many; k++) {
+        memset(sums, 0, rows * sizeof *sums);
+        for (size_t i = 0; i < count; i++) sums[(size_t)(down[i] - slopes[k] * across[i] + low)]++;
+        out[k] = 0;
+        for (size_t y = 0; y < rows; y++) out[k] += (int64_t)sums[y] * sums[y];
+    }
+    free(sums);
+    return true;
 }

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 
 from libc.string cimport memset
 
-from numpy import empty, int8, int32, uint8
+from numpy import empty, int8, int32, int64, uint8
 
 include "../images/planes.pxi"
 
@@ -54,6 +54,7 @@ cdef extern from "image/image.h" nogil:
         int32_t *chosen
 
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
+    bint fd_image_sharpness(const double *, const double *, size_t, const double *, size_t, double, size_t, int64_t *)
     void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
     bint fd_image_cut(const double *, size_t, size_t, const fd_image_cuts *, double, uint32_t *, fd_image_part *,
                       size_t *)
@@ -89,6 +90,28 @@ def page_ink(grey, bint dark, size_t block):
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
     return checked((out, contrast.range, contrast.noise), done)
+
+
+def sharpness(down, across, slopes, double low):
+    """Of each slope, the sum of the squares of how many pixels each row has; `low` is above the first of these."""
+    cdef Plane rows = held(down, c'd', 1), columns = held(across, c'd', 1), tried = held(slopes, c'd', 1)
+    if rows.width != columns.width:
+        raise ValueError(f"{rows.width} rows and {columns.width} columns")
+    cdef fd_image_range high, wide, steep
+    high = fd_image_extremes(rows.doubles, rows.width)
+    wide = fd_image_extremes(columns.doubles, columns.width)
+    steep = fd_image_extremes(tried.doubles, tried.width)
+    cdef double most = max(-wide.least, wide.greatest) * max(-steep.least, steep.greatest)
+    cdef double end = high.greatest + most + low
+    if not (high.least - most + low >= 0 and end < <double>FD_IMAGE_SIDE):
+        raise ValueError(f"rows {high.least} to {high.greatest} and {most} do not lie inside, {low} below the first")
+    cdef bint done
+    out = empty(tried.width, int64)
+    cdef int64_t *made = <int64_t *>memory_of(out)
+    with nogil:
+        done = fd_image_sharpness(rows.doubles, columns.doubles, rows.width, tried.doubles, tried.width, low,
+                                  <size_t>end + 1, made)
+    return checked(out, done)
 
 
 # ---- Paths ----

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastdigit.images.arrays import averaged
 from fastdigit.images.ink import INK
+from fastdigit.reader import _loops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +63,11 @@ def slope_of(ink: Floats, height: float) -> float:
         some = np.arange(0, len(rows), -(-len(rows) // POINTS))
         rows, columns = rows[some], columns[some]
     down, across = rows.astype(np.float64), columns - columns.mean()
-    low = STEEPEST * np.abs(across).max() + 1
+    low = STEEPEST * float(np.abs(across).max()) + 1
 
-    def sharpness(slopes: NDArray[Any]) -> dict[float, float]:
-        at = (down - slopes[:, None] * across + low).astype(np.intp)
-        most = int(at.max()) + 1
-        at += most * np.arange(len(slopes))[:, None]
-        sums = np.bincount(at.ravel(), minlength=most * len(slopes)).reshape(-1, most)
-        return dict(zip(slopes.tolist(), (sums * sums).sum(1).tolist(), strict=True))
+    def sharpness(slopes: NDArray[Any]) -> dict[float, int]:
+        sums = _loops.sharpness(down, across, slopes, low)
+        return dict(zip(slopes.tolist(), sums.tolist(), strict=True))
 
     steps = min(int(np.ceil(STEEPEST * width / (STEP * height))), MOST_STEPS)
     step = STEEPEST / steps

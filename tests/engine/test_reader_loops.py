@@ -27,6 +27,26 @@ def test_page_ink(grey: np.ndarray, dark: bool, block: int) -> None:
 
 
 @settings(deadline=None, max_examples=40)
+@given(st.integers(1, 300), seeds, st.integers(1, 9))
+def test_sharpness(count: int, seed: int, many: int) -> None:
+    random = np.random.default_rng(seed)
+    down, across = random.integers(0, 90, count) + 0.0, random.integers(-200, 200, count) / 3
+    slopes = random.uniform(-0.2, 0.2, many)
+    want = reference.sharpness(down, across, slopes, 15.0)
+    assert _loops.sharpness(down, across, slopes, 15.0).tolist() == want
+
+
+def test_what_lies_on_no_page_has_no_sharpness() -> None:
+    down, across, slopes = np.array([1.0, 2.0]), np.array([-50.0, 9.0]), np.array([0.1])
+    assert _loops.sharpness(down, across, slopes, 4.0).tolist() == [2]
+    for low in (3.9, -np.inf, np.inf, np.nan, 1e9):
+        with pytest.raises(ValueError, match="do not lie inside"):
+            _loops.sharpness(down, across, slopes, low)
+    with pytest.raises(ValueError, match="2 rows and 1 columns"):
+        _loops.sharpness(down, across[1:], slopes, 4.0)
+
+
+@settings(deadline=None, max_examples=40)
 @given(planes(), st.booleans(), st.sampled_from([0.0, 0.03, 0.5]))
 def test_cheapest_paths(ink: np.ndarray, upwards: bool, sideways: float) -> None:
     totals, steps = _loops.cheapest_paths(ink, upwards, 0.002, sideways)

@@ -58,6 +58,15 @@ def _between(pixels: int, blocks: int, block: int) -> Floats:
     return weights
 
 
+def sharpness(down: Floats, across: Floats, slopes: Floats, low: float) -> list[int]:
+    """Of each slope, the sum of the squares of how many pixels each row has."""
+    found = []
+    for slope in slopes:
+        rows = (down - slope * across + low).astype(np.intp)
+        found.append(int((np.bincount(rows) ** 2).sum()))
+    return found
+
+
 def cheapest_paths(ink: Floats, paper: float, sideways: float) -> tuple[Floats, NDArray[np.int8]]:
     """From the first row to each pixel, and the step back from it."""
     cost = ink + paper

@@ -201,6 +201,23 @@ static void search(void) {
     free(losses);
 }
 
+static void slopes(void) {
+    const size_t count = up_to(50), many = up_to(3);
+    double *const down = room(count), *const across = room(count), *const tried = room(many);
+    for (size_t i = 0; i < count; i++) {
+        down[i] = (double)random_below(&seed, 20);
+        across[i] = (double)random_below(&seed, 21) - 10;
+    }
+    for (size_t k = 0; k < many; k++) tried[k] = k ? 0.2 : -0.2;
+    int64_t *const sharp = exactly(many * sizeof *sharp);
+    EACH_FAILS(fd_image_sharpness(down, across, count, tried, many, 2, 24, sharp));
+    if (sharp[0] < (int64_t)count || sharp[0] > (int64_t)(count * count)) DIE("%zu pixels as sharp", count);
+    free(down);
+    free(across);
+    free(tried);
+    free(sharp);
+}
+
 static void texts(void) {
     const size_t count = up_to(40), classes = FD_IMAGE_LABELS + 1, most = up_to(20);
     double *const steps = room(count * classes);
@@ -355,6 +372,7 @@ int main(int argc, char **argv) {
         lines(values, height, width);
         search();
         texts();
+        slopes();
         free(values);
     }
     printf("%zu\n", refused);

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ WIDEST: Final = 1.6
 SMALLEST: Final = 0.3
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """Pieces ``start`` to ``end`` of a field, joined.
 
     Attributes
@@ -41,6 +39,8 @@ class Candidate:
         Those that it is made of; their own pixels may be others than those of ``box``.
     cut
         Of its two sides, at how many a mark was cut in two.
+    is_mark
+        Whether it is one mark, and all of it.
     """
 
     start: int
@@ -48,11 +48,7 @@ class Candidate:
     box: tuple[int, int, int, int]
     pieces: Sequence[Piece]
     cut: int
-
-    @property
-    def is_mark(self) -> bool:
-        """Whether it is one mark, and all of it."""
-        return not self.cut and len({piece.mark for piece in self.pieces}) == 1
+    is_mark: bool = False
 
     @property
     def ink(self) -> Floats:
@@ -88,9 +84,11 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
     widest, smallest = WIDEST * height, SMALLEST * height
     for end in range(1, len(pieces) + 1):
         top, bottom, left, right, earliest, latest = own[end - 1]
+        mark, is_one = pieces[end - 1].mark, True
         for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
             # Comparisons, for calls of min and max would take most of the time.
             above, below, before, behind, first_of, last_of = own[start]
+            is_one = is_one and pieces[start].mark == mark
             top = above if above < top else top
             bottom = below if below > bottom else bottom
             left = before if before < left else left
@@ -103,7 +101,8 @@ def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
                 continue
             cut = (earliest < start) + (latest >= end)
             box = top, bottom, left, right
-            found.append(Candidate(start, end, box, pieces[start:end], cut))
+            is_mark = is_one and not cut
+            found.append(Candidate(start, end, box, pieces[start:end], cut, is_mark))
     return found
 
 

@@ -84,11 +84,13 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
     -------
     Judged
     """
-    edges = np.array([candidate.box for candidate in candidates])
-    high, wide = (edges[:, 1] - edges[:, 0]) / height, (edges[:, 3] - edges[:, 2]) / height
+    starts, ends, cuts, are_marks, top, bottom, left, right = np.array(
+        [(one.start, one.end, one.cut, one.is_mark, *one.box) for one in candidates]
+    ).T
+    high, wide = (bottom - top) / height, (right - left) / height
     high = high.clip(0, HIGHEST)
     prior = OF_HEIGHT @ [np.ones_like(high), high, high**2]
-    prior += OF_CUTS[[candidate.cut for candidate in candidates]]
+    prior += OF_CUTS[cuts]
     worth = (prior >= LEAST_PRIOR) & (wide < TOO_WIDE)
     own = np.zeros((len(candidates), NOT_A_DIGIT + 1))
     own[:, NOT_A_DIGIT] = 1
@@ -113,10 +115,9 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
     if every:
         ask(worth)
     else:
-        marks = np.array([candidate.is_mark for candidate in candidates])
-        first = ask(worth & marks & (wide < WIDEST_SETTLED))
+        first = ask(worth & (are_marks > 0) & (wide < WIDEST_SETTLED))
         settled = first[whole_of(first) >= SETTLED]
-        rest = worth & ~_settled(candidates, settled.tolist())
+        rest = worth & ~_settled(starts, ends, settled)
         rest[first] = False
         ask(rest)
     whole = whole_of(slice(None))
@@ -129,22 +130,20 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
     return Judged(np.column_stack([labels, 1 - whole]), looks + len(both))
 
 
-def _settled(candidates: Sequence[Candidate], digits: list[int]) -> NDArray[np.bool_]:
+def _settled(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], digits: NDArray[np.intp]
+) -> NDArray[np.bool_]:
     """Which candidates need not be asked for, as these are digits: their parts, what has parts of
     them, and what is made of them alone."""
-    pieces = candidates[-1].end
-    # Of each boundary of pieces: whether it is inside a digit. Of each piece: how many before it
-    # are in no digit.
-    inside = np.zeros(pieces + 1, bool)
-    free = np.ones(pieces + 1, np.intp)
+    # Of each boundary of pieces: whether it is inside a digit; and how many pieces before it are in
+    # none.
+    inside = np.zeros(int(ends[-1]) + 1, bool)
+    free = np.ones(len(inside), np.intp)
     free[0] = 0
-    for number in digits:
-        start, end = candidates[number].start, candidates[number].end
+    for start, end in zip(starts[digits].tolist(), ends[digits].tolist(), strict=True):
         inside[start + 1 : end] = True
         free[start + 1 : end + 1] = 0
     free = np.cumsum(free)
-    starts = np.array([candidate.start for candidate in candidates])
-    ends = np.array([candidate.end for candidate in candidates])
     out: NDArray[np.bool_] = inside[starts] | inside[ends] | (free[starts] == free[ends])
     return out
 

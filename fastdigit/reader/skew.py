@@ -53,15 +53,15 @@ def slope_of(ink: Floats, height: float) -> float:
         return 0.0
     block = -(-max(ink.shape) // SIDE)
     small = averaged(ink, block) if block > 1 else ink
-    rows, columns = np.nonzero(small > INK)
-    if not len(rows):
+    inked = small > INK
+    inside = np.flatnonzero(inked.any(0))
+    if not len(inside):
         return 0.0
-    width = float(columns.max() - columns.min()) * block
+    width = float(inside[-1] - inside[0]) * block
     if STEEPEST * width <= HARMLESS * height:
         return 0.0
-    if len(rows) > POINTS:
-        some = np.arange(0, len(rows), -(-len(rows) // POINTS))
-        rows, columns = rows[some], columns[some]
+    points = np.flatnonzero(inked)
+    rows, columns = np.divmod(points[:: -(-len(points) // POINTS)], inked.shape[1])
     down, across = rows.astype(np.float64), columns - columns.mean()
     low = STEEPEST * float(np.abs(across).max()) + 1
 

@@ -115,8 +115,9 @@ typedef struct {
     double range; /* Between paper and ink; 0 if there is none. */
 } fd_image_contrast;
 /* The ink, 0..1, of differences from the paper: 0 up to three deviations of its noise, 1 from most of the ink on. These
- * are judged by `seen`: all of the differences, or some of them. `out` may be `away`. */
-bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, double *out,
+ * are judged by `seen`: all of the differences, or some of them. If `flat`, paper is 0 and has no noise, and may be
+ * left out of them. `out` may be `away`. */
+bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, bool flat, double *out,
                         fd_image_contrast *contrast);
 
 /* ---- page.c ---- */
@@ -150,9 +151,10 @@ typedef struct {
     fd_image_mark *items; /* To be freed. */
 } fd_image_marks;
 
-/* Finds the marks: what is above 0 and touches, corners included, is one. They are numbered from 0 by their first
- * cells, row by row; labels (rows, columns) tells whose a cell is, or -1. */
-bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, int32_t *labels, fd_image_marks *marks);
+/* Finds the marks: what is above the threshold and touches, corners included, is one. They are numbered from 0 by their
+ * first cells, row by row; labels (rows, columns) tells whose a cell is, or -1. */
+bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, double threshold, int32_t *labels,
+                         fd_image_marks *marks);
 
 /* Which of at least one mark belong to the digit (1), and which to none (0). The digit's main mark is that of most ink,
  * which counts for more in the middle and for half at the border. Marks of less than `speck` of its ink are dirt. What

@@ -132,11 +132,16 @@ static bool followed(const picture *of, const int32_t *centre, int32_t *lengths,
 /* Pixels of runs that are no thicker than a line. */
 static size_t thin_pixels(const picture *of, pixel *pixels) {
     size_t count = 0;
-    for (int32_t y = 0, i = 0; y < of->height; y++)
-        for (int32_t x = 0; x < of->width; x++, i++) {
+    for (int32_t y = 0; y < of->height; y++) {
+        const int32_t *const runs = of->runs + (size_t)y * (size_t)of->width;
+        int32_t any = 0;
+        for (int32_t x = 0; x < of->width; x++) any |= runs[x];
+        if (!any) continue;
+        for (int32_t x = 0; x < of->width; x++) {
             pixels[count] = (pixel){y, x};
-            count += of->runs[i] && of->runs[i] <= of->kind->thickest;
+            count += runs[x] && runs[x] <= of->kind->thickest;
         }
+    }
     return count;
 }
 

@@ -5,10 +5,6 @@
 #include <string.h>
 
 void fd_image_cells(const double *ink, size_t height, size_t width, size_t cell, double threshold, double *out) {
-    if (cell == 1) {
-        for (size_t i = 0; i < height * width; i++) out[i] = ink[i] > threshold ? ink[i] : 0;
-        return;
-    }
     for (size_t top = 0; top < height; top += cell)
         for (size_t left = 0; left < width; left += cell) {
             const size_t bottom = cell < height - top ? top + cell : height;
@@ -57,20 +53,20 @@ static int32_t first_of(run *items, int32_t at) {
 }
 
 /* Finds the runs of all rows and joins those that touch. */
-static bool found_runs(const double *cells, size_t rows, size_t columns, runs *list) {
+static bool found_runs(const double *cells, size_t rows, size_t columns, double threshold, runs *list) {
     size_t before = 0; /* the first run of the row above */
     for (size_t y = 0; y < rows; y++) {
         const double *const row = cells + y * columns;
         const size_t here = list->count;
         size_t above = before;
         for (size_t x = 0; x < columns;) {
-            if (!(row[x] > 0)) {
+            if (!(row[x] > threshold)) {
                 x++;
                 continue;
             }
             const size_t start = x;
             double ink = 0;
-            while (x < columns && row[x] > 0) ink += row[x++];
+            while (x < columns && row[x] > threshold) ink += row[x++];
             const int32_t mine = (int32_t)list->count;
             if (!append(list, (run){(int32_t)y, (int32_t)start, (int32_t)x, mine, ink})) return false;
             while (above < here && list->items[above].end < (int32_t)start) above++;
@@ -88,10 +84,11 @@ static bool found_runs(const double *cells, size_t rows, size_t columns, runs *l
     return true;
 }
 
-bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, int32_t *labels, fd_image_marks *marks) {
+bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, double threshold, int32_t *labels,
+                         fd_image_marks *marks) {
     runs list = {NULL, 0, 0};
     *marks = (fd_image_marks){0, NULL};
-    bool done = found_runs(cells, rows, columns, &list);
+    bool done = found_runs(cells, rows, columns, threshold, &list);
     if (done) {
         /* Parents come first, so that their numbers are known: `parent` becomes the number. */
         for (size_t i = 0; i < list.count; i++) {
@@ -160,6 +157,9 @@ bool fd_image_keep_ink(const double *ink, size_t height, size_t width, const int
     size_t first = rows, end = 0; /* of the rows in which there are any */
     for (size_t y = 0; y < rows; y++) {
         const int32_t *const label = labels + y * columns;
+        int32_t all = -1;
+        for (size_t x = 0; x < columns; x++) all &= label[x];
+        if (all == -1) continue; /* no mark at all */
         uint8_t any = 0, *const row = own + (y + 1) * wide + 1;
         for (size_t x = 0; x < columns; x++)
             if (label[x] >= 0) any |= row[x] = kept[label[x]];

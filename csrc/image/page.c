@@ -111,7 +111,7 @@ bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dar
         double *value = seen;
         for (size_t y = 0; y < height; y += sampled_rows)
             for (size_t x = 0; x < width; x += sampled_columns) *value++ = out[y * width + x];
-        done = fd_image_stretched(out, height * width, seen, some, out, contrast);
+        done = fd_image_stretched(out, height * width, seen, some, false, out, contrast);
     }
     free(paper);
     free(seen);

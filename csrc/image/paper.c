@@ -299,13 +299,13 @@ bool fd_image_away(const double *grey, size_t height, size_t width, size_t windo
     return true;
 }
 
-bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, double *out,
+bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, bool flat, double *out,
                         fd_image_contrast *contrast) {
     double *const values = malloc(2 * some * sizeof *values), *const scratch = values + some;
     if (!values) return false;
     /* Paper is at least half of the plane: the lower half of the noise's bell curve is all its. */
-    double lower[2];
-    fd_image_quantiles(seen, some, (const double[]){0.1, 0.25}, 2, scratch, lower);
+    double lower[2] = {0, 0};
+    if (!flat) fd_image_quantiles(seen, some, (const double[]){0.1, 0.25}, 2, scratch, lower);
     const double low = lower[0], quarter = lower[1];
     const double noise = (quarter - low) / tenth_to_quarter, paper = quarter + quarter_to_middle * noise;
     double top = fd_image_extremes(away, count).greatest;
@@ -323,9 +323,11 @@ bool fd_image_stretched(const double *away, size_t count, const double *seen, si
         return true;
     }
     const double half = (top - paper) / 2, start = paper + (above_noise * noise < half ? above_noise * noise : half);
+    const double full = top - start;
     for (size_t i = 0; i < count; i++) {
-        const double ink = (away[i] - start) / (top - start);
-        out[i] = ink < 0 ? 0 : ink > 1 ? 1 : ink;
+        /* In this form, each is one instruction. */
+        const double ink = (away[i] - start) / full, some_ink = ink > 0 ? ink : 0;
+        out[i] = some_ink < 1 ? some_ink : 1;
     }
     contrast->range = top - paper;
     return true;

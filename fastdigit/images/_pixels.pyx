@@ -83,9 +83,9 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_opposites(const double *, size_t, size_t, double, double, double *, double *)
     bint fd_image_paper(const double *, size_t, size_t, size_t, double *)
     bint fd_image_away(const double *, size_t, size_t, size_t, double, double *)
-    bint fd_image_stretched(const double *, size_t, const double *, size_t, double *, fd_image_contrast *)
+    bint fd_image_stretched(const double *, size_t, const double *, size_t, bint, double *, fd_image_contrast *)
     void fd_image_cells(const double *, size_t, size_t, size_t, double, double *)
-    bint fd_image_find_marks(const double *, size_t, size_t, int32_t *, fd_image_marks *)
+    bint fd_image_find_marks(const double *, size_t, size_t, double, int32_t *, fd_image_marks *)
     void fd_image_keep(const int64_t *, const double *, size_t, size_t, size_t, double, uint8_t *)
     bint fd_image_keep_ink(const double *, size_t, size_t, const int32_t *, size_t, const uint8_t *, double *)
     bint fd_image_box(const double *, size_t, size_t, double, size_t *)
@@ -345,7 +345,7 @@ def away(grey, size_t window, double little):
     return checked(out, done)
 
 
-def stretched(away):
+def stretched(away, bint flat=False):
     cdef fd_image_contrast contrast
     cdef double *made
     cdef bint done
@@ -353,7 +353,7 @@ def stretched(away):
     out = empty((plane.height, plane.width))
     made = <double *>memory_of(out)
     with nogil:
-        done = fd_image_stretched(plane.doubles, plane.count, plane.doubles, plane.count, made, &contrast)
+        done = fd_image_stretched(plane.doubles, plane.count, plane.doubles, plane.count, flat, made, &contrast)
     return checked((out, contrast.noise, contrast.range), done)
 
 
@@ -377,11 +377,14 @@ def marks(ink, size_t cell, double threshold):
         labels = empty((rows, columns), int32)
         label = <int32_t *>memory_of(labels)
         with nogil:
-            cells = <double *>malloc(rows * columns * sizeof(double))
-            if cells != NULL:
-                fd_image_cells(plane.doubles, plane.height, plane.width, cell, threshold, cells)
-                done = fd_image_find_marks(cells, rows, columns, label, &found)
-                free(cells)
+            if cell == 1:
+                done = fd_image_find_marks(plane.doubles, rows, columns, threshold, label, &found)
+            else:
+                cells = <double *>malloc(rows * columns * sizeof(double))
+                if cells != NULL:
+                    fd_image_cells(plane.doubles, plane.height, plane.width, cell, threshold, cells)
+                    done = fd_image_find_marks(cells, rows, columns, 0, label, &found)
+                    free(cells)
         checked(None, done)
         boxes, amounts, areas = empty((found.count, 4), int64), empty(found.count), empty(found.count, int64)
         box, amount, size = <int64_t *>memory_of(boxes), <double *>memory_of(amounts), <int64_t *>memory_of(areas)

@@ -160,7 +160,7 @@ def ink_of(grey: Floats) -> Floats:
     """How much ink there is in each pixel: 0 for paper, 1 for much."""
     plain = _ink_on_flat_paper(grey)
     if plain is not None:
-        return _without_plateaus(plain)
+        return plain
     structure, noise = structure_of(grey)
     if structure < ABOVE_NOISE * noise:
         raise _no_digit(structure)
@@ -195,18 +195,29 @@ def _ink_on_flat_paper(grey: Floats) -> Floats | None:
     if flat is None or window < WIDER:
         return None
     paper, least, _ = flat
-    away = _pixels.away_from(grey, paper, paper > least, LITTLE_LIGHT)
-    if _pixels.coverage(away) > LITTLE_COVERED or _pixels.count_above(away, 0) > away.size / 2:
+    everywhere = _pixels.away_from(grey, paper, paper > least, LITTLE_LIGHT)
+    # All that is not paper is looked at, and no more; of flat paper there is nothing else to know.
+    within = _pixels.box(everywhere, 0)
+    if within is None:
+        raise _no_digit(0.0)
+    top, bottom, left, right = within
+    away = plane(everywhere[top:bottom, left:right])
+    half = _pixels.extremes(away)[1] / 2
+    if _pixels.count_above(away, half) > LITTLE_COVERED * grey.size:
+        return None
+    if away.size > grey.size / 2 and _pixels.count_above(away, 0) > grey.size / 2:
         return None
     if _pixels.count_squares(away, 0, math.inf, WIDER):
         narrow = _narrow(away)
         side = narrow if WIDER <= narrow < NARROWER * window else window
         if _pixels.count_squares(away, 0, math.inf, side):
             return None
-    ink, _, top = _pixels.stretched(away)
-    if top < MIN_CONTRAST:
-        raise _no_digit(top)
-    return ink
+    ink, _, contrast = _pixels.stretched(away, True)
+    if contrast < MIN_CONTRAST:
+        raise _no_digit(contrast)
+    everywhere.fill(0)
+    everywhere[top:bottom, left:right] = _without_plateaus(ink)
+    return everywhere
 
 
 def _narrow(away: Floats) -> int:

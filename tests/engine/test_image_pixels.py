@@ -130,6 +130,18 @@ def test_stretched(away: np.ndarray) -> None:
 
 
 @settings(deadline=None, max_examples=40)
+@given(planes())
+def test_of_flat_paper_ink_alone_is_stretched(away: np.ndarray) -> None:
+    away = np.abs(away)
+    page = np.zeros((2 * len(away) + 1, 3 * away.shape[1]))
+    page[1 : 1 + len(away), 2 : 2 + away.shape[1]] = away
+    ink, noise, contrast = _pixels.stretched(away, True)
+    everywhere, *others = _pixels.stretched(page)
+    assert [noise, contrast] == others
+    np.testing.assert_array_equal(ink, everywhere[1 : 1 + len(away), 2 : 2 + away.shape[1]])
+
+
+@settings(deadline=None, max_examples=40)
 @given(planes(), st.integers(1, 5), st.floats(0, 1))
 def test_marks_that_are_kept(values: np.ndarray, cell: int, density: float) -> None:
     rng = np.random.default_rng(int(1e6 * density))

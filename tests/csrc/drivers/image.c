@@ -70,7 +70,8 @@ static void filters(const double *values, size_t height, size_t width) {
     EACH_FAILS(fd_image_away(values, height, width, up_to(40), 0.15, out));
     fd_image_away_from(values, height * width, 0.5, height & 1, 0.15, out);
     fd_image_contrast contrast;
-    EACH_FAILS(fd_image_stretched(values, height * width, values, up_to(height * width), out, &contrast));
+    EACH_FAILS(
+        fd_image_stretched(values, height * width, values, up_to(height * width), width % 2 == 1, out, &contrast));
     EACH_FAILS(fd_image_page_ink(values, height, width, width & 1, up_to(17), out, &contrast));
     free(out);
 }
@@ -129,7 +130,7 @@ static void marks(const double *ink, size_t height, size_t width) {
     int32_t *const labels = exactly(rows * columns * sizeof *labels);
     fd_image_cells(ink, height, width, cell, 0.6, cells);
     fd_image_marks found;
-    EACH_FAILS(fd_image_find_marks(cells, rows, columns, labels, &found));
+    EACH_FAILS(fd_image_find_marks(cells, rows, columns, 0, labels, &found));
     if (found.count) {
         int64_t *const boxes = exactly(found.count * 4 * sizeof *boxes);
         double *const amounts = room(found.count);

@@ -124,14 +124,16 @@ def plot_shares(networks: Sequence[Mapping[str, Any]]) -> Figure:
             ax.plot(shares, [place] * len(shares), "|", color=LIMIT, markersize=7)
             count = f"{len(shares)} layer{'s' * (len(shares) > 1)}"
             text = f"{limit / time:.0%}  ({count}, {time / every:.0%} of the time)"
-            ax.text(1.25, place, text, va="center")
+            ax.text(1.03, place, text, va="center")
         ax.set_yticks(range(len(names)), names)
         ax.axvline(1, color=LIMIT, linewidth=0.8)
         ax.set_title(f"batch {batch}", loc="left")
-        _finish(ax, 1.35)
+        _finish(ax, 1.2)
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes[-1].set_xlabel("share of the limit: all layers of a kind (bar), each of them (mark)")
-    figure.suptitle(f"{_title(networks[0])}; {len(networks)} networks, one thread", fontsize=9)
+    machine = networks[0]["machine"]
+    title = f"{machine['cpu']}, {machine['isa']}; {len(networks)} networks, one thread"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -141,7 +143,7 @@ def _kind(op: Mapping[str, Any]) -> str:
         return f"conv, {algorithm}"
     if name.startswith("conv 1x1"):
         return "conv 1x1"
-    return "conv, direct" if algorithm else str(name)
+    return "conv, direct" if algorithm else str(name).split(",")[0]
 
 
 def _read(path: Path) -> dict[str, Any]:

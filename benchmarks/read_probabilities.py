@@ -29,9 +29,10 @@ import fastdigit
 from benchmarks import digits as mnist
 from export.fields import OTHER, field
 from export.split import read_writers
-from fastdigit.images.ink import checked, grey_of
+from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.reader.judge import judged
 from fastdigit.reader.proposals import propose
+from fastdigit.reader.reading import PAGE_SIDE
 from fastdigit.reader.ways import Ways, ways_of
 from tests.support.fields import KINDS, make
 
@@ -85,7 +86,7 @@ def _alike(first: str, second: str) -> Iterator[str]:
 def ways_in(image: Any) -> list[Ways]:
     """How each field of a picture may be read, as :func:`fastdigit.read` does it."""
     found = []
-    for line in propose(grey_of(checked(image))):
+    for line in propose(grey_of(reduced(checked(image), PAGE_SIDE))):
         for proposals in line:
             if proposals.candidates:
                 probabilities, _ = judged(proposals.candidates, proposals.height)

@@ -16,12 +16,23 @@ if TYPE_CHECKING:
     from fastdigit.images.components import Marks
     from fastdigit.reader.cuts import Piece
 
-__all__ = ["TELLING", "Row", "digit_height", "fields_of", "rows_of", "signs_of"]
+__all__ = [
+    "BESIDE",
+    "BESIDE_ON_ROLLERS",
+    "TELLING",
+    "Row",
+    "digit_height",
+    "fields_of",
+    "rows_of",
+    "signs_of",
+]
 
 # A mark as high as this part of a digit says which line it stands in.
 TELLING: Final = 0.5
 # Of the lower of two marks: how much of it is beside the other in one line.
 BESIDE: Final = 0.5
+# The same of the rollers of a meter, of which one stands half turned.
+BESIDE_ON_ROLLERS: Final = 0.25
 # In heights of a digit: what is as far apart are two fields; in boxes, digits stand apart.
 FIELD_GAP: Final = 1.2
 FIELD_GAP_IN_BOXES: Final = 1.8
@@ -68,8 +79,8 @@ def digit_height(marks: Marks, chosen: NDArray[np.intp] | slice = slice(None)) -
     return float(heights[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def rows_of(marks: Marks, height: float) -> list[Row]:
-    """Lines of text, from top to bottom."""
+def rows_of(marks: Marks, height: float, beside: float = BESIDE) -> list[Row]:
+    """Lines of text, from top to bottom; ``beside`` as BESIDE."""
     tops, bottoms = marks.boxes[:, 0], marks.boxes[:, 1]
     tells = bottoms - tops >= max(TELLING * height, LOWEST)
     telling = np.flatnonzero(tells)
@@ -83,7 +94,7 @@ def rows_of(marks: Marks, height: float) -> list[Row]:
         top, bottom = first[number], end[number]
         if groups:
             shared = min(bottom, spans[-1][1]) - max(top, spans[-1][0])
-            if shared >= BESIDE * min(bottom - top, spans[-1][1] - spans[-1][0]):
+            if shared >= beside * min(bottom - top, spans[-1][1] - spans[-1][0]):
                 groups[-1].append(number)
                 insort(all_tops, top)
                 insort(all_bottoms, bottom)

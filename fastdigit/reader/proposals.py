@@ -14,7 +14,7 @@ from fastdigit.images.ink import stroke_width
 from fastdigit.reader.borders import without_borders
 from fastdigit.reader.candidates import candidates_of
 from fastdigit.reader.cuts import pieces_of
-from fastdigit.reader.layout import TELLING, digit_height, fields_of, rows_of, signs_of
+from fastdigit.reader.layout import BESIDE, TELLING, digit_height, fields_of, rows_of, signs_of
 from fastdigit.reader.paper import ink_of_page
 from fastdigit.reader.rulings import without_rulings
 from fastdigit.reader.skew import Straightened, slope_of
@@ -98,13 +98,15 @@ class Proposals:
         return _times(self.factor * self.block, box)
 
 
-def propose(grey: Floats) -> list[list[Proposals]]:
+def propose(grey: Floats, beside: float = BESIDE) -> list[list[Proposals]]:
     """Find what might be digits.
 
     Parameters
     ----------
     grey
         (height, width) in 0..1.
+    beside
+        Of the lower of two marks: how much of it is beside the other in one line.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def propose(grey: Floats) -> list[list[Proposals]]:
     lines: list[tuple[float, list[Proposals]]] = []
     fewest = 1
     while True:
-        sized = _Sized(writing)
+        sized = _Sized(writing, beside)
         for row in sized.rows:
             pieces = pieces_of(sized.ink, sized.marks, row.marks, row.height, sized.stroke)
             signs = signs_of(sized.marks, row)
@@ -185,7 +187,7 @@ class _Writing:
 class _Sized:
     """What is as high as most ink's marks, in its lines."""
 
-    def __init__(self, writing: _Writing) -> None:
+    def __init__(self, writing: _Writing, beside: float) -> None:
         ink, marks = writing.ink, writing.marks
         height = digit_height(marks)
         self.factor = max(1, int(height / DIGIT_SIDE + 0.25))
@@ -194,7 +196,7 @@ class _Sized:
             marks = marks_of(ink, cell=1)
             height = digit_height(marks)
         self.ink, self.marks, self.height = ink, marks, height
-        self.rows = rows_of(marks, height) if height else []
+        self.rows = rows_of(marks, height, beside) if height else []
         self.stroke = max(1.0, stroke_width(ink)) if height else 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 import operator
 import os
@@ -20,9 +21,11 @@ from fastdigit.images.pages import page_of
 from fastdigit.images.reading import check_no_page, whole_number
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import judged
+from fastdigit.reader.layout import BESIDE, BESIDE_ON_ROLLERS
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.single import single
 from fastdigit.reader.ways import ways_of
+from fastdigit.reader.windows import window_of
 from fastdigit.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ PAGE_SIDE: Final = 2048
 # that reads fields uncut takes as much time for so many of its steps.
 MOST_LOOKS: Final = 60_000
 STEPS_A_LOOK: Final = 2
+# Of a window's height: how high digits in it are; in bold strokes, there are smaller spots.
+LEAST_OF_WINDOW: Final = 0.25
 # Texts of a field that are told.
 MOST_TOLD: Final = 8
 
@@ -330,7 +335,29 @@ class _Reader:
         reading = self._lines()
         if reading.left_out or sum(len(field.digits) for field in reading.fields) > 1:
             return reading
-        return self._alone(reading)
+        return self._in_windows() or self._alone(reading)
+
+    def _in_windows(self) -> Reading | None:
+        """Of bright digits in dark windows, as a meter has them; None without two in a line."""
+        found = window_of(self.grey)
+        if found is None:
+            return None
+        part, (top, bottom, left, right) = found
+        inside = copy.copy(self)
+        inside.grey = part
+        top, left = top * self.block, left * self.block
+        inside.at = self.at[0] + top, self.at[1] + left
+        inside.shape = (
+            min(bottom * self.block, self.shape[0]) - top,
+            min(right * self.block, self.shape[1]) - left,
+        )
+        reading = inside._lines(BESIDE_ON_ROLLERS)
+        least = LEAST_OF_WINDOW * inside.shape[0]
+        for line in reading.lines:
+            heights = [digit.box[1] - digit.box[0] for field in line for digit in field.digits]
+            if len(heights) > 1 and min(heights) >= least:
+                return reading
+        return None
 
     def _alone(self, reading: Reading) -> Reading:
         """Of at most one digit: the picture may show no more, and be cut close to it."""
@@ -343,8 +370,8 @@ class _Reader:
             return reading
         return Reading(((field,),))
 
-    def _lines(self) -> Reading:
-        proposed = propose(self.grey)
+    def _lines(self, beside: float = BESIDE) -> Reading:
+        proposed = propose(self.grey, beside)
         read: list[list[Field | None]] = [[None] * len(line) for line in proposed]
         places = [(row, place) for row, line in enumerate(proposed) for place in range(len(line))]
         # Short fields first: what is left out of a page of print is its print.

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import fastdigit
 from fastdigit.datasets import load_mnist_test
-from fastdigit.images.ink import checked, grey_of
+from fastdigit.images.ink import checked, grey_of, reduced
 from fastdigit.reader.judge import NOT_A_DIGIT, judged
 from fastdigit.reader.proposals import propose
+from fastdigit.reader.reading import PAGE_SIDE
 from fastdigit.reader.ways import Way, Ways, ways_of
 from tests.support.fields import KINDS, make
 
@@ -79,7 +80,7 @@ def test_digits_of_any_ways(weights: dict[str, float]) -> None:
 def test_that_there_is_no_digit_is_looked_at_uncut() -> None:
     """Pieces of digits that overlap may look like none, surely; seen whole, they are some."""
     ((image, _),) = make("spaced", 1, IMAGES, LABELS, seed=2)
-    ((proposals,),) = propose(grey_of(checked(image)))
+    ((proposals,),) = propose(grey_of(reduced(checked(image), PAGE_SIDE)))
     told, _ = judged(proposals.candidates, proposals.height)
     assert ways_of(proposals, told).steps is None
     doubtful = told * 1e-6

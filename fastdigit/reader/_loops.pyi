@@ -15,6 +15,12 @@ def cheapest_paths(
 def cut(
     ink: Floats, kind: tuple[float, ...], threshold: float, least: float
 ) -> list[tuple[int, int, Floats]] | None: ...
+def ink_of_marks(
+    ink: Floats,
+    labels: NDArray[np.int32],
+    numbers: Sequence[int],
+    boxes: Sequence[Sequence[int]],
+) -> list[Floats]: ...
 def drawn(candidates: Sequence[Candidate], box: int, side: int) -> NDArray[np.uint8]: ...
 def search(
     candidates: Sequence[Candidate],

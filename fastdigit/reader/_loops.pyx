@@ -177,6 +177,32 @@ def cut(ink, tuple kind, double threshold, double least):
 
 # ---- Candidates ----
 
+def ink_of_marks(ink, labels, numbers, boxes):
+    """Of each mark its ink, in its box; without that of others."""
+    cdef Plane plane = held(ink, c'd', 2), owners = held(labels, c'i', 2)
+    cdef const int32_t *owner
+    cdef const double *row
+    cdef double *made
+    cdef size_t top, bottom, left, right, x, y
+    cdef int32_t number
+    if (plane.height, plane.width) != (owners.height, owners.width):
+        raise ValueError(f"{plane.height} x {plane.width} pixels, {owners.height} x {owners.width} labels")
+    found = []
+    for number, (top, bottom, left, right) in zip(numbers, boxes):
+        if not (top < bottom <= plane.height and left < right <= plane.width):
+            raise ValueError(f"no box: {top, bottom, left, right}")
+        out = empty((bottom - top, right - left))
+        made = <double *>memory_of(out)
+        for y in range(top, bottom):
+            row = plane.doubles + y * plane.width
+            owner = <const int32_t *>owners.memory + y * plane.width
+            for x in range(left, right):
+                made[x - left] = row[x] if owner[x] == number else 0
+            made += right - left
+        found.append(out)
+    return found
+
+
 def drawn(candidates, size_t box, size_t side):
     """Each of several, scaled until its longer side is `box` and placed: (count, side, side).
 

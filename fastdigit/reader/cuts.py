@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fastdigit.images.arrays import plane
 from fastdigit.images.ink import INK
 from fastdigit.reader import _loops
 
@@ -103,10 +104,11 @@ def pieces_of(
     whole: list[Piece] = []
     wide: list[Piece] = []
     large = chosen[marks.area[chosen] >= DIRT * height * height]
-    for number, box in zip(large.tolist(), marks.boxes[large].tolist(), strict=True):
+    numbers, boxes = large.tolist(), marks.boxes[large].tolist()
+    inks = _loops.ink_of_marks(plane(ink), marks.labels, numbers, boxes)
+    for number, box, own in zip(numbers, boxes, inks, strict=True):
         top, bottom, left, right = box
-        inside = marks.labels[top:bottom, left:right] == number
-        piece = Piece(top, left, np.where(inside, ink[top:bottom, left:right], 0), number)
+        piece = Piece(top, left, own, number)
         is_wide = right - left >= NARROWEST_TWO * height and bottom - top >= LOWEST_TWO * height
         is_line = right - left <= WIDEST_CUT * height and bottom - top <= HIGHEST_CUT * height
         (wide if is_wide and is_line else whole).append(piece)

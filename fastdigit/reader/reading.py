@@ -40,10 +40,12 @@ __all__ = ["Digit", "Field", "Reading", "read", "read_many"]
 
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
-# Images that networks look at, before what is left of a page is left out: some seconds. The network
-# that reads fields uncut takes as much time for so many of its steps.
+# Images that networks look at, before what is left of a page is left out: some seconds. What else
+# is done for a field takes as much time as so many of them; if it is read uncut, as much again, and
+# an image for so many of its steps.
 MOST_LOOKS: Final = 60_000
 STEPS_A_LOOK: Final = 2
+LOOKS_A_FIELD: Final = 20
 # Of a window's height: how high digits in it are; in bold strokes, there are smaller spots.
 LEAST_OF_WINDOW: Final = 0.25
 # Texts of a field that are told.
@@ -421,7 +423,9 @@ class _Reader:
         probabilities, looks = judged(proposals.candidates, proposals.height, every=every)
         fits, length = (self.wanted.fits, self.wanted.length) if every else (None, None)
         ways = ways_of(proposals, probabilities, fits, length)
-        self.looks += looks + (0 if ways.steps is None else len(ways.steps) // STEPS_A_LOOK)
+        self.looks += LOOKS_A_FIELD + looks
+        if ways.steps is not None:
+            self.looks += LOOKS_A_FIELD + len(ways.steps) // STEPS_A_LOOK
         return ways
 
     def _box(self, found: Box) -> Box:

@@ -103,6 +103,25 @@ def test_candidates_are_drawn(inks: list[np.ndarray], seed: int, box: int) -> No
         np.testing.assert_array_equal(image, want)
 
 
+@settings(deadline=None, max_examples=40)
+@given(planes())
+def test_ink_of_marks(ink: np.ndarray) -> None:
+    labels, boxes, _, _ = _pixels.marks(ink, 1, 0.5)
+    found = _loops.ink_of_marks(ink, labels, range(len(boxes)), boxes.tolist())
+    for number, (own, (top, bottom, left, right)) in enumerate(zip(found, boxes, strict=True)):
+        inside = labels[top:bottom, left:right] == number
+        np.testing.assert_array_equal(own, np.where(inside, ink[top:bottom, left:right], 0))
+
+
+def test_of_what_is_no_mark_there_is_no_ink() -> None:
+    ink, labels = np.ones((3, 4)), np.zeros((3, 4), np.int32)
+    for box in ((0, 4, 0, 4), (0, 3, 0, 5), (1, 1, 0, 4), (0, 3, 2, 2)):
+        with pytest.raises(ValueError, match="no box"):
+            _loops.ink_of_marks(ink, labels, [0], [box])
+    with pytest.raises(ValueError, match="3 x 4 pixels, 2 x 4 labels"):
+        _loops.ink_of_marks(ink, labels[:2], [0], [(0, 2, 0, 2)])
+
+
 def around(pieces: list[Piece]) -> tuple[int, int, int, int]:
     tops, lefts = [piece.top for piece in pieces], [piece.left for piece in pieces]
     bottoms, rights = [piece.bottom for piece in pieces], [piece.right for piece in pieces]

@@ -10,6 +10,7 @@ from fastdigit.images.components import marks_of
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
+    from fastdigit.images.components import Marks
 
 __all__ = ["window_of"]
 
@@ -23,6 +24,8 @@ LEAST_AREA: Final = 0.004
 # their rows.
 AS_HIGH: Final = 0.75
 BESIDE: Final = 0.7
+# Of its outline, how much is dark: what is solid and no box is a letter.
+OUTLINE: Final = 0.8
 # Rows and columns that are enough to tell how dark and how bright a picture is.
 SAMPLED: Final = 256
 # Pixels of its edge that belong to the frame.
@@ -60,9 +63,11 @@ def window_of(grey: Floats) -> tuple[Floats, Box] | None:
         & (marks.area >= SOLID * high_ * wide)
         & (high_ * wide >= LEAST_AREA * grey.size)
     )
-    if not some.any():
+    numbers = np.array([n for n in np.flatnonzero(some).tolist() if _is_a_box(marks, n)], np.intp)
+    if not len(numbers):
         return None
-    numbers = np.flatnonzero(some)
+    some = np.zeros(len(boxes), bool)
+    some[numbers] = True
     first = numbers[np.argmax((high_ * wide)[numbers])]
     top, bottom = boxes[first, 0], boxes[first, 1]
     shared = np.minimum(boxes[:, 1], bottom) - np.maximum(boxes[:, 0], top)
@@ -86,3 +91,11 @@ def window_of(grey: Floats) -> tuple[Floats, Box] | None:
     if part.max() - ground < BRIGHTER:
         return None
     return part, (top, bottom, left, right)
+
+
+def _is_a_box(marks: Marks, number: int) -> bool:
+    """Whether a mark goes along the sides of its box, but for its corners and edges."""
+    top, bottom, left, right = marks.boxes[number].tolist()
+    own = marks.labels[top + EDGE : bottom - EDGE, left + EDGE : right - EDGE] == number
+    sides = (own[0], own[-1], own[:, 0], own[:, -1])
+    return sum(map(np.count_nonzero, sides)) >= OUTLINE * sum(map(len, sides))

@@ -81,4 +81,7 @@ def test_what_has_no_windows() -> None:
     black = np.ones((90, 120))
     black[20:70, 30:90] = 0
     assert window_of(black) is None  # a window with nothing in it
+    # Bold letters have light between their strokes, and are no boxes.
+    black[35:70, 38:50] = black[35:70, 70:82] = black[20:50, 54:66] = black[40:60, 84:90] = 1
+    assert window_of(black) is None
     assert not fastdigit.read(black).text

@@ -46,6 +46,8 @@ PAGE_SIDE: Final = 2048
 MOST_LOOKS: Final = 60_000
 STEPS_A_LOOK: Final = 2
 LOOKS_A_FIELD: Final = 20
+# And the search for a text that fits, for each piece and each length up to the one that is wanted.
+LOOKS_A_PIECE: Final = 2
 # Of a window's height: how high digits in it are; in bold strokes, there are smaller spots.
 LEAST_OF_WINDOW: Final = 0.25
 # Texts of a field that are told.
@@ -424,6 +426,8 @@ class _Reader:
         fits, length = (self.wanted.fits, self.wanted.length) if every else (None, None)
         ways = ways_of(proposals, probabilities, fits, length)
         self.looks += LOOKS_A_FIELD + looks
+        if every:
+            self.looks += LOOKS_A_PIECE * len(proposals.pieces) * (length or 1)
         if ways.steps is not None:
             self.looks += LOOKS_A_FIELD + len(ways.steps) // STEPS_A_LOOK
         return ways

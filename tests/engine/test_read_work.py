@@ -138,3 +138,10 @@ def test_work_is_bounded(
 def test_of_letters_most_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MOST_LOOKS", 3000)
     assert len(fastdigit.read(print_of_letters()).left_out) > 10
+
+
+def test_searching_for_what_is_wanted_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = print_of_letters()
+    monkeypatch.setattr(reading, "MOST_LOOKS", 6000)
+    plain, wanted = fastdigit.read(page), fastdigit.read(page, length=12, check="luhn")
+    assert len(wanted.left_out) > len(plain.left_out) + 3

@@ -240,7 +240,7 @@ FD_API fd_status fd_model_get_op(const fd_model *model, size_t i, fd_op_info *in
 /* ---- Contexts ---- */
 
 /* Allocates what a call needs, so that the call itself allocates nothing. `threads` (1 to 256) is how many threads a
- * run with this context uses, the calling one included. FD_ERR_ARGUMENT, FD_ERR_MEMORY. */
+ * run with this context uses at most, the calling one included. FD_ERR_ARGUMENT, FD_ERR_MEMORY. */
 FD_API fd_status fd_context_create(const fd_model *model, unsigned threads, fd_context **context, fd_error *error);
 
 /* The same in memory of the caller: at least as many bytes as fd_context_size says, of any alignment. It must stay

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/status.h"
+#include "model/gain.h"
 
 /* It is followed, in the same block of memory, by `units` and `arena`. */
 struct fd_context {
@@ -16,6 +17,7 @@ struct fd_context {
     uint64_t timeout;      /* nanoseconds, or 0 */
     int (*poll)(void *arg);
     void *poll_arg;
+    fd_gain gain;
     atomic_int cancelled;
 };
 

@@ -172,6 +172,17 @@ static uint64_t shared_work(fd_batch *batch) {
     return fd_add_capped(work, fd_mul_capped(batch->n - 1, alone));
 }
 
+/* A short batch, in as many threads as gain by it. */
+static void run_short(fd_batch *batch, fd_context *context) {
+    const int worth = shared_work(batch) >= FD_WAKE_WORK, compares = worth && shares_image(batch);
+    const int shared = worth && (!compares || fd_gain_expected(&context->gain));
+    if (!shared) batch->threads = 1;
+    const uint64_t start = compares ? fd_watch_now() : 0;
+    run_shared(batch, context->units);
+    if (compares && !is_bad(batch) && !fd_watch_over(&batch->watch))
+        fd_gain_learn(&context->gain, shared, fd_watch_now() - start);
+}
+
 /* Runs inputs that were looked at, `total` values in all. *offending is `total` then, or the least index of one that is
  * out of range. */
 static fd_status run(const fd_call *call, fd_context *context, size_t n, size_t total, size_t *offending,
@@ -192,8 +203,7 @@ static fd_status run(const fd_call *call, fd_context *context, size_t n, size_t 
         const fd_task task = {run_chunks, context->poll ? keep_watch : NULL, &batch};
         fd_pool_run(&task, fd_mul_capped(n, call->model->operations) < FD_WAKE_WORK ? 1 : threads);
     } else {
-        if (shared_work(&batch) < FD_WAKE_WORK) batch.threads = 1;
-        run_shared(&batch, context->units);
+        run_short(&batch, context);
     }
     *offending = atomic_load(&batch.bad);
     return fd_watch_status(&batch.watch, error);

@@ -6,7 +6,7 @@
 /* Between two calls of the caller's function. */
 #define POLL_NANOSECONDS UINT64_C(10000000)
 
-static uint64_t now(void) {
+uint64_t fd_watch_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
@@ -23,7 +23,7 @@ static int is_cancelled(const fd_watch *watch) {
 
 void fd_watch_start(fd_watch *watch, fd_context *context) {
     watch->context = context;
-    watch->deadline = context->timeout ? fd_add_capped(now(), context->timeout) : 0;
+    watch->deadline = context->timeout ? fd_add_capped(fd_watch_now(), context->timeout) : 0;
     watch->polled = 0;
     atomic_init(&watch->verdict, is_cancelled(watch) ? FD_ERR_CANCELLED : FD_OK);
 }
@@ -34,7 +34,7 @@ int fd_watch_look(fd_watch *watch, unsigned worker) {
     if (is_cancelled(watch)) end(watch, FD_ERR_CANCELLED);
     const int asks = worker == 0 && context->poll;
     if (!watch->deadline && !asks) return !fd_watch_over(watch);
-    const uint64_t time = now();
+    const uint64_t time = fd_watch_now();
     if (watch->deadline && time >= watch->deadline) end(watch, FD_ERR_TIMEOUT);
     if (asks && !watch->polled) watch->polled = time; /* not yet: it may soon be done */
     if (asks && time - watch->polled >= POLL_NANOSECONDS) {

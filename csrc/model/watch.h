@@ -26,6 +26,9 @@ typedef struct fd_pace {
     uint64_t operations;
 } fd_pace;
 
+/* The monotonic clock, in nanoseconds. */
+uint64_t fd_watch_now(void);
+
 /* At the start of a call. Whether it is to begin at all, fd_watch_over says. */
 void fd_watch_start(fd_watch *watch, fd_context *context);
 

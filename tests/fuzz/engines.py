@@ -38,7 +38,12 @@ SECONDS, MEGABYTES = 20, 2048
 KEPT_BYTES, KEPT_INPUTS = 1536, 40
 
 #: Small networks are shared among threads too, and damaged sizes don't ask for seconds.
-SMALL = ("-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1024", "-DFD_FUZZ_OPERATIONS=65536")
+SMALL = (
+    "-DFD_WAKE_WORK=1",
+    "-DFD_UNIT_WORK=1024",
+    "-DFD_GAIN_LOSSES=0",
+    "-DFD_FUZZ_OPERATIONS=65536",
+)
 #: Comparisons are not traced: the mutator knows what to repair, and loops over bytes would do
 #: little else. Kernels are as installed: no compiler is fast at instrumenting them. test_fuzz.py
 #: runs what is kept with all of the core under gcc's sanitizers.

@@ -20,7 +20,7 @@ MEMORY = Toolchain(
     )
 )
 #: Networks are shared among threads however small.
-SHARED = ("-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1")
+SHARED = ("-DFD_WAKE_WORK=1", "-DFD_UNIT_WORK=1", "-DFD_GAIN_LOSSES=0")
 # The kernels know nothing of threads, so one ISA will do.
 THREADS = Toolchain(flags=("-O1", "-g1", "-fsanitize=thread", *SHARED), isas=("generic",))
 

@@ -443,8 +443,7 @@ class _Reader:
         )
 
     def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
-        order = np.argsort(-probabilities, kind="stable").tolist()
-        others = tuple(
-            (n, float(probabilities[n])) for n in order if n != label and probabilities[n] > 0
-        )
-        return Digit(label, float(probabilities[label]), self._box(found), others[:3])
+        own = probabilities.tolist()
+        others = [(n, chance) for n, chance in enumerate(own) if n != label and chance > 0]
+        others.sort(key=lambda other: -other[1])
+        return Digit(label, own[label], self._box(found), tuple(others[:3]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -89,7 +88,8 @@ class Ways(NamedTuple):
 
         Of ways that are as long, at its place; of others, where they begin or end like the text.
         """
-        own = np.zeros((len(text), NOT_A_DIGIT))
+        # A list, for a few numbers of an array, one by one, take longer.
+        own = [[0.0] * NOT_A_DIGIT for _ in text]
         every = list(range(len(text)))
         for way in self.found:
             other, places = way.text, every
@@ -100,8 +100,8 @@ class Ways(NamedTuple):
                 end = len(text) - min(behind, most)
                 other, places = text, [*range(before), *range(end, len(text))]
             for place in places:
-                own[place, int(other[place])] += way.share
-        return np.minimum(own, 1)
+                own[place][int(other[place])] += way.share
+        return np.minimum(own, 1).reshape(len(text), NOT_A_DIGIT)
 
 
 def ways_of(
@@ -182,5 +182,7 @@ def _together(paths: list[Path], steps: Floats | None, cut: bool, most: int) -> 
 
 def _alike(first: str, second: str) -> int:
     """Letters that both begin with."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    count = 0
+    while first[count : count + 1] == second[count : count + 1] != "":
+        count += 1
+    return count

@@ -134,6 +134,10 @@ bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dar
 bool fd_image_sharpness(const double *down, const double *across, size_t count, const double *slopes, size_t many,
                         double low, size_t rows, int64_t *out);
 
+/* Moves row y to the right by moved[y] columns, which is not negative; between two of them, values are shared out. What
+ * is moved furthest still has a column behind it in rows of `wide`. */
+void fd_image_shear(const double *values, size_t height, size_t width, const double *moved, size_t wide, double *out);
+
 /* ---- marks.c: what touches ---- */
 
 /* The sum of each block of cell x cell pixels if one of them is above the threshold, which is not negative, else 0: out

@@ -131,3 +131,15 @@ bool fd_image_sharpness(const double *down, const double *across, size_t count, 
     free(sums);
     return true;
 }
+
+void fd_image_shear(const double *values, size_t height, size_t width, const double *moved, size_t wide, double *out) {
+    memset(out, 0, height * wide * sizeof *out);
+    for (size_t y = 0; y < height; y++) {
+        const size_t by = (size_t)moved[y];
+        const double part = moved[y] - (double)by;
+        const double *const row = values + y * width;
+        double *const made = out + y * wide + by;
+        for (size_t x = 0; x < width; x++) made[x] = (1 - part) * row[x];
+        for (size_t x = 0; x < width; x++) made[x + 1] += part * row[x];
+    }
+}

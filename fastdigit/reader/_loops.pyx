@@ -55,6 +55,7 @@ cdef extern from "image/image.h" nogil:
 
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
     bint fd_image_sharpness(const double *, const double *, size_t, const double *, size_t, double, size_t, int64_t *)
+    void fd_image_shear(const double *, size_t, size_t, const double *, size_t, double *)
     void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
     bint fd_image_cut(const double *, size_t, size_t, const fd_image_cuts *, double, uint32_t *, fd_image_part *,
                       size_t *)
@@ -112,6 +113,24 @@ def sharpness(down, across, slopes, double low):
         done = fd_image_sharpness(rows.doubles, columns.doubles, rows.width, tried.doubles, tried.width, low,
                                   <size_t>end + 1, made)
     return checked(out, done)
+
+
+def sheared(values, moved):
+    """With each row moved to the right by so many columns; as wide as it takes."""
+    cdef Plane plane = held(values, c'd', 2), by = held(moved, c'd', 1)
+    cdef double furthest = 0
+    cdef size_t y
+    for y in range(by.width):
+        if by.width != plane.height or not 0 <= by.doubles[y] < <double>FD_IMAGE_SIDE:
+            raise ValueError(f"{plane.height} rows can't be moved by {by.width} numbers such as {by.doubles[y]}")
+        furthest = max(furthest, by.doubles[y])
+    cdef size_t wide = plane.width + <size_t>furthest + 2
+    fits(plane.height * wide, MOST_PIXELS)
+    out = empty((plane.height, wide))
+    cdef double *made = <double *>memory_of(out)
+    with nogil:
+        fd_image_shear(plane.doubles, plane.height, plane.width, by.doubles, wide, made)
+    return out
 
 
 # ---- Paths ----

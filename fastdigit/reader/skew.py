@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import averaged
+from fastdigit.images.arrays import averaged, plane
 from fastdigit.images.ink import INK
 from fastdigit.reader import _loops
 
@@ -130,13 +130,6 @@ class Straightened:
 def _sheared(values: Floats, slope: float) -> tuple[Floats, float]:
     """Each row moved to the right by ``slope`` times its number, in a wider array; and by how much
     the first one is moved."""
-    height, width = values.shape
-    moved = slope * np.arange(height)
+    moved = slope * np.arange(len(values))
     first = -min(0.0, float(moved[-1]))
-    whole = np.floor(moved + first).astype(np.intp)
-    part: NDArray[np.float64] = moved + first - whole
-    out = np.zeros((height, width + int(whole.max()) + 2))
-    for row, own, by, share in zip(out, values, whole.tolist(), part.tolist(), strict=True):
-        row[by : by + width] = (1 - share) * own
-        row[by + 1 : by + width + 1] += share * own
-    return out, first
+    return _loops.sheared(values, plane(moved + first)), first

@@ -47,6 +47,26 @@ def test_what_lies_on_no_page_has_no_sharpness() -> None:
 
 
 @settings(deadline=None, max_examples=40)
+@given(planes(), seeds)
+def test_sheared(values: np.ndarray, seed: int) -> None:
+    moved = np.random.default_rng(seed).uniform(0, 9, len(values))
+    got = _loops.sheared(values, moved)
+    assert got.shape == (len(values), values.shape[1] + int(moved.max()) + 2)
+    for row, own, by in zip(got, values, moved, strict=True):
+        whole, part = int(by), by - int(by)
+        want = (1 - part) * np.pad(own, (whole, len(row) - whole - len(own)))
+        want += part * np.pad(own, (whole + 1, len(row) - whole - len(own) - 1))
+        np.testing.assert_allclose(row, want, rtol=0, atol=1e-15)
+
+
+def test_what_cannot_be_sheared() -> None:
+    values = np.ones((2, 3))
+    for moved in ([0.0], [0.0, -0.1], [0.0, np.nan], [0.0, 1e9]):
+        with pytest.raises(ValueError, match="2 rows can't be moved"):
+            _loops.sheared(values, np.array(moved))
+
+
+@settings(deadline=None, max_examples=40)
 @given(planes(), st.booleans(), st.sampled_from([0.0, 0.03, 0.5]))
 def test_cheapest_paths(ink: np.ndarray, upwards: bool, sideways: float) -> None:
     totals, steps = _loops.cheapest_paths(ink, upwards, 0.002, sideways)

@@ -202,6 +202,18 @@ static void search(void) {
     free(losses);
 }
 
+static void shear(const double *values, size_t height, size_t width) {
+    double *const moved = room(height), *const out = room(height * (width + 6));
+    for (size_t y = 0; y < height; y++) moved[y] = 4.9 * (double)random_pixel(&seed);
+    fd_image_shear(values, height, width, moved, width + 6, out);
+    double before = 0, behind = 0;
+    for (size_t i = 0; i < height * width; i++) before += values[i];
+    for (size_t i = 0; i < height * (width + 6); i++) behind += out[i];
+    if (fabs(before - behind) > 1e-9 * (before + 1)) DIE("%g became %g", before, behind);
+    free(moved);
+    free(out);
+}
+
 static void slopes(void) {
     const size_t count = up_to(50), many = up_to(3);
     double *const down = room(count), *const across = room(count), *const tried = room(many);
@@ -370,6 +382,7 @@ int main(int argc, char **argv) {
         marks(values, height, width);
         draw(values, height, width);
         paths(values, height, width);
+        shear(values, height, width);
         lines(values, height, width);
         search();
         texts();

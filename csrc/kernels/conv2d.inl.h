@@ -198,19 +198,19 @@ FD_LOCAL FD_APART void FD_FN(conv2d_plain)(const fd_conv2d_args *a, size_t row, 
 FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
     fd_conv2d_args conv = *a;
     fd_pool2d_args pool = a->pool;
-    const int simple = FD_FN(is_simple)(&a->epilogue);
-    if (a->pool_mode != FD_POOL_NONE) conv.out_row = pool.in_row, conv.out_col = a->channels;
+    const int simple = FD_FN(is_simple)(&a->epilogue), pooled = a->pool_mode != FD_POOL_NONE;
+    if (pooled) conv.out_row = pool.in_row, conv.out_col = a->channels;
     if (!simple) conv.epilogue = (fd_epilogue){.activation = FD_ACT_LINEAR};
-    const size_t outputs = a->pool_mode == FD_POOL_NONE ? a->rows : a->pool.out_count;
-    size_t done = 0; /* convolution rows computed */
-    for (size_t o = 0; o < outputs; o++) {
-        const size_t need =
-            a->pool_mode == FD_POOL_NONE ? o + 1 : fd_min(o * pool.stride[0] + pool.size[0] - pool.pad[0], a->rows);
+    const size_t first = pooled ? pool.out_first : 0, outputs = pooled ? pool.out_count : a->rows;
+    const size_t above = first * (pooled ? pool.stride[0] : 0);            /* the first window, if nothing is padded */
+    size_t done = pooled && above > pool.pad[0] ? above - pool.pad[0] : 0; /* convolution rows computed, or not read */
+    for (size_t o = first; o < first + outputs; o++) {
+        const size_t need = pooled ? fd_min(o * pool.stride[0] + pool.size[0] - pool.pad[0], a->rows) : o + 1;
         for (size_t rows; done < need; done += rows) {
             /* As many at once as lie side by side in the ring. */
-            const size_t slot = a->pool_mode == FD_POOL_NONE ? 0 : done % pool.in_ring;
-            rows = a->pool_mode == FD_POOL_NONE ? 1 : fd_min(need - done, pool.in_ring - slot);
-            float *const to = a->pool_mode == FD_POOL_NONE ? a->out + done * a->out_row : a->ring + slot * pool.in_row;
+            const size_t slot = pooled ? done % pool.in_ring : 0;
+            rows = pooled ? fd_min(need - done, pool.in_ring - slot) : 1;
+            float *const to = pooled ? a->ring + slot * pool.in_row : a->out + done * a->out_row;
             FD_FN(conv2d_plain)(&conv, done, done + rows, to);
             if (!simple)
                 FD_FN(eltwise)(&(fd_eltwise_args){.in = to,
@@ -223,7 +223,7 @@ FD_LOCAL void FD_FN(conv2d_ring)(const fd_conv2d_args *a) {
                                                   .row_index = done,
                                                   .epilogue = a->epilogue});
         }
-        if (a->pool_mode != FD_POOL_NONE) {
+        if (pooled) {
             pool.in = a->ring;
             pool.out = a->out + o * a->out_row;
             pool.out_first = o;

@@ -63,7 +63,8 @@ typedef struct fd_conv2d_args {
     fd_epilogue epilogue;
     uint32_t pool_mode;
     /* Any other pooling or activation than those the fused loop has goes through a ring of convolution rows. */
-    float *ring; /* scratch for it: pool.in_ring rows of cols * channels */
+    float
+        *ring; /* scratch for it: pool.in_ring rows of cols * channels; `out` is where row 0 of the pooled ones lies */
     fd_pool2d_args pool;
 } fd_conv2d_args;
 

@@ -259,7 +259,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     }
     const fd_eltwise_args after = fd_eltwise_of(out, out, epilogue);
     if (!takes_epilogue(op) && (op->activation != FD_ACT_LINEAR || op->affine_axis != FD_AXIS_NONE))
-        fd_steps_eltwise(p, fd_place_of(out), fd_place_of(out), &after);
+        fd_steps_eltwise(p, fd_place_of(out), fd_place_of(out), &after, 0);
 }
 
 const fd_operator fd_operator_convtranspose2d = {

@@ -116,6 +116,7 @@ typedef struct direct_step {
     fd_step step;
     fd_cut cut;
     size_t part_cols; /* of one long row, columns of a part; 0: the cut is by rows */
+    int by_windows;   /* its parts are rows of pooling windows, which may overlap: two shares compute what they do */
     fd_place in, out, ring;
     void (*kernel)(const fd_conv2d_args *);
     fd_conv2d_args args;
@@ -130,6 +131,9 @@ static void run_direct(const fd_step *step, const fd_work *work, const fd_share 
         a.cols = fd_min(share->part_end * s->part_cols, a.cols) - col;
         in = col * a.in_col_step;
         out = col * a.out_col;
+    } else if (s->by_windows) {
+        a.pool.out_first = share->part;
+        a.pool.out_count = share->part_end - share->part;
     } else {
         const size_t row = fd_cut_rows(&s->cut, share, &a.rows, &a.epilogue);
         in = row * a.in_row_step;
@@ -327,8 +331,11 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
         s.cut = fd_plan_cut(p, in, a->rows, 1, 1);
     else if (is_halved(a))
         s.cut = fd_plan_cut(p, in, a->rows, 2, 2);
-    else
-        s.cut = (fd_cut){a->rows, 1}; /* its windows overlap, or its rows go through a ring */
+    else {
+        fd_plan_cut(p, in, a->pool.out_count, 1, 1);
+        s.cut = (fd_cut){a->rows, 1};
+        s.by_windows = p->planned->parts > 1;
+    }
     /* A 1x1 convolution of an image without gaps is a product of matrices: one long row has no tails of tiles. */
     const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_CHANNEL;
     if (op->kernel[0] == 1 && op->kernel[1] == 1 && op->stride[0] == 1 && op->stride[1] == 1 && by_pixel &&
@@ -365,7 +372,8 @@ static void plan_grouped(fd_plan *p, const fd_file_op *op, const fd_conv_plan *p
     s.args.epilogue = (fd_epilogue){.activation = FD_ACT_LINEAR};
     fd_plan_step(p, &s.step, sizeof s);
     const fd_eltwise_args after = fd_eltwise_of(out, out, fd_plan_epilogue(p, op));
-    if (op->activation != FD_ACT_LINEAR || op->affine_axis != FD_AXIS_NONE) fd_steps_eltwise(p, s.out, s.out, &after);
+    if (op->activation != FD_ACT_LINEAR || op->affine_axis != FD_AXIS_NONE)
+        fd_steps_eltwise(p, s.out, s.out, &after, 0);
     fd_op_facts *const facts = fd_plan_facts(p);
     facts->kernel = "conv2d";
     name_algorithm(p, "grouped");

@@ -49,23 +49,35 @@ typedef struct binary_step {
     fd_binary_args args;
 } binary_step;
 
+/* The rows of a share, which are what it is cut into. */
+static fd_binary_args rows_of(const binary_step *s, const fd_share *share) {
+    fd_binary_args a = s->args;
+    a.rows = share->part_end - share->part;
+    if (a.epilogue.axis == FD_AXIS_HEIGHT) {
+        a.epilogue.scale += share->part;
+        a.epilogue.shift += share->part;
+    }
+    return a;
+}
+
 static void run_with_value(const fd_step *step, const fd_work *work, const fd_share *share) {
     const binary_step *const s = (const binary_step *)step;
-    fd_binary_args a = s->args;
+    fd_binary_args a = rows_of(s, share);
     for (size_t i = share->first; i < share->end; i++) {
-        a.a = fd_source(work, &s->a, i);
-        a.b = fd_source(work, &s->b, i);
-        a.out = fd_target(work, &s->out, i);
+        a.a = fd_source(work, &s->a, i) + share->part * a.a_row;
+        a.b = fd_source(work, &s->b, i) + share->part * a.b_row;
+        a.out = fd_target(work, &s->out, i) + share->part * a.out_row;
         s->kernel(&a);
     }
 }
 
 static void run_with_constant(const fd_step *step, const fd_work *work, const fd_share *share) {
     const binary_step *const s = (const binary_step *)step;
-    fd_binary_args a = s->args;
+    fd_binary_args a = rows_of(s, share);
+    a.b += share->part * a.b_row;
     for (size_t i = share->first; i < share->end; i++) {
-        a.a = fd_source(work, &s->a, i);
-        a.out = fd_target(work, &s->out, i);
+        a.a = fd_source(work, &s->a, i) + share->part * a.a_row;
+        a.out = fd_target(work, &s->out, i) + share->part * a.out_row;
         s->kernel(&a);
     }
 }
@@ -75,7 +87,7 @@ static void run_with_constant(const fd_step *step, const fd_work *work, const fd
 static void plan_eltwise(fd_plan *p, const fd_file_op *op) {
     const fd_value *const in = fd_plan_value(p, op->input), *const out = fd_plan_value(p, op->output);
     const fd_eltwise_args args = fd_eltwise_of(in, out, fd_plan_epilogue(p, op));
-    fd_steps_eltwise(p, fd_place_of(in), fd_place_of(out), &args);
+    fd_steps_eltwise(p, fd_place_of(in), fd_place_of(out), &args, 1);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "eltwise");
     facts->kernel = "eltwise";
@@ -120,6 +132,7 @@ static void plan_binary(fd_plan *p, const fd_file_op *op) {
         a->b_col = other->cols == 1 ? 0 : other->channels;
         a->one = other->channels == 1;
     }
+    p->planned->parts = in->rows;
     fd_plan_step(p, &s.step, sizeof s);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s", names[op->binary]);

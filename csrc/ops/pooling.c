@@ -23,7 +23,7 @@ static void plan(fd_plan *p, const fd_file_op *op) {
     a.in_ring = in->rows;
     a.rows = in->rows;
     a.cols = in->cols;
-    fd_steps_pool(p, fd_place_of(in), fd_place_of(out), &a);
+    fd_steps_pool(p, fd_place_of(in), fd_place_of(out), &a, 1);
     fd_plan_pooling_work(p, op);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->label, sizeof facts->label, "%s pool %ux%u", op->pool_mode == FD_POOL_MAX ? "max" : "average",

@@ -39,6 +39,7 @@ fd_copy_args fd_copy_of(const fd_value *in, size_t out_row, size_t out_pixel) {
 typedef struct eltwise_step {
     fd_step step;
     fd_place in, out;
+    int by_rows; /* which the operator is cut into */
     void (*kernel)(const fd_eltwise_args *);
     fd_eltwise_args args;
 } eltwise_step;
@@ -46,15 +47,20 @@ typedef struct eltwise_step {
 static void run_eltwise(const fd_step *step, const fd_work *work, const fd_share *share) {
     const eltwise_step *const s = (const eltwise_step *)step;
     fd_eltwise_args a = s->args;
+    if (s->by_rows) {
+        a.row_index = share->part;
+        a.rows = share->part_end - share->part;
+    }
     for (size_t i = share->first; i < share->end; i++) {
-        a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
+        a.in = fd_source(work, &s->in, i) + a.row_index * a.in_row;
+        a.out = fd_target(work, &s->out, i) + a.row_index * a.out_row;
         s->kernel(&a);
     }
 }
 
-void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args) {
-    const eltwise_step s = {{.run = run_eltwise}, in, out, plan->isa->floats->eltwise, *args};
+void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args, int by_rows) {
+    const eltwise_step s = {{.run = run_eltwise}, in, out, by_rows, plan->isa->floats->eltwise, *args};
+    if (by_rows) plan->planned->parts = args->rows;
     fd_plan_step(plan, &s.step, sizeof s);
 }
 
@@ -74,6 +80,7 @@ fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilog
 typedef struct pool_step {
     fd_step step;
     fd_place in, out;
+    int by_rows;
     void (*kernel)(const fd_pool2d_args *);
     fd_pool2d_args args;
 } pool_step;
@@ -81,15 +88,20 @@ typedef struct pool_step {
 static void run_pool(const fd_step *step, const fd_work *work, const fd_share *share) {
     const pool_step *const s = (const pool_step *)step;
     fd_pool2d_args a = s->args;
+    if (s->by_rows) {
+        a.out_first = share->part;
+        a.out_count = share->part_end - share->part;
+    }
     for (size_t i = share->first; i < share->end; i++) {
         a.in = fd_source(work, &s->in, i);
-        a.out = fd_target(work, &s->out, i);
+        a.out = fd_target(work, &s->out, i) + a.out_first * a.out_row;
         s->kernel(&a);
     }
 }
 
-void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args) {
-    const pool_step s = {{.run = run_pool}, in, out, plan->isa->floats->pool2d, *args};
+void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args, int by_rows) {
+    const pool_step s = {{.run = run_pool}, in, out, by_rows, plan->isa->floats->pool2d, *args};
+    if (by_rows) plan->planned->parts = args->out_count;
     fd_plan_step(plan, &s.step, sizeof s);
 }
 

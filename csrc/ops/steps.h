@@ -7,8 +7,9 @@
 /* One copy; `args` without addresses. */
 void fd_steps_copy(fd_plan *plan, fd_place in, fd_place out, const fd_copy_args *args);
 
-/* Activation, scale and shift; `args` without addresses. */
-void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args);
+/* Activation, scale and shift; `args` without addresses. by_rows: the operator is cut into the rows of the result, and
+ * a share does its own; otherwise each does the whole of it. */
+void fd_steps_eltwise(fd_plan *plan, fd_place in, fd_place out, const fd_eltwise_args *args, int by_rows);
 
 /* Zeros around a value, if its memory may have been another's before. */
 void fd_steps_zero_margins(fd_plan *plan, const fd_value *value);
@@ -33,7 +34,7 @@ fd_eltwise_args fd_eltwise_of(const fd_value *in, const fd_value *out, fd_epilog
 /* Pooling of op; what it reads is left open. */
 fd_pool2d_args fd_pool_of(const fd_file_op *op, const fd_value *out);
 
-/* Pooling of whole images; `args` without addresses. */
-void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args);
+/* Pooling; `args` without addresses. by_rows: as for fd_steps_eltwise. */
+void fd_steps_pool(fd_plan *plan, fd_place in, fd_place out, const fd_pool2d_args *args, int by_rows);
 
 #endif

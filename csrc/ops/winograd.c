@@ -7,15 +7,28 @@ typedef struct winograd_step {
     fd_step step;
     fd_cut cut;
     size_t patch, block_rows; /* rows of outputs of a patch, and of the patches that are computed together */
+    fd_pool2d_args apart;     /* if pooling is a step of its own: parts are rows of its windows, unless size is 0 */
     fd_place in, out, v, products;
     void (*kernel)(const fd_winograd_args *);
     fd_winograd_args args;
 } winograd_step;
 
+/* Where the rows of a share begin; *args has how many there are, and their scale. Of windows that overlap two shares
+ * compute what they do; whole patches, so that an output has the same bits in both. */
+static size_t cut_patches(const winograd_step *s, const fd_share *share, fd_winograd_args *args) {
+    const fd_pool2d_args *const p = &s->apart;
+    if (p->size[0] == 0) return fd_cut_rows(&s->cut, share, &args->rows, &args->epilogue);
+    const size_t above = share->part * p->stride[0], below = (share->part_end - 1) * p->stride[0] + p->size[0];
+    const size_t first = above > p->pad[0] ? (above - p->pad[0]) / s->patch * s->patch : 0;
+    args->rows = fd_min(below - p->pad[0], args->rows) - first;
+    fd_cut_skip(&args->epilogue, first);
+    return first;
+}
+
 static void run_winograd(const fd_step *step, const fd_work *work, const fd_share *share) {
     const winograd_step *const s = (const winograd_step *)step;
     fd_winograd_args part = s->args;
-    const size_t row = fd_cut_rows(&s->cut, share, &part.rows, &part.epilogue);
+    const size_t row = cut_patches(s, share, &part);
     for (size_t i = share->first; i < share->end; i++) {
         part.in = fd_source(work, &s->in, i) + row * part.in_row;
         part.out = fd_target(work, &s->out, i) + row / s->cut.pooled * part.out_row;
@@ -105,14 +118,14 @@ void fd_plan_winograd(fd_plan *p, const fd_file_op *op, const fd_conv_plan *plan
     choose_winograd(p, plan->algorithm, &s);
     s.v = fd_plan_scratch(p, w.positions * s.args.v_step);
     s.products = fd_plan_scratch(p, w.positions * s.args.products_step);
+    fd_pool2d_args pool = fd_pool_of(op, out);
+    pool.in_row = s.args.out_row;
+    pool.in_ring = pool.rows = shape->rows;
+    pool.cols = shape->cols;
+    const int by_windows = apart && in->first.base != FD_SCRATCH;
+    if (by_windows) s.apart = pool;
     fd_plan_step(p, &s.step, sizeof s);
-    if (apart) {
-        fd_pool2d_args pool = fd_pool_of(op, out);
-        pool.in_row = s.args.out_row;
-        pool.in_ring = pool.rows = shape->rows;
-        pool.cols = shape->cols;
-        fd_steps_pool(p, s.out, fd_place_of(out), &pool);
-    }
+    if (apart) fd_steps_pool(p, s.out, fd_place_of(out), &pool, by_windows);
     fd_op_facts *const facts = fd_plan_facts(p);
     snprintf(facts->algorithm, sizeof facts->algorithm, "F(%zux%zu,%zux%zu)", w.m, w.m, w.r, w.r);
     facts->executed = fd_mul_capped(plan->patch_rows * plan->patch_cols * w.positions, in->channels * out->channels);

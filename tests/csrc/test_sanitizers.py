@@ -16,7 +16,7 @@ from tests.fuzz.engines import replayer
 from tests.fuzz.networks import fuzzed_networks, with_room
 from tests.support import c_networks
 from tests.support.c_build import NATIVE, driver, image_driver, run_checked
-from tests.support.networks import cut_convolutions, packed, two_headed
+from tests.support.networks import cut_layers, packed, two_headed
 from tests.support.sanitizers import MEMORY, OPTIONS, THREADS, sanitizer
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ def test_internals(memory: tuple[str, ...]) -> None:
 def test_threads(lenet: Path, tmp_path: Path) -> None:
     prefix = sanitizer(THREADS, tmp_path)
     shared = tmp_path / "shared.fdm"
-    shared.write_bytes(packed(cut_convolutions()))
+    shared.write_bytes(packed(cut_layers()))
     run_checked([*prefix, driver("threads", THREADS), shared, "alone"], **OPTIONS)
     run_checked([*prefix, driver("threads", THREADS), lenet], **OPTIONS)
     run_checked([*prefix, driver("threads", THREADS), lenet, "many"], **OPTIONS)

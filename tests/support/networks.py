@@ -333,41 +333,59 @@ def recurrents(rng: np.random.Generator) -> Graph:
     return net.graph()
 
 
-def cut_convolutions() -> Graph:
-    """Each kind of convolution that threads can share one image of, and some that they cannot,
-    large enough that they do."""
+def cut_layers() -> Graph:
+    """Each kind of layer that threads can share one image of, and some that they cannot, large
+    enough that they do."""
     rng = np.random.default_rng(16)
-    same = (1, 1, 1, 1)
-    return chain(
-        (22, 24, 16),
-        [
-            conv(rng, (3, 3), 16, 48, pad=same, activation=RELU, affine=affine(rng, 0, 22)),
-            conv(
-                rng,
-                (3, 3),
-                48,
-                32,
-                pad=same,
-                activation=RELU,
-                affine=affine(rng, 0, 22),
-                pool=HALVE,
-            ),
-            conv(
-                rng, (3, 3), 32, 32, groups=32, pad=same, activation=RELU, affine=affine(rng, 0, 11)
-            ),
-            conv(rng, (1, 1), 32, 40, activation=RELU),
-            conv(rng, (1, 1), 40, 24, activation=Activation("tanh"), affine=affine(rng, 0, 11)),
-            conv(rng, (5, 5), 24, 24, pad=(2, 2, 2, 2), affine=affine(rng, 0, 11)),
-            conv(rng, (5, 5), 24, 24, pad=(2, 2, 2, 2), affine=affine(rng, 0, 11), pool=HALVE),
-            conv(rng, (2, 2), 24, 32, pad=(0, 0, 1, 1), activation=RELU),
-            conv(rng, (3, 3), 32, 6, pad=same, affine=affine(rng, 0, 5)),
-            conv(rng, (3, 3), 6, 12, groups=2, pad=same, activation=RELU),
-            conv(rng, (3, 3), 12, 12, pad=same, pool=Pool("average", (2, 2), (1, 1))),
-            dense(rng, 240, 200, activation=RELU),
-            dense(rng, 200, 10),
-            Softmax(),
-        ],
-    )
+    same, wide = (1, 1, 1, 1), (2, 2, 2, 2)
+    tanh = Activation("tanh")
+    net = Net((22, 24, 16))
+    for layer in (
+        conv(rng, (3, 3), 16, 48, pad=same, activation=RELU, affine=affine(rng, 0, 22)),
+        conv(
+            *(rng, (3, 3), 48, 32),
+            pad=same,
+            activation=RELU,
+            affine=affine(rng, 0, 22),
+            pool=Pool("max", (3, 3), (1, 1), same),
+        ),
+        Eltwise(tanh, affine(rng, 0, 22)),
+        Pool2D(Pool("average", (5, 5), (1, 1), wide)),
+        conv(rng, (1, 1), 32, 48, activation=Activation("gelu"), affine=affine(rng, 0, 22)),
+    ):
+        x = net.add(layer)
+    y = net.add(Binary("mul", np.linspace(-2, 2, 48, dtype=np.float32), tanh))
+    y = net.add(Binary("sub", rng.random((22, 24, 48), np.float32), tanh, affine(rng, 0, 22)))
+    net.add(Binary("add", activation=tanh, affine=affine(rng, 0, 22)), x, y)
+    for layer in (
+        conv(
+            *(rng, (3, 3), 48, 32),
+            pad=same,
+            activation=RELU,
+            affine=affine(rng, 0, 22),
+            pool=HALVE,
+        ),
+        conv(rng, (3, 3), 32, 32, groups=32, pad=same, activation=RELU, affine=affine(rng, 0, 11)),
+        conv(rng, (1, 1), 32, 40, activation=RELU),
+        conv(
+            *(rng, (1, 1), 40, 24),
+            activation=tanh,
+            affine=affine(rng, 0, 11),
+            pool=Pool("max", (3, 3), (1, 1), same),
+        ),
+        conv(rng, (5, 5), 24, 24, pad=wide, affine=affine(rng, 0, 11)),
+        conv(rng, (5, 5), 24, 24, pad=wide, pool=Pool("average", (3, 3), (2, 2), same)),
+        conv(rng, (5, 5), 24, 24, pad=wide, affine=affine(rng, 0, 6), pool=HALVE),
+        conv(rng, (2, 2), 24, 32, pad=(0, 0, 1, 1), activation=RELU),
+        conv(rng, (3, 3), 32, 6, pad=same, affine=affine(rng, 0, 3)),
+        conv(rng, (3, 3), 6, 12, groups=2, pad=same, activation=RELU),
+        conv(rng, (3, 3), 12, 12, pad=same, pool=Pool("average", (2, 2), (1, 1))),
+        dense(rng, 48, 200, activation=RELU),
+        dense(rng, 200, 10),
+        Softmax(),
+    ):
+        net.add(layer)
+    return net.graph()
 
 
 def operator_networks() -> dict[str, Graph]:

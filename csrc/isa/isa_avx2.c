@@ -8,7 +8,7 @@
  * dense layers. Up to FD_DENSE_ALONE rows are cheaper one by one, without their zeros. */
 #define FD_CONV_COLS 2
 #define FD_CONV_NV 3
-#define FD_PATCH_MR 3
+#define FD_PATCH_MR 4
 #define FD_DENSE_MR 4
 #define FD_DENSE_ACCUMULATORS 12
 #define FD_DENSE_ALONE 1

@@ -141,8 +141,8 @@ typedef struct fd_winograd_args {
     fd_epilogue epilogue;
     int pooled;
     size_t patch_rows, patch_cols;
-    float *v;                     /* scratch: for each position patches * in_channels */
-    float *products;              /* scratch: for each position patches * channels padded to FD_PANEL_ALIGN */
+    float *v;        /* scratch: for each position patches * in_channels, and FD_PANEL_ALIGN - 1 that are overwritten */
+    float *products; /* scratch: for each position patches * channels padded to FD_PANEL_ALIGN */
     size_t v_step, products_step; /* between positions */
 } fd_winograd_args;
 

@@ -51,41 +51,66 @@ FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m, const
     }
 }
 
-/* Positions of a side, and outputs, of the largest patches. */
-#define FD_PATCH_MAX 6
-#define FD_PATCH_OUTPUTS 16
+/* A pointer of which the compiler is to know nothing: else it works out all addresses of a patch in advance, 36 of
+ * them, and keeps them on the stack, which takes longer than the transform. */
+#define FD_HIDE(pointer) __asm__("" : "+r"(pointer))
 
-/* Patches of the input to `v`: position, patch, input channel. */
-FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *a, size_t m, const int size) {
-    for (size_t py = 0; py < a->patch_rows; py++) {
-        for (size_t px = 0; px < a->patch_cols; px++) {
-            const float *const from = a->in + py * m * a->in_row + px * m * a->in_channels;
-            float *const to = a->v + (py * a->patch_cols + px) * a->in_channels;
-            for (size_t c = 0; c < a->in_channels; c += FD_VL) {
-                const size_t n = a->in_channels - c;
-                fd_v rows[FD_PATCH_MAX * FD_PATCH_MAX], d[FD_PATCH_MAX], t[FD_PATCH_MAX];
-                FD_UNROLL
-                for (int x = 0; x < size; x++) {
-                    FD_UNROLL
-                    for (int y = 0; y < size; y++) {
-                        const float *const p = from + (size_t)y * a->in_row + (size_t)x * a->in_channels + c;
-                        d[y] = n >= FD_VL ? v_load(p) : v_load_n(p, n);
-                    }
-                    FD_FN(winograd_input)(d, t, size);
-                    FD_UNROLL
-                    for (int y = 0; y < size; y++) rows[y * size + x] = t[y];
+/* Positions of a side of the largest patches. */
+#define FD_PATCH_MAX 6
+
+/* Rows first to end - 1 of a transformed patch, a vector of channels, from pixels at `from` to positions at `to`: those
+ * that share what is computed of a column, and no more, for they are to stay in registers. The rest of a column's
+ * transform is left out by the compiler. */
+FD_INLINE void FD_FN(winograd_patch)(const float *from, size_t row, size_t pixel, float *to, size_t step,
+                                     const int size, const int first, const int end) {
+    fd_v rows[FD_PATCH_MAX * FD_PATCH_MAX], d[FD_PATCH_MAX], t[FD_PATCH_MAX];
+    FD_UNROLL
+    for (int x = 0; x < size; x++, from += pixel) {
+        FD_HIDE(from);
+        FD_UNROLL
+        for (int y = 0; y < size; y++) d[y] = v_load(from + (size_t)y * row);
+        FD_FN(winograd_input)(d, t, size);
+        FD_UNROLL
+        for (int y = first; y < end; y++) rows[y * size + x] = t[y];
+    }
+    to += (size_t)(first * size) * step;
+    FD_UNROLL
+    for (int y = first; y < end; y++, to += (size_t)size * step) {
+        FD_HIDE(to);
+        FD_FN(winograd_input)(rows + y * size, t, size);
+        FD_UNROLL
+        for (int x = 0; x < size; x++) v_store(to + (size_t)x * step, t[x]);
+    }
+}
+
+/* Patches of the input to `v`: position, patch, input channel. Vectors are stored whole: what is too much of them, the
+ * next patch writes anew. */
+FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *args, size_t m, const int size) {
+    const fd_winograd_args a = *args; /* which nothing that is stored may alias */
+    for (size_t py = 0; py < a.patch_rows; py++) {
+        for (size_t px = 0; px < a.patch_cols; px++) {
+            const float *const from = a.in + py * m * a.in_row + px * m * a.in_channels;
+            float *const to = a.v + (py * a.patch_cols + px) * a.in_channels;
+            for (size_t c = 0; c < a.in_channels; c += FD_VL) {
+                const size_t n = a.in_channels - c, pixels = (size_t)size;
+                float whole[FD_PATCH_MAX * FD_PATCH_MAX * FD_VL];
+                const float *pixel = from + c;
+                size_t row = a.in_row, step = a.in_channels;
+                if (n < FD_VL) { /* nothing is read behind the last channel */
+                    for (size_t y = 0; y < pixels; y++)
+                        for (size_t x = 0; x < pixels; x++)
+                            v_store(whole + (y * pixels + x) * FD_VL, v_load_n(pixel + y * row + x * step, n));
+                    pixel = whole;
+                    step = FD_VL;
+                    row = pixels * FD_VL;
                 }
-                FD_UNROLL
-                for (int y = 0; y < size; y++) {
-                    FD_FN(winograd_input)(rows + y * size, t, size);
-                    FD_UNROLL
-                    for (int x = 0; x < size; x++) {
-                        float *const p = to + (size_t)(y * size + x) * a->v_step + c;
-                        if (n >= FD_VL)
-                            v_store(p, t[x]);
-                        else
-                            v_store_n(p, t[x], n);
-                    }
+                if (size == 6) {
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 0, 1);
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 1, 3);
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 3, 5);
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 5, 6);
+                } else {
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 0, size);
                 }
             }
         }
@@ -130,6 +155,8 @@ FD_INLINE void FD_FN(winograd_products)(const fd_winograd_args *a, const float *
             FD_CASE(3)
 #if FD_PATCH_MR > 3
             FD_CASE(4)
+#endif
+#if FD_PATCH_MR > 4
             FD_CASE(5)
             FD_CASE(6)
             FD_CASE(7)
@@ -171,7 +198,7 @@ FD_INLINE void FD_FN(winograd_activate)(fd_v *x, const int n, const fd_epilogue 
         FD_FN(activate_tile)(x, n, e);
         return;
     }
-    float values[FD_PATCH_OUTPUTS * FD_VL];
+    float values[4 * FD_VL];
     const fd_eltwise_args args = {.in = values,
                                   .out = values,
                                   .rows = 1,
@@ -185,60 +212,86 @@ FD_INLINE void FD_FN(winograd_activate)(fd_v *x, const int n, const fd_epilogue 
     for (int i = 0; i < n; i++) x[i] = v_load(values + i * FD_VL);
 }
 
+/* Scale and shift of a row of n outputs that begins at (row, col), of `rows` and `cols` that there are. */
+FD_INLINE void FD_FN(winograd_affine)(fd_v *y, const int n, const fd_epilogue *e, size_t row, size_t col,
+                                      size_t channel, size_t rows, size_t cols) {
+    if (e->axis == FD_AXIS_NONE) return;
+    if (e->axis == FD_AXIS_WIDTH) {
+        FD_UNROLL
+        for (int j = 0; j < n; j++) y[j] = FD_FN(affine)(e, y[j], 0, fd_min(col + (size_t)j, cols - 1), channel);
+        return;
+    }
+    const int by_row = e->axis == FD_AXIS_HEIGHT;
+    const size_t i = fd_min(row, rows - 1);
+    const fd_v scale = by_row ? v_set1(e->scale[i]) : v_load(e->scale + channel);
+    const fd_v shift = by_row ? v_set1(e->shift[i]) : v_load(e->shift + channel);
+    FD_UNROLL
+    for (int j = 0; j < n; j++) y[j] = v_fma(y[j], scale, shift);
+}
+
+/* A vector of channels of a patch from products at `from`, whose first output is at (row, col), to pixels at `to`. */
+FD_INLINE void FD_FN(winograd_output_patch)(const fd_winograd_args *a, const float *from, size_t row, size_t col,
+                                            size_t channel, float *to, size_t to_row, size_t to_pixel, const int m,
+                                            const int size) {
+    fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[4], most[2];
+    const size_t line = (size_t)size * a->products_step;
+    FD_UNROLL
+    for (int j = 0; j < size; j++, from += a->products_step) {
+        FD_HIDE(from);
+        FD_UNROLL
+        for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)i * line);
+        FD_FN(winograd_output)(x, y, m, size);
+        FD_UNROLL
+        for (int i = 0; i < m; i++) rows[i * size + j] = y[i];
+    }
+    const fd_v bias = v_load(a->bias + channel);
+    FD_UNROLL
+    for (int i = 0; i < m; i++) {
+        FD_FN(winograd_output)(rows + i * size, y, m, size);
+        FD_UNROLL
+        for (int j = 0; j < m; j++) y[j] = y[j] + bias;
+        FD_FN(winograd_activate)(y, m, &a->epilogue);
+        FD_FN(winograd_affine)(y, m, &a->epilogue, row + (size_t)i, col, channel, a->rows, a->cols);
+        FD_HIDE(to);
+        if (!a->pooled) {
+            FD_UNROLL
+            for (int j = 0; j < m; j++) v_store(to + (size_t)j * to_pixel, y[j]);
+            to += to_row;
+            continue;
+        }
+        FD_UNROLL
+        for (int j = 0; j < m; j += 2) {
+            const fd_v two = v_max(y[j], y[j + 1]);
+            if (i % 2)
+                v_store(to + (size_t)(j / 2) * to_pixel, v_max(most[j / 2], two));
+            else
+                most[j / 2] = two;
+        }
+        if (i % 2) to += to_row;
+    }
+}
+
 /* From products to outputs: bias, activation, scale and shift, 2x2 max pooling if pooled. */
-FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size) {
-    const size_t padded = fd_round_up(a->channels, FD_PANEL_ALIGN), step = a->pooled ? 2 : 1;
-    for (size_t py = 0; py < a->patch_rows; py++) {
-        for (size_t px = 0; px < a->patch_cols; px++) {
-            const float *const from = a->products + (py * a->patch_cols + px) * padded;
-            const size_t row0 = py * (size_t)m, col0 = px * (size_t)m;
-            const int whole = row0 + (size_t)m <= a->rows && col0 + (size_t)m <= a->cols;
-            float *const to = a->out + row0 / step * a->out_row + col0 / step * a->channels;
-            for (size_t c = 0; c < a->channels; c += FD_VL) {
-                const size_t n = a->channels - c;
-                fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[FD_PATCH_OUTPUTS];
-                FD_UNROLL
-                for (int j = 0; j < size; j++) {
-                    FD_UNROLL
-                    for (int i = 0; i < size; i++) x[i] = v_load(from + (size_t)(i * size + j) * a->products_step + c);
-                    FD_FN(winograd_output)(x, y, m, size);
-                    FD_UNROLL
-                    for (int i = 0; i < m; i++) rows[i * size + j] = y[i];
-                }
-                const fd_v bias = v_load(a->bias + c);
-                FD_UNROLL
-                for (int i = 0; i < m; i++) {
-                    FD_FN(winograd_output)(rows + i * size, y + i * m, m, size);
-                    FD_UNROLL
-                    for (int j = 0; j < m; j++) y[i * m + j] = y[i * m + j] + bias;
-                }
-                FD_FN(winograd_activate)(y, m * m, &a->epilogue);
-                if (a->epilogue.axis != FD_AXIS_NONE) {
-                    FD_UNROLL
-                    for (int k = 0; k < m * m; k++) {
-                        const size_t row = row0 + (size_t)(k / m), col = col0 + (size_t)(k % m);
-                        if (whole || (row < a->rows && col < a->cols))
-                            y[k] = FD_FN(affine)(&a->epilogue, y[k], row, col, c);
-                    }
-                }
-                FD_UNROLL
-                for (int i = 0; i < m; i++) {
-                    FD_UNROLL
-                    for (int j = 0; j < m; j++) {
-                        if (!whole && (row0 + (size_t)i >= a->rows || col0 + (size_t)j >= a->cols)) continue;
-                        fd_v result = y[i * m + j];
-                        if (a->pooled) {
-                            if (i % 2 || j % 2) continue;
-                            result = v_max(v_max(result, y[i * m + j + 1]),
-                                           v_max(y[(i + 1) * m + j], y[(i + 1) * m + j + 1]));
-                        }
-                        float *const p = to + (size_t)i / step * a->out_row + (size_t)j / step * a->channels + c;
-                        if (n >= FD_VL)
-                            v_store(p, result);
-                        else
-                            v_store_n(p, result, n);
-                    }
-                }
+FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *args, const int m, const int size) {
+    const fd_winograd_args a = *args; /* which nothing that is stored may alias */
+    const size_t padded = fd_round_up(a.channels, FD_PANEL_ALIGN), halving = a.pooled ? 2 : 1, side = (size_t)m;
+    for (size_t py = 0; py < a.patch_rows; py++) {
+        for (size_t px = 0; px < a.patch_cols; px++) {
+            const float *const from = a.products + (py * a.patch_cols + px) * padded;
+            const size_t row = py * side, col = px * side;
+            const size_t rows = fd_min(side, a.rows - row) / halving, cols = fd_min(side, a.cols - col) / halving;
+            float *const to = a.out + row / halving * a.out_row + col / halving * a.channels;
+            for (size_t c = 0; c < a.channels; c += FD_VL) {
+                float apart[16 * FD_VL]; /* if not all of it is an output */
+                const size_t n = fd_min(a.channels - c, FD_VL);
+                const int whole = n == FD_VL && rows == side / halving && cols == side / halving;
+                FD_FN(winograd_output_patch)
+                (&a, from + c, row, col, c, whole ? to + c : apart, whole ? a.out_row : 4 * FD_VL,
+                 whole ? a.channels : FD_VL, m, size);
+                if (whole) continue;
+                for (size_t i = 0; i < rows; i++)
+                    for (size_t j = 0; j < cols; j++)
+                        memcpy(to + c + i * a.out_row + j * a.channels, apart + (4 * i + j) * FD_VL, n * sizeof *to);
             }
         }
     }

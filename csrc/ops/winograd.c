@@ -46,11 +46,11 @@ static void run_winograd(const fd_step *step, const fd_work *work, const fd_shar
     }
 }
 
-/* Between the positions of a patch, in floats: an odd number of cache lines. With a power of two all positions would
- * fall into the same few sets of a first-level cache and drive each other out. */
+/* Between the positions of a patch, in floats, with room for a vector too many: an odd number of cache lines. With a
+ * power of two all positions would fall into the same few sets of a first-level cache and drive each other out. */
 static size_t position_step(size_t patches, size_t channels) {
-    const size_t line = FD_ALIGN / sizeof(float);
-    return ((patches * channels + line - 1) / line | 1) * line;
+    const size_t line = FD_ALIGN / sizeof(float), needed = patches * channels + FD_PANEL_ALIGN - 1;
+    return ((needed + line - 1) / line | 1) * line;
 }
 
 static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_step *s) {

@@ -703,7 +703,7 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
     y = Guarded(rows // halve * out_row)
     count = patches[0] * patches[1]
     # As many floats between positions as a cache may want, here an odd number.
-    steps = (count * case.in_channels + 3, count * padded_channels + 5)
+    steps = (count * case.in_channels + 15, count * padded_channels + 5)
     v, products = (Guarded(positions * step) for step in steps)
     affine = (case.axis, scale, shift) if case.axis else ()
     getattr(kernels, name)(

@@ -180,8 +180,8 @@ def test_every_way_to_convolve_is_described() -> None:
 def test_scratch_is_what_a_step_needs() -> None:
     plan = fastdigit.Model(networks.packed(networks.seed_network())).plan()
     by_label = {op["label"]: op["scratch_bytes"] for op in plan}
-    # Nine patches, and 36 positions of them an odd number of cache lines apart.
-    lines = [(9 * channels * 4 // 64) | 1 for channels in (32, 48)]
+    # Nine patches, a vector too many, and 36 positions of them an odd number of cache lines apart.
+    lines = [-(-(9 * channels + 15) // 16) | 1 for channels in (32, 48)]
     assert by_label["conv 3x3"] in (64 * 36 * sum(lines), 0)
     assert plan[2]["scratch_bytes"] == 64 * 36 * sum(lines)
     # The sums of a panel, of all rows of a chunk: more than a list of the nonzero inputs of one.

@@ -186,8 +186,8 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
     const size_t slopes = 2 * (size_t)steps + 1, rows = height + 2 * (size_t)margin;
     int32_t *const runs = malloc(height * width * sizeof *runs);
     /* One more than there are: thin_pixels writes before it looks. */
-    pixel *const pixels = malloc((height * width + 1) * sizeof *pixels);
-    int32_t *const votes = calloc(slopes * rows, sizeof *votes), *const drops = malloc(slopes * width * sizeof *drops);
+    pixel *const pixels = calloc(height * width + 1, sizeof *pixels);
+    int32_t *const votes = calloc(slopes * rows, sizeof *votes), *const drops = calloc(slopes * width, sizeof *drops);
     int32_t *const centre = malloc(2 * width * sizeof *centre);
     double *const sorted = malloc(width * sizeof *sorted);
     const bool done = runs && pixels && votes && drops && centre && sorted;

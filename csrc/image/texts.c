@@ -210,7 +210,7 @@ bool fd_image_text_logs(const double *steps, size_t count, const uint8_t *digits
     for (size_t i = 0; i < many; i++)
         if (lengths[i] > longest) longest = lengths[i];
     double *const reached = malloc((2 * longest + 3) * sizeof *reached);
-    double *const rows = malloc(count * CLASSES * sizeof *rows);
+    double *const rows = calloc(count, CLASSES * sizeof *rows);
     const bool done = reached && rows;
     /* What is less is scaled up to it, lest it vanish. */
     const double smallest = pow(least, SCALED);

@@ -124,7 +124,10 @@ def evaluate(
 
 def multiply_adds(graph: Graph) -> int:
     """Multiply-adds for an image, and one for each element of a value."""
-    counts = (node.op.multiply_adds(graph.shapes[node.output]) for node in graph.nodes)
+    shapes = graph.shapes
+    counts = (
+        node.op.multiply_adds(shapes[node.inputs[0]], shapes[node.output]) for node in graph.nodes
+    )
     return sum(counts) + sum(math.prod(shape) for shape in graph.shapes.values())
 
 
@@ -133,7 +136,8 @@ def _size(graph: Graph, node: Node) -> int:
     output = graph.shapes[node.output]
     sizes = [math.prod(graph.shapes[value]) for value in (*node.inputs, node.output)]
     if isinstance(node.op, Conv2D | ConvTranspose2D):
-        sizes.append(node.op.multiply_adds(output) * node.op.groups // node.op.weights.shape[-1])
+        work = node.op.multiply_adds(graph.shapes[node.inputs[0]], output)
+        sizes.append(work * node.op.groups // node.op.weights.shape[-1])
     return max(sizes)
 
 

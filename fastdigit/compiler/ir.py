@@ -129,8 +129,9 @@ class Op:
     def check_limits(self) -> None:
         """Check that a model file can express the operator; ValueError with the reason."""
 
-    def multiply_adds(self, output: Shape) -> int:
-        """Multiply-adds for one image, by definition, if the output has this shape."""
+    def multiply_adds(self, shape: Shape, output: Shape) -> int:
+        """Multiply-adds for one image, by definition; the first input and the output have these
+        shapes."""
         return 0
 
 

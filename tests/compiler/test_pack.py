@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastdigit import Model
 from fastdigit._core import xxhash64
 from fastdigit.compiler.backends.fdm.listing import listing
 from fastdigit.compiler.backends.fdm.pack import pack, panels
 from fastdigit.compiler.backends.fdm.unpack import unpack
+from fastdigit.compiler.ir import Pool
 from fastdigit.compiler.ops import Conv2D, Dense
 from fastdigit.compiler.passes import optimize
 from fastdigit.compiler.passes.quantize_weights import quantize_weights
@@ -379,3 +381,11 @@ def test_multiply_adds_leave_out_what_no_pooling_reads():
     assert unpack(pack(graph, {})).multiply_adds[1] == 6 * 6 * 2 * 2 * 2 * 3
     total = listing(unpack(pack(graph, {}))).splitlines()[-1]
     assert re.search(r"\b864$", total)
+
+
+def test_multiply_adds_count_what_is_read_where_padding_is_not():
+    """7 rows and one of padding: three windows of 3, two further each, read the 7 alone."""
+    pool = Pool("max", (3, 3), (2, 2), (0, 0, 1, 1))
+    data = pack(chain((8, 8, 2), conv(rng, (2, 2), 2, 3, pool=pool)), {})
+    assert unpack(data).multiply_adds[1] == 7 * 7 * 2 * 2 * 2 * 3
+    assert Model(data).info()["multiply_adds"] == 7 * 7 * 2 * 2 * 2 * 3

@@ -156,7 +156,7 @@ def test_a_plan_says_what_it_multiplies() -> None:
     _, op = Model(packed(graph)).plan()
     assert (op["op"], op["label"]) == ("CONVTRANSPOSE2D", "conv transpose 4x4")
     assert op["multiply_adds"] == op["executed"] == 14 * 14 * 2 * 2 * 8 * 3
-    assert graph.nodes[0].op.multiply_adds((14, 14, 3)) == op["executed"]
+    assert graph.nodes[0].op.multiply_adds((7, 7, 8), (14, 14, 3)) == op["executed"]
 
 
 # ---- What is refused ----

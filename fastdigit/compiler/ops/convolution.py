@@ -79,10 +79,7 @@ class Conv2D(Layer):
         check_vector("bias", self.bias, outputs)
         check_activation(self.activation)
         require(min(self.dilation) >= 1, f"dilation {self.dilation} is less than 1")
-        top, left, bottom, right = self.pad
-        height = windows(shape[0], top, bottom, self.extent[0], self.stride[0])
-        width = windows(shape[1], left, right, self.extent[1], self.stride[1])
-        out = (height, width, outputs)
+        out = self._convolved(shape)
         check_affine(self.affine, out)
         return out if self.pool is None else pooled(self.pool, out)
 
@@ -96,10 +93,19 @@ class Conv2D(Layer):
         check_small(*self.weights.shape[:2], *self.stride, *self.dilation, *self.pad)
         check_matrix(self.weights)
 
-    def multiply_adds(self, output: Shape) -> int:
+    def multiply_adds(self, shape: Shape, output: Shape) -> int:
         """Those of every output that the pooling reads."""
-        height, width, _ = output if self.pool is None else pooled_from(self.pool, output)
+        height, width, _ = self._convolved(shape)
+        if self.pool is not None:
+            height, width = pooled_from(self.pool, (height, width), output)
         return height * width * self.weights.size
+
+    def _convolved(self, shape: Shape) -> Shape:
+        """Return the shape before pooling."""
+        top, left, bottom, right = self.pad
+        height = windows(shape[0], top, bottom, self.extent[0], self.stride[0])
+        width = windows(shape[1], left, right, self.extent[1], self.stride[1])
+        return height, width, self.weights.shape[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +187,7 @@ class ConvTranspose2D(Layer):
         check_small(*self.pad, *self.output_padding)
         check_matrix(self.weights)
 
-    def multiply_adds(self, output: Shape) -> int:
+    def multiply_adds(self, shape: Shape, output: Shape) -> int:
         """Those of each output with every tap that falls on it, also where it takes no input."""
         height, width = (
             sum(

@@ -113,5 +113,5 @@ class Dense(Layer):
             "precision int8",
         )
 
-    def multiply_adds(self, output: Shape) -> int:
+    def multiply_adds(self, shape: Shape, output: Shape) -> int:
         return self.weights.size

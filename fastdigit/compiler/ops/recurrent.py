@@ -101,5 +101,5 @@ class Recurrent(Op):
     def check_limits(self) -> None:
         check_matrix(self.weights)
 
-    def multiply_adds(self, output: Shape) -> int:
+    def multiply_adds(self, shape: Shape, output: Shape) -> int:
         return math.prod(output[:-1]) * self.weights.size

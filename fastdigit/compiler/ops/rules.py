@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdigit.compiler.activations import ACTIVATIONS
-from fastdigit.compiler.ir import Activation, Affine, Pool, Shape
+from fastdigit.compiler.ir import Activation, Affine, Pair, Pool, Shape
 from fastdigit.compiler.limits import MAX_ELEMENTS, MAX_SMALL
 
 __all__ = [
@@ -84,15 +84,15 @@ def pooled(pool: Pool, shape: Shape) -> Shape:
     return height, width, shape[2]
 
 
-def pooled_from(pool: Pool, shape: Shape) -> Shape:
-    """Return how much of an image its pooling reads, if the result has this shape."""
+def pooled_from(pool: Pool, given: Pair, output: Shape) -> Pair:
+    """Return how many of the rows and columns of an image its pooling reads, for this result."""
     height, width = (
-        (count - 1) * stride + size - before - after
-        for count, stride, size, before, after in zip(
-            shape[:2], pool.stride, pool.size, pool.pad[:2], pool.pad[2:], strict=True
+        min((count - 1) * stride + size - before, there)
+        for count, stride, size, before, there in zip(
+            output[:2], pool.stride, pool.size, pool.pad[:2], given, strict=True
         )
     )
-    return height, width, shape[2]
+    return height, width
 
 
 # ---- values ----

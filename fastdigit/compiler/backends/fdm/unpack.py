@@ -225,9 +225,12 @@ class Program:
     @property
     def multiply_adds(self) -> tuple[int, ...]:
         """Those of each op for one image, by definition; INPUT has none."""
-        graph = self.graph
-        work = (node.op.multiply_adds(graph.shapes[node.output]) for node in graph.nodes)
-        return (*(0 for _ in graph.inputs), *work)
+        shapes = self.graph.shapes
+        work = (
+            node.op.multiply_adds(shapes[node.inputs[0]], shapes[node.output])
+            for node in self.graph.nodes
+        )
+        return (*(0 for _ in self.graph.inputs), *work)
 
 
 def unpack(data: bytes) -> Program:

@@ -26,6 +26,7 @@ INK: Final = 0.202
 # Less contrast than this, of the full range, is paper.
 MIN_CONTRAST: Final = 0.05
 # What stands for 1, by the dtype.
+EIGHT_BITS: Final = 255
 FULL: Final = MappingProxyType({"B": 255.0, "H": 65535.0})
 # Grey of red, green and blue: ITU-R BT.601.
 LUMA: Final = np.array([0.299, 0.587, 0.114])
@@ -79,6 +80,11 @@ def checked(pixels: NDArray[Any]) -> NDArray[Any]:
     elif pixels.dtype.char not in "BH?" or not pixels.dtype.isnative:
         raise InputError(
             f"the image has dtype {pixels.dtype}, expected uint8, uint16, bool, or floats in 0..1"
+        )
+    elif pixels.dtype.char == "H" and 0 < (most := int(pixels.max())) <= EIGHT_BITS:
+        raise InputError(
+            f"the image is uint16, of which 65535 is white, but has no value above {most}: if 255 "
+            "is white, convert it to uint8"
         )
     return pixels
 

@@ -301,7 +301,7 @@ class _Wanted:
         except (re.error, TypeError, RecursionError, OverflowError) as error:
             raise InputError(f"pattern={pattern!r} is no regular expression: {error}") from None
         if self.pattern is not None and not self.pattern.pattern:
-            raise InputError("the pattern is empty, which no field matches; None is for any text")
+            raise InputError("the pattern is empty, which no field matches: leave it out")
         if reject_below is not None and (
             isinstance(reject_below, bool)
             or not isinstance(reject_below, numbers.Real)

@@ -282,7 +282,9 @@ def _ending(process: _Process, seconds: float, late: threading.Event) -> Iterato
 def _hint(job: tuple[Any, ...]) -> str:
     if job[0] == "reading" and "pattern" in job[-1]:
         return "send a smaller picture, or a simpler pattern"
-    if job[0] in ("picture", "reading"):
+    if job[0] == "reading":
+        return "send a smaller picture, or a region of it"
+    if job[0] == "picture":
         return "send a smaller picture, or save it anew"
     return "send fewer images, or tensors in binary"
 

@@ -298,6 +298,10 @@ def test_numbers_of_numpy_are_numbers() -> None:
         (np.zeros((0, 0)), "has no pixels: its shape is (0, 0)"),
         (np.zeros((4, 4), np.int64), "dtype int64"),
         (np.full((4, 4), 200.0), "floats from 200 to 200, expected 0..1; divide by 255 first?"),
+        (
+            np.full((4, 4), 200, np.uint16),
+            "no value above 200: if 255 is white",
+        ),
         (np.full((4, 4), -1.0), "floats from -1 to -1, expected 0..1"),
         (np.full((4, 4), np.inf), "floats from inf to inf, expected 0..1"),
         (np.array([[0.5, np.nan]]), "has NaN among its floats, expected 0..1"),

@@ -28,6 +28,8 @@ SPECK: Final = 0.03
 AS_LARGE: Final = 0.55
 # Of all marks together: what stands beside others and is as high is a digit.
 AS_HIGH: Final = 0.7
+# Of its height: no digit is wider.
+WIDE: Final = 1.5
 # Of the height of all: the gap between one digit and the next below it.
 APART: Final = 0.04
 
@@ -68,6 +70,8 @@ def digit_of(ink: Floats, marks: Marks) -> Floats:
     """The ink of the digit alone: without dirt and without what reaches in from beside."""
     rows, columns = marks.labels.shape
     kept = _pixels.kept_marks(marks.boxes, marks.ink, rows, columns, SPECK)
+    if marks.cell > 1 and _is_wide(marks.boxes[kept]):  # digits less than a cell apart, perhaps
+        return digit_of(ink, marks_of(ink, 1))
     several = _several(marks, kept) if len(kept) > 1 else 1
     if several > 1:
         raise InputError(
@@ -76,6 +80,13 @@ def digit_of(ink: Floats, marks: Marks) -> Floats:
             "read all digits of a picture"
         )
     return _pixels.kept_ink(ink, marks.labels, marks.cell, kept)
+
+
+def _is_wide(boxes: NDArray[np.int64]) -> bool:
+    if not len(boxes):
+        return False
+    high, wide = (boxes[:, i + 1].max() - boxes[:, i].min() for i in (0, 2))
+    return bool(wide > WIDE * high)
 
 
 def _several(marks: Marks, kept: NDArray[np.bool_]) -> int:

@@ -47,6 +47,14 @@ def on_paper(*digits: int, across: bool = True) -> np.ndarray:
     return 255 - np.pad(np.concatenate(glyphs, axis=1 if across else 0), 20)
 
 
+def close_together(*digits: int, wide: int) -> np.ndarray:
+    """Digits in a row, two pixels apart."""
+    columns = [DIGITS[number][:, DIGITS[number].any(axis=0)] for number in digits]
+    large = [digit.repeat(2, 0).repeat(2, 1) for digit in columns]
+    row = np.concatenate([np.pad(digit, ((0, 0), (0, 2))) for digit in large], axis=1)
+    return 255 - np.pad(row, ((20, 20), (16, wide - 16 - row.shape[1])))
+
+
 @pytest.mark.parametrize(
     ("pixels", "count"),
     [
@@ -54,6 +62,8 @@ def on_paper(*digits: int, across: bool = True) -> np.ndarray:
         (on_paper(0, 1, 4), 3),
         (np.concatenate([on_paper(0, 1, 4), on_paper(7, 3, 1)]), 6),
         (on_paper(0, 1, 3, across=False), 3),
+        # Gaps of two pixels, where marks are told apart on cells of four.
+        (close_together(0, 1, 4, 7, 2, wide=500), 5),
     ],
 )
 def test_several_digits_are_counted_and_refused(pixels: np.ndarray, count: int) -> None:

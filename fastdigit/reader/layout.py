@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fastdigit.images.components import Marks
     from fastdigit.reader.cuts import Piece
+    from fastdigit.reader.frames import Frame
 
 __all__ = [
     "BESIDE",
@@ -36,6 +37,8 @@ BESIDE_ON_ROLLERS: Final = 0.25
 # In heights of a digit: what is as far apart are two fields; in boxes, digits stand apart.
 FIELD_GAP: Final = 1.2
 FIELD_GAP_IN_BOXES: Final = 1.8
+# In heights of a cell: what is as far apart are no cells of one field.
+CELL_GAP: Final = 0.6
 # Of the height of a printed digit: how far its top and bottom are from those of others, and by how
 # much signs are higher. How many digits are so even at least, and the part of all.
 EVEN: Final = 0.03
@@ -148,14 +151,42 @@ def _middle(ordered: list[int]) -> float:
     return (ordered[half] + ordered[~half]) / 2
 
 
-def fields_of(pieces: Sequence[Piece], height: float, boxed: bool) -> list[list[Piece]]:
-    """Pieces of one line, by the field that they stand in."""
+def fields_of(
+    pieces: Sequence[Piece], height: float, boxed: bool, frames: Sequence[Frame] = ()
+) -> list[list[Piece]]:
+    """Pieces of one line, by the field that they stand in; ``frames``, in their pixels, part them.
+
+    Cells of one digit that stand close are one field, however far its digits are apart.
+    """
     gap = (FIELD_GAP_IN_BOXES if boxed else FIELD_GAP) * height
+    around = [_frame_around(piece, frames) for piece in pieces]
     fields: list[list[Piece]] = []
     reach = -np.inf
-    for piece in pieces:
-        if piece.left - reach > gap:
+    last: Frame | None = None
+    for piece, frame in zip(pieces, around, strict=True):
+        if frame is not last and _are_neighbours(last, frame):
+            parted = False
+        elif frame is not last and fields:
+            parted = True
+        else:
+            parted = piece.left - reach > gap
+        if parted or not fields:
             fields.append([])
         fields[-1].append(piece)
         reach = max(reach, piece.right)
+        last = frame
     return fields
+
+
+def _frame_around(piece: Piece, frames: Sequence[Frame]) -> Frame | None:
+    """The smallest that the middle of a piece lies in."""
+    y, x = (piece.top + piece.bottom) / 2, (piece.left + piece.right) / 2
+    return min((one for one in frames if one.has(y, x)), key=lambda one: one.wide, default=None)
+
+
+def _are_neighbours(left: Frame | None, right: Frame | None) -> bool:
+    """Whether two frames are the cells of two digits that follow each other."""
+    if left is None or right is None or not (left.is_cell and right.is_cell):
+        return False
+    high = min(left.box[1] - left.box[0], right.box[1] - right.box[0])
+    return right.box[2] - left.box[3] <= CELL_GAP * high

@@ -131,7 +131,7 @@ def propose(grey: Floats, beside: float = BESIDE) -> list[list[Proposals]]:
         for row in sized.rows:
             pieces = pieces_of(sized.ink, sized.marks, row.marks, row.height, sized.stroke)
             signs = signs_of(sized.marks, row)
-            fields = fields_of(pieces, row.height, writing.boxed)
+            fields = fields_of(pieces, row.height, writing.boxed, sized.frames)
             if signs:
                 fields = [[one for one in field if one.mark not in signs] for field in fields]
             line = [
@@ -162,7 +162,7 @@ class _Writing:
     def __init__(self, ink: Floats) -> None:
         rulings = without_rulings(ink)
         self.boxed = len(rulings.uprights) >= UPRIGHTS_OF_BOXES
-        self.ink, self.marks = rulings.ink, marks_of(rulings.ink, cell=1)
+        self.ink, self.marks, self.frames = rulings.ink, rulings.marks, rulings.frames
         inside = without_borders(self.ink, self.marks)
         if inside is not self.ink:
             self.ink, self.marks = inside, marks_of(inside, cell=1)
@@ -196,6 +196,7 @@ class _Sized:
             marks = marks_of(ink, cell=1)
             height = digit_height(marks)
         self.ink, self.marks, self.height = ink, marks, height
+        self.frames = [frame.smaller(self.factor) for frame in writing.frames]
         self.rows = rows_of(marks, height, beside) if height else []
         self.stroke = max(1.0, stroke_width(ink)) if height else 1.0
 

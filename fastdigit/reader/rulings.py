@@ -10,10 +10,13 @@ import numpy as np
 from fastdigit.images.components import marks_of
 from fastdigit.images.ink import INK
 from fastdigit.images.lines import lines_of
+from fastdigit.reader.frames import frames_of
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
+    from fastdigit.images.components import Marks
     from fastdigit.images.lines import Line
+    from fastdigit.reader.frames import Frame
 
 __all__ = ["Rulings", "without_rulings"]
 
@@ -47,28 +50,43 @@ class Rulings:
         Rows of the level lines' middles.
     uprights
         Columns of the upright lines' middles, from left to right.
+    marks
+        Of what is left, in cells of one pixel.
+    frames
+        What fields or digits stand in.
     """
 
     ink: Floats
     level: tuple[float, ...]
     uprights: tuple[float, ...]
+    marks: Marks
+    frames: tuple[Frame, ...]
 
 
 def without_rulings(ink: Floats) -> Rulings:
-    """Take level lines out of a field, and the thin uprights that stand or hang on them.
+    """Take frames and level lines out of a page, and the thin uprights that stand or hang on these.
 
-    Where a stroke crosses a line, the line stays: no stroke is cut.
+    A frame is judged by itself, however large the page is; other lines are to go through most of
+    it. Where a stroke crosses a line, the line stays: no stroke is cut.
     """
+    marks = marks_of(ink, cell=1)
+    frames = tuple(frames_of(marks))
+    columns = [column for frame in frames for column in frame.inner]
+    if frames:
+        ink = ink.copy()
+        for frame in frames:
+            frame.erase(ink)
+        marks = marks_of(ink, cell=1)
     lines = _level_lines(ink)
     if not lines:
-        return Rulings(ink, (), ())
+        return Rulings(ink, (), tuple(sorted(columns)), marks, frames)
     left = ink.copy()
     for line in lines:
         line.erase(left)
     thickness = max(line.thickness for line in lines)
     level = tuple(line.where for line in lines)
     marks = marks_of(left, cell=1)
-    uprights: list[float] = []
+    uprights = columns
     inked = np.flatnonzero((ink > INK).any(1))
     highest = int(inked[-1] - inked[0]) + 1
     for number, (top, bottom, start, end) in enumerate(marks.boxes.tolist()):
@@ -85,7 +103,7 @@ def without_rulings(ink: Floats) -> Rulings:
         own[:, :-1] |= own[:, 1:]
         left[around][own] = 0
         uprights.append((start + end) / 2)
-    return Rulings(left, level, tuple(sorted(uprights)))
+    return Rulings(left, level, tuple(sorted(uprights)), marks_of(left, cell=1), frames)
 
 
 def _level_lines(ink: Floats) -> list[Line]:

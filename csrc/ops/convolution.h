@@ -21,13 +21,6 @@ typedef struct fd_cut {
     size_t pooled; /* of those, rows that pooling makes one of */
 } fd_cut;
 
-/* Scale and shift from a later row on. */
-static inline void fd_cut_skip(fd_epilogue *epilogue, size_t rows) {
-    if (epilogue->axis != FD_AXIS_HEIGHT) return;
-    epilogue->scale += rows;
-    epilogue->shift += rows;
-}
-
 /* Where the rows of a share begin; *rows becomes how many there are. */
 static inline size_t fd_cut_rows(const fd_cut *cut, const fd_share *share, size_t *rows, fd_epilogue *epilogue) {
     const size_t first = share->part * cut->part_rows;

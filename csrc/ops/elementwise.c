@@ -53,10 +53,7 @@ typedef struct binary_step {
 static fd_binary_args rows_of(const binary_step *s, const fd_share *share) {
     fd_binary_args a = s->args;
     a.rows = share->part_end - share->part;
-    if (a.epilogue.axis == FD_AXIS_HEIGHT) {
-        a.epilogue.scale += share->part;
-        a.epilogue.shift += share->part;
-    }
+    fd_cut_skip(&a.epilogue, share->part);
     return a;
 }
 

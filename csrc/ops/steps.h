@@ -4,6 +4,13 @@
 
 #include "ops/planner.h"
 
+/* Scale and shift from a later row on. */
+static inline void fd_cut_skip(fd_epilogue *epilogue, size_t rows) {
+    if (epilogue->axis != FD_AXIS_HEIGHT) return;
+    epilogue->scale += rows;
+    epilogue->shift += rows;
+}
+
 /* One copy; `args` without addresses. */
 void fd_steps_copy(fd_plan *plan, fd_place in, fd_place out, const fd_copy_args *args);
 

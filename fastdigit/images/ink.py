@@ -26,8 +26,9 @@ INK: Final = 0.202
 # Less contrast than this, of the full range, is paper.
 MIN_CONTRAST: Final = 0.05
 # What stands for 1, by the dtype.
-EIGHT_BITS: Final = 255
 FULL: Final = MappingProxyType({"B": 255.0, "H": 65535.0})
+# The greatest value of 8 bits.
+EIGHT_BITS: Final = 255
 # Grey of red, green and blue: ITU-R BT.601.
 LUMA: Final = np.array([0.299, 0.587, 0.114])
 # So many standard deviations of noise do not make ink.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -33,13 +33,13 @@ from fastdigit.compiler.frontends.onnx.constants import (
     constant_of,
     vector_of,
 )
+from fastdigit.compiler.frontends.onnx.ports import chosen_outputs, input_shape
 from fastdigit.compiler.frontends.onnx.registry import CONVERTERS, Operator
 from fastdigit.compiler.frontends.onnx.shapes import target_shape
 from fastdigit.compiler.frontends.onnx.upgrade import upgraded
 from fastdigit.compiler.ir import Graph, Op, Shape
-from fastdigit.compiler.limits import MAX_PORTS
 from fastdigit.compiler.ops import Reshape
-from fastdigit.errors import InputError, ModelFormatError, UnsupportedError
+from fastdigit.errors import UnsupportedError
 
 __all__ = ["Importer"]
 
@@ -63,9 +63,6 @@ class _Integers:
 
 
 _Known: TypeAlias = Constant | str | Moments | BatchAt | _Rows | _Integers | Truth | None
-
-#: Operators behind ArgMax that leave labels what they are.
-_KEEP_LABELS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 #: Operators that do the same to integers as to floats.
 _MOVES = frozenset(
@@ -101,7 +98,7 @@ class Importer:
         #: By the names of outputs, which axis is the batch.
         self.batch_axes: dict[str, int] = {}
         self._placed: dict[Moments, str] = {}
-        self.outputs = self._choose_outputs()
+        self.outputs = chosen_outputs(graph, options)
         self._nodes = self._reachable()
         self._read_initializers()
         stored = sum(given.nbytes for given in self.env.values() if isinstance(given, np.ndarray))
@@ -183,52 +180,6 @@ class Importer:
             return 0
         return given.ndim if isinstance(given, np.ndarray) else len(self.shape(given)) + 1
 
-    def _choose_outputs(self) -> list[str]:
-        """Return the outputs to read: by default those of float numbers, for a classifier of
-        scikit-learn returns its label too. Of labels alone, the scores that they come from."""
-        outputs = {str(output.name): output.type for output in self.graph.output}
-        floats = [
-            name
-            for name, kind in outputs.items()
-            if kind.tensor_type.elem_type in FLOATS or kind.WhichOneof("value") is None
-        ]
-        if not outputs:
-            raise ModelFormatError("the model has no output")
-        chosen = self.options.choose(list(outputs))
-        if self.options.outputs is None and floats:
-            chosen = floats
-        if len(chosen) > MAX_PORTS:
-            raise UnsupportedError(
-                f"the model has {len(chosen)} outputs, at most {MAX_PORTS} fit: choose some "
-                "(outputs=, --keep)"
-            )
-        for name in chosen:
-            if outputs[name].WhichOneof("value") == "sequence_type":
-                raise UnsupportedError(
-                    f"the output {name!r} is a sequence; supported is a tensor. If this is "
-                    "a classifier of scikit-learn, convert it without ZipMap: "
-                    "to_onnx(model, images[:1], options={'zipmap': False})"
-                )
-        writers = {name: node for node in self.graph.node for name in node.output}
-        return list(dict.fromkeys(self._scores_of(name, writers) for name in chosen))
-
-    def _scores_of(self, output: str, writers: Mapping[str, Any]) -> str:
-        """Return what an output is the ArgMax of, or the output."""
-        from onnx import helper
-
-        name = output
-        while (node := writers.get(name)) and node.op_type in _KEEP_LABELS and len(node.input):
-            name = node.input[0]
-        if node is None or node.op_type != "ArgMax" or not node.input:
-            return output
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        if attributes.get("select_last_index", 0):
-            raise UnsupportedError(
-                f"node {(node.name or output)!r} (ArgMax): select_last_index=1; supported is the "
-                "first of equal scores"
-            )
-        return str(node.input[0])
-
     def _read_initializers(self) -> None:
         if self.graph.sparse_initializer:
             raise UnsupportedError("the model has sparse weights; supported are dense ones")
@@ -242,7 +193,9 @@ class Importer:
         for entry in self.graph.input:
             if entry.name not in self._wanted or entry.name in self.env:
                 continue
-            shape = self._shape_of_input(entry)
+            shape, batch, ambiguous = input_shape(entry, self.options, self.layout)
+            self.batch = self.batch or batch
+            self.ambiguous |= ambiguous
             dtype = DTYPES[entry.type.tensor_type.elem_type]
             value = "input" if not self.inputs else f"input {len(self.inputs) + 1}"
             self.builder.input(value, shape)
@@ -250,68 +203,6 @@ class Importer:
             self.env[entry.name] = _Integers(value) if dtype == "uint8" else value
         if not self.inputs:
             raise UnsupportedError("the model's outputs do not depend on an input")
-
-    def _shape_of_input(self, entry: Any) -> Shape:
-        from onnx import TensorProto
-
-        name, kind = entry.name, entry.type.tensor_type
-        if entry.type.WhichOneof("value") in (None, "tensor_type") and not kind.HasField("shape"):
-            raise UnsupportedError(
-                f"the input {name!r} has no shape: export the model with one, such as (N, "
-                "channels, height, width)"
-            )
-        if kind.elem_type not in DTYPES:
-            known = kind.elem_type in TensorProto.DataType.values()
-            got = TensorProto.DataType.Name(kind.elem_type) if known else str(kind.elem_type)
-            raise UnsupportedError(
-                f"the input {name!r} has type {got}; supported are FLOAT, FLOAT16, BFLOAT16, "
-                "DOUBLE, and UINT8"
-            )
-        dims = [
-            d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
-            for d in kind.shape.dim
-        ]
-        if not 2 <= len(dims) <= 4:
-            raise UnsupportedError(
-                f"the input {name!r} has shape {_shown(dims)}; supported are a batch axis and 1 "
-                "to 3 dimensions behind it"
-            )
-        self.batch = self.batch or dims[0]
-        given = self.options.input_shape
-        if isinstance(given, Mapping):
-            given = given.get(name)
-        shape = self._as_asked(name, dims, given) if given is not None else tuple(dims[1:])
-        fixed = tuple(size for size in shape if size is not None)
-        if len(fixed) != len(shape) and len(dims) == 3 and dims[0] and dims[2] and given is None:
-            raise UnsupportedError(
-                f"the input {name!r} has shape {_shown(dims)}, with its batch as axis 1; supported "
-                "is an input with its batch first (batch_first=True of PyTorch's layers)"
-            )
-        if len(fixed) != len(shape):
-            raise UnsupportedError(
-                f"the input {name!r} has shape {_shown(dims)}; give the shape of an image, "
-                "channels last: input_shape=(height, width, channels)"
-            )
-        return fixed
-
-    def _as_asked(self, name: str, dims: Sequence[int | None], given: Shape) -> Shape:
-        """Return the shape that the options give, in the order of the source."""
-        orders = [given]
-        if len(given) == 3:
-            moved = (given[2], *given[:2])
-            orders = [moved, given] if self.layout == "NCHW" else [given, moved]
-        fitting = [
-            order
-            for order in orders
-            if len(order) == len(dims) - 1
-            and all(size in (None, asked) for size, asked in zip(dims[1:], order, strict=True))
-        ]
-        if fitting:
-            self.ambiguous |= len(set(fitting)) > 1
-            return tuple(fitting[0])
-        raise InputError(
-            f"input_shape is {tuple(given)}, and the input {name!r} has shape {_shown(dims)}"
-        )
 
     def _reachable(self) -> list[Any]:
         """Return the nodes that the outputs need, in their order."""
@@ -575,10 +466,6 @@ class Importer:
         for op in ops:
             value = self.builder.add(operator.name, op, value)
         return value
-
-
-def _shown(dims: Sequence[int | None]) -> list[int | str]:
-    return [size if size is not None else "?" for size in dims]
 
 
 def _name_of(node: Any) -> str:

@@ -92,6 +92,9 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
     for name, figures in results.items():
         for batch in BATCHES:
             found = {m["runtime"]: m for m in figures["measurements"] if m["batch"] == batch}
+            if SUBJECT not in found:
+                lines.append(f"| {name} | {batch} | failed |" + " |" * (len(peers) + 1))
+                continue
             ratios = {peer: found[peer]["ratio"]["median"] for peer in peers if peer in found}
             least = min(ratios.values(), default=math.nan)
             best.setdefault(batch, []).append(least)

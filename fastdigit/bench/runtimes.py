@@ -51,6 +51,10 @@ class FastDigit(Runtime):
         self._model = load(variant.path, threads=threads)
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
+        facts = self._model.info()
+        if not (facts["has_softmax"] or facts["has_sigmoid"] or facts["has_log_softmax"]):
+            shape = self._model.output_shape
+            return partial(self._model.run, images, out=out.reshape(len(out), *shape))
         return partial(self._model.predict_proba, images, out=out)
 
 
@@ -72,6 +76,7 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._ort = ort = require("onnxruntime", self.extra)
+        self._images: list[FloatArray] = []  # whose memory the runtime reads
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -94,6 +99,7 @@ class OnnxRuntime(Runtime):
         value = self._ort.OrtValue.ortvalue_from_numpy
         binding = self._session.io_binding()
         images = _with_shape(images, self._input.shape)
+        self._images.append(images)
         binding.bind_ortvalue_input(self._input.name, value(images))
         binding.bind_ortvalue_output(self._output.name, value(out))
         return partial(self._session.run_with_iobinding, binding)
@@ -116,6 +122,7 @@ class OpenVino(Runtime):
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._ov = ov = require("openvino", self.extra)
+        self._images: list[FloatArray] = []  # whose memory the runtime reads
         core = ov.Core()
         model = core.read_model(str(variant.path))
         shape = [d.get_length() if d.is_static else batch for d in model.input(0).partial_shape]
@@ -135,7 +142,9 @@ class OpenVino(Runtime):
         self._request = compiled.create_infer_request()
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        source = self._ov.Tensor(_with_shape(images, self._shape), shared_memory=True)
+        images = _with_shape(images, self._shape)
+        self._images.append(images)
+        source = self._ov.Tensor(images, shared_memory=True)
         target = self._ov.Tensor(out, shared_memory=True)
         request = self._request
         # Looked up once; the request is shared by all batches, so each call sets both tensors.
@@ -220,6 +229,7 @@ class Mnn(Runtime):
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._mnn = mnn = require("MNN", self.extra)
+        self._images: list[FloatArray] = []  # whose memory the runtime reads
         self._interpreter = mnn.Interpreter(str(variant.path))
         self._interpreter.setSessionHint(self.WINOGRAD_MEMORY_LEVEL, 2)
         config = {"backend": "CPU", "numThread": threads, "precision": "high"}
@@ -233,9 +243,9 @@ class Mnn(Runtime):
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
         mnn = self._mnn
         layout = self._input.getDimensionType()
-        source = mnn.Tensor(
-            self._shape, mnn.Halide_Type_Float, _with_shape(images, self._shape), layout
-        )
+        images = _with_shape(images, self._shape)
+        self._images.append(images)
+        source = mnn.Tensor(self._shape, mnn.Halide_Type_Float, images, layout)
         target = mnn.Tensor(out.shape, mnn.Halide_Type_Float, out, mnn.Tensor_DimensionType_Caffe)
         copy_in, copy_out = self._input.copyFrom, self._output.copyToHostTensor
         run = partial(self._interpreter.runSession, self._session)
@@ -271,6 +281,7 @@ class Ncnn(Runtime):
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
         self._ncnn = ncnn = require("ncnn", self.extra)
+        self._images: list[FloatArray] = []  # whose memory the runtime reads
         self._shape = variant.options["shape"]
         self._net = net = ncnn.Net()
         net.opt.num_threads = threads
@@ -283,7 +294,9 @@ class Ncnn(Runtime):
         (self._input,), (self._output,) = net.input_names(), net.output_names()
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        sources = [self._ncnn.Mat(image) for image in _with_shape(images, self._shape)]
+        images = _with_shape(images, self._shape)
+        self._images.append(images)
+        sources = [self._ncnn.Mat(image) for image in images]
         create, input_, output = self._net.create_extractor, self._input, self._output
 
         def call() -> None:
@@ -357,11 +370,19 @@ def _onnx_image_shape(path: Path) -> list[int]:
 
 
 def _with_shape(images: FloatArray, declared: Any) -> FloatArray:
-    """View a batch in a model's input shape: with one channel, NHWC and NCHW are the same bytes."""
+    """Return a batch (N, height, width, channels) in a model's input shape.
+
+    Channels first is another order of the same values: a copy, but for one channel. Who shares its
+    memory keeps it.
+    """
     shape = (len(images), *declared[1:])
     if not all(isinstance(size, int) for size in shape) or np.prod(shape) != images.size:
         raise InputError(
-            f"the model's input has shape {list(declared)}, expected (N, 28, 28, 1), "
-            f"(N, 1, 28, 28) or another with 784 values an image"
+            f"the model's input has shape {list(declared)}, expected that of the images, "
+            f"{('N', *images.shape[1:])}, with channels last or first"
         )
+    if images.ndim == 4 and shape != images.shape:
+        channels_first = images.transpose(0, 3, 1, 2)
+        if channels_first.shape == shape:
+            return np.ascontiguousarray(channels_first)
     return images.reshape(shape)

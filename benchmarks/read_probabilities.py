@@ -88,7 +88,7 @@ def ways_in(image: Any) -> list[Ways]:
     found = []
     for line in propose(grey_of(reduced(checked(image), PAGE_SIDE))):
         for proposals in line:
-            if proposals.candidates:
+            if len(proposals.candidates):
                 probabilities, _ = judged(proposals.candidates, proposals.height)
                 found.append(ways_of(proposals, probabilities))
     return found

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastdigit.compiler.driver import Compiled
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.candidates import Candidate, Candidates
     from fastdigit.reader.proposals import Proposals
 
     Examples = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -165,7 +165,7 @@ def _told(
     labels: Sequence[int],
     owner: NDArray[np.int16],
     whole: NDArray[np.intp],
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
 ) -> NDArray[np.uint8]:
     """The label of each candidate, or DOUBTFUL."""
     told = np.full(len(candidates), DOUBTFUL, np.uint8)

@@ -240,16 +240,30 @@ typedef struct {
 bool fd_image_cut(const double *ink, size_t height, size_t width, const fd_image_cuts *kind, double threshold,
                   uint32_t *owners, fd_image_part *parts, size_t *count);
 
+/* ---- candidates.c: what may be a digit ---- */
+
+/* A mark of a field, or a part of one. */
+typedef struct {
+    int32_t box[4], mark;
+} fd_image_piece;
+
+/* Pieces start to end of a field, joined. */
+typedef struct {
+    int32_t start, end, box[4];
+    int32_t cut;     /* At how many of its two sides a mark is cut. */
+    int32_t is_mark; /* Not 0 if it is one mark, and all of it. */
+} fd_image_candidate;
+
+/* Finds all runs of `most` pieces at most that have the size of a digit, sorted by their ends: several together are no
+ * wider than `widest`, and one side is no smaller than `smallest`. Returns how many; there is room for `most` of each
+ * piece. */
+bool fd_image_find_candidates(const fd_image_piece *pieces, size_t count, size_t most, double widest, double smallest,
+                              fd_image_candidate *out, size_t *found);
+
 /* ---- search.c: the best ways to read a field ---- */
 
 #define FD_IMAGE_LABELS 10
 #define FD_IMAGE_ANY_LENGTH SIZE_MAX
-
-/* Pieces start to end of a field, which may be a digit. */
-typedef struct {
-    int32_t start, end;
-    bool cut; /* A mark was cut at one of its sides. */
-} fd_image_candidate;
 
 /* Of each way its score, how many digits it has, and of each digit the label and the candidate's number; rows of
  * `longest`. */

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdigit.reader.candidates import Candidate
+from fastdigit.reader.cuts import Piece
 
 Floats = NDArray[np.float64]
 
@@ -22,9 +22,14 @@ def ink_of_marks(
     numbers: Sequence[int],
     boxes: Sequence[Sequence[int]],
 ) -> list[Floats]: ...
-def drawn(candidates: Sequence[Candidate], box: int, side: int) -> NDArray[np.uint8]: ...
+def candidates(
+    pieces: Sequence[Piece], most: int, widest: float, smallest: float
+) -> NDArray[np.int32]: ...
+def drawn(
+    pieces: Sequence[Piece], table: NDArray[np.int32], box: int, side: int
+) -> NDArray[np.uint8]: ...
 def search(
-    candidates: Sequence[Candidate],
+    table: NDArray[np.int32],
     gains: Floats,
     losses: Floats,
     alone: float,

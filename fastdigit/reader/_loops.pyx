@@ -40,10 +40,16 @@ cdef extern from "image/image.h" nogil:
         size_t box[4]
         size_t area
 
+    ctypedef struct fd_image_piece:
+        int32_t box[4]
+        int32_t mark
+
     ctypedef struct fd_image_candidate:
         int32_t start
         int32_t end
-        bool cut
+        int32_t box[4]
+        int32_t cut
+        int32_t is_mark
 
     ctypedef struct fd_image_ways:
         size_t count
@@ -62,6 +68,7 @@ cdef extern from "image/image.h" nogil:
     fd_image_range fd_image_extremes(const double *, size_t)
     bint fd_image_draw(const double *, size_t, size_t, size_t, size_t, uint8_t *)
     void fd_image_put(const double *, size_t, size_t, double *, size_t)
+    bint fd_image_find_candidates(const fd_image_piece *, size_t, size_t, double, double, fd_image_candidate *, size_t *)
     bint fd_image_search(const fd_image_candidate *, size_t, const double *, const double *, size_t, double, size_t,
                          size_t, fd_image_ways *)
     void fd_image_free_ways(fd_image_ways *)
@@ -222,36 +229,87 @@ def ink_of_marks(ink, labels, numbers, boxes):
     return found
 
 
-def drawn(candidates, size_t box, size_t side):
-    """Each of several, scaled until its longer side is `box` and placed: (count, side, side).
-
-    A candidate has `pieces`, and these have `top`, `left` and `ink`.
-    """
+def candidates(pieces, size_t most, double widest, double smallest):
+    """(candidates, 8): of each what fd_image_candidate has. Pieces have `top`, `left`, `ink` and `mark`."""
+    cdef size_t count = len(pieces), found = 0, i
+    cdef int64_t top, left
     cdef Plane plane
+    cdef fd_image_candidate *made
+    cdef bint done
+    fits(most, FD_IMAGE_SIDE)
+    fits(count * most, MOST_PIXELS)
+    cdef fd_image_piece *own = <fd_image_piece *>malloc(count * sizeof(fd_image_piece))
+    try:
+        checked(None, own != NULL)
+        for i, piece in enumerate(pieces):
+            plane, top, left = held(piece.ink, c'd', 2), piece.top, piece.left
+            lies(top, left)
+            own[i].box[0], own[i].box[1] = <int32_t>top, <int32_t>(top + <int64_t>plane.height)
+            own[i].box[2], own[i].box[3] = <int32_t>left, <int32_t>(left + <int64_t>plane.width)
+            own[i].mark = piece.mark
+        table = empty((count * most, CANDIDATE), int32)
+        made = <fd_image_candidate *>memory_of(table)
+        with nogil:
+            done = fd_image_find_candidates(own, count, most, widest, smallest, made, &found)
+        return checked(table[:found], done)
+    finally:
+        free(own)
+
+
+# Columns of a table of candidates.
+cdef int CANDIDATE = sizeof(fd_image_candidate) // sizeof(int32_t)
+
+
+cdef Plane table_of(object table, size_t pieces):
+    """Of at least one candidate, sorted by their ends."""
+    cdef Plane plane = held(table, c'i', 2)
+    if plane.width != <size_t>CANDIDATE:
+        raise ValueError(f"expected {CANDIDATE} numbers for each candidate")
+    cdef const fd_image_candidate *one = <const fd_image_candidate *>plane.memory
+    cdef int32_t last = 0
+    cdef size_t i
+    for i in range(plane.height):
+        if not (0 <= one[i].start < one[i].end and last <= one[i].end <= <int64_t>pieces):
+            raise ValueError(f"no such candidate of {pieces} pieces: {one[i].start} to {one[i].end}")
+        last = one[i].end
+    return plane
+
+
+cdef int lies(int64_t top, int64_t left) except -1:
+    if not (0 <= top <= <int64_t>FD_IMAGE_SIDE and 0 <= left <= <int64_t>FD_IMAGE_SIDE):
+        raise ValueError(f"no such place of a piece: {top}, {left}")
+    return 0
+
+
+def drawn(pieces, table, size_t box, size_t side):
+    """Each of several candidates, scaled until its longer side is `box` and placed: (count, side, side).
+
+    Pieces have `top`, `left` and `ink`.
+    """
+    cdef Plane plane, spans
+    cdef const fd_image_candidate *one
     cdef double *joined = NULL
-    cdef size_t room = 0, i, height, width
+    cdef size_t room = 0, i, k, height, width
     cdef int64_t top, bottom, left, right, first, start
     cdef bint done
     fits(box, side)
     fits(side, 1 << 12)
-    out = empty((len(candidates), side, side), uint8)
+    spans = table_of(table, len(pieces))
+    one = <const fd_image_candidate *>spans.memory
+    held_of = [(piece.top, piece.left, held(piece.ink, c'd', 2)) for piece in pieces]
+    for first, start, _ in held_of:
+        lies(first, start)
+    out = empty((spans.height, side, side), uint8)
     cdef uint8_t *made = <uint8_t *>memory_of(out)
     try:
-        for i, candidate in enumerate(candidates):
+        for i in range(spans.height):
+            own = held_of[one[i].start : one[i].end]
             top = left = FD_IMAGE_SIDE
             bottom = right = 0
-            pieces = []
-            for piece in candidate.pieces:
-                plane = held(piece.ink, c'd', 2)
-                first, start = piece.top, piece.left
-                if not (0 <= first <= <int64_t>FD_IMAGE_SIDE and 0 <= start <= <int64_t>FD_IMAGE_SIDE):
-                    raise ValueError(f"no such place of a piece: {piece.top}, {piece.left}")
+            for first, start, plane in own:
                 top, left = min(top, first), min(left, start)
                 bottom = max(bottom, first + <int64_t>plane.height)
                 right = max(right, start + <int64_t>plane.width)
-                pieces.append((first, start, plane))
-            if not pieces:
-                raise ValueError("there is no ink")
             height, width = <size_t>(bottom - top), <size_t>(right - left)
             fits(height * width, MOST_PIXELS)
             if height * width > room:
@@ -260,7 +318,7 @@ def drawn(candidates, size_t box, size_t side):
                 joined = <double *>malloc(room * sizeof(double))
                 checked(None, joined != NULL)
             memset(joined, 0, height * width * sizeof(double))
-            for first, start, plane in pieces:
+            for first, start, plane in own:
                 with nogil:
                     fd_image_put(plane.doubles, plane.height, plane.width,
                                  joined + (first - top) * <int64_t>width + (start - left), width)
@@ -276,41 +334,33 @@ def drawn(candidates, size_t box, size_t side):
 
 # ---- Search ----
 
-def search(candidates, gains, losses, double alone, size_t most, length):
-    """Of each way: score, text, and the numbers of its candidates, which have attributes start, end, cut."""
-    cdef size_t count = len(candidates), wanted = FD_IMAGE_ANY_LENGTH if length is None else length, i, k, at
+def search(table, gains, losses, double alone, size_t most, length):
+    """Of each way: score, text, and the numbers of its candidates."""
+    cdef size_t count = len(table), wanted = FD_IMAGE_ANY_LENGTH if length is None else length, i, k, at
     cdef Plane lost = held(losses, c'd', 1)
-    cdef Plane gained
+    cdef Plane gained, spans
     cdef const double *own = NULL
-    cdef fd_image_candidate *spans = <fd_image_candidate *>malloc((count + 1) * sizeof(fd_image_candidate))
+    cdef const fd_image_candidate *all_of_them = NULL
     cdef fd_image_ways found
-    cdef int32_t last = 0
     cdef bint done
-    checked(None, spans != NULL)
-    try:
-        fits(most, MOST_PIXELS)
-        if count:
-            gained = held(gains, c'd', 2)
-            own = gained.doubles
-            if gained.height != count or gained.width != FD_IMAGE_LABELS:
-                raise ValueError(f"expected {FD_IMAGE_LABELS} gains for each candidate")
-        for i, candidate in enumerate(candidates):
-            spans[i].start, spans[i].end, spans[i].cut = candidate.start, candidate.end, candidate.cut != 0
-            if not (0 <= spans[i].start < spans[i].end and last <= spans[i].end <= <int64_t>lost.width):
-                raise ValueError(f"no such candidate of {lost.width} pieces: {candidate}")
-            last = spans[i].end
-        with nogil:
-            done = fd_image_search(spans, count, own, lost.doubles, lost.width, alone, most, wanted, &found)
-        checked(None, done)
-        ways = []
-        for i in range(found.count):
-            at = i * found.longest
-            text = "".join([chr(c'0' + found.labels[at + k]) for k in range(found.lengths[i])])
-            ways.append((found.scores[i], text, tuple([found.chosen[at + k] for k in range(found.lengths[i])])))
-        fd_image_free_ways(&found)
-        return ways
-    finally:
-        free(spans)
+    fits(most, MOST_PIXELS)
+    if count:
+        spans = table_of(table, lost.width)
+        all_of_them = <const fd_image_candidate *>spans.memory
+        gained = held(gains, c'd', 2)
+        own = gained.doubles
+        if gained.height != count or gained.width != FD_IMAGE_LABELS:
+            raise ValueError(f"expected {FD_IMAGE_LABELS} gains for each candidate")
+    with nogil:
+        done = fd_image_search(all_of_them, count, own, lost.doubles, lost.width, alone, most, wanted, &found)
+    checked(None, done)
+    ways = []
+    for i in range(found.count):
+        at = i * found.longest
+        text = "".join([chr(c'0' + found.labels[at + k]) for k in range(found.lengths[i])])
+        ways.append((found.scores[i], text, tuple([found.chosen[at + k] for k in range(found.lengths[i])])))
+    fd_image_free_ways(&found)
+    return ways
 
 
 # ---- Texts ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -10,14 +11,14 @@ from fastdigit.images.normalize import BOX, SIDE
 from fastdigit.reader import _loops
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from fastdigit.images.arrays import Floats
     from fastdigit.reader.cuts import Piece
 
-__all__ = ["Candidate", "candidates_of", "images_of"]
+__all__ = ["Candidate", "Candidates", "candidates_of", "images_of"]
 
 # Pieces that one digit is made of, at most.
 MOST_PIECES: Final = 8
@@ -69,43 +70,47 @@ class Candidate(NamedTuple):
         return joined
 
 
-def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
-    """All runs of pieces that have the size of a digit; sorted by ``end``."""
-    found: list[Candidate] = []
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for number, piece in enumerate(pieces):
-        first.setdefault(piece.mark, number)
-        last[piece.mark] = number
-    own = [
-        (piece.top, piece.bottom, piece.left, piece.right, first[piece.mark], last[piece.mark])
-        for piece in pieces
-    ]
-    widest, smallest = WIDEST * height, SMALLEST * height
-    for end in range(1, len(pieces) + 1):
-        top, bottom, left, right, earliest, latest = own[end - 1]
-        mark, is_one = pieces[end - 1].mark, True
-        for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
-            # Comparisons, for calls of min and max would take most of the time.
-            above, below, before, behind, first_of, last_of = own[start]
-            is_one = is_one and pieces[start].mark == mark
-            top = above if above < top else top
-            bottom = below if below > bottom else bottom
-            left = before if before < left else left
-            right = behind if behind > right else right
-            earliest = first_of if first_of < earliest else earliest
-            latest = last_of if last_of > latest else latest
-            if start < end - 1 and right - left > widest:
-                break
-            if bottom - top < smallest and right - left < smallest:
-                continue
-            cut = (earliest < start) + (latest >= end)
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """All of a field, sorted by their ends.
+
+    Attributes
+    ----------
+    table
+        int32 (candidates, 8): start, end, top, bottom, left and right of the box, cut, is_mark.
+    pieces
+        Those of the field.
+    """
+
+    table: NDArray[np.int32]
+    pieces: Sequence[Piece]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        for start, end, top, bottom, left, right, cut, is_mark in self.table.tolist():
             box = top, bottom, left, right
-            is_mark = is_one and not cut
-            found.append(Candidate(start, end, box, pieces[start:end], cut, is_mark))
-    return found
+            yield Candidate(start, end, box, self.pieces[start:end], cut, bool(is_mark))
+
+    def are_cut(self, numbers: Sequence[int]) -> bool:
+        """Whether a mark is cut at a side of any of these."""
+        return bool(self.table[list(numbers), 6].any())
+
+    def box(self, number: int) -> tuple[int, int, int, int]:
+        """That of one candidate."""
+        top, bottom, left, right = self.table[number, 2:6].tolist()
+        return top, bottom, left, right
 
 
-def images_of(candidates: Sequence[Candidate]) -> NDArray[np.uint8]:
-    """uint8 (candidates, 28, 28): each in a box of 20x20, its centre of mass in the middle."""
-    return _loops.drawn(candidates, BOX, SIDE)
+def candidates_of(pieces: Sequence[Piece], height: float) -> Candidates:
+    """All runs of pieces that have the size of a digit."""
+    table = _loops.candidates(pieces, MOST_PIECES, WIDEST * height, SMALLEST * height)
+    return Candidates(table, pieces)
+
+
+def images_of(
+    candidates: Candidates, chosen: NDArray[np.intp] | slice = slice(None)
+) -> NDArray[np.uint8]:
+    """uint8 (chosen, 28, 28): each in a box of 20x20, its centre of mass in the middle."""
+    return _loops.drawn(candidates.pieces, candidates.table[chosen], BOX, SIDE)

@@ -12,12 +12,10 @@ from fastdigit.model import Model, load, shipped_file
 from fastdigit.reader.candidates import images_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from fastdigit.images.arrays import Floats
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.candidates import Candidates
 
 __all__ = ["NOT_A_DIGIT", "Judged", "judged"]
 
@@ -68,7 +66,7 @@ class Judged(NamedTuple):
     looks: int
 
 
-def judged(candidates: Sequence[Candidate], height: float, *, every: bool = False) -> Judged:
+def judged(candidates: Candidates, height: float, *, every: bool = False) -> Judged:
     """Say of each candidate what it is.
 
     Parameters
@@ -84,9 +82,7 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
     -------
     Judged
     """
-    starts, ends, cuts, are_marks, top, bottom, left, right = np.array(
-        [(one.start, one.end, one.cut, one.is_mark, *one.box) for one in candidates]
-    ).T
+    starts, ends, top, bottom, left, right, cuts, are_marks = candidates.table.T
     high, wide = (bottom - top) / height, (right - left) / height
     high = high.clip(0, HIGHEST)
     prior = OF_HEIGHT @ [np.ones_like(high), high, high**2]
@@ -103,8 +99,9 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
         numbers = np.flatnonzero(which)
         looks += len(numbers)
         if len(numbers):
-            images[numbers] = images_of([candidates[number] for number in numbers.tolist()])
-            own[numbers] = segments.predict_proba(images[numbers])
+            drawn = images_of(candidates, numbers)
+            images[numbers] = drawn
+            own[numbers] = segments.predict_proba(drawn)
         return numbers
 
     def whole_of(numbers: NDArray[np.intp] | slice) -> Floats:
@@ -131,7 +128,7 @@ def judged(candidates: Sequence[Candidate], height: float, *, every: bool = Fals
 
 
 def _settled(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], digits: NDArray[np.intp]
+    starts: NDArray[np.int32], ends: NDArray[np.int32], digits: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Which candidates need not be asked for, as these are digits: their parts, what has parts of
     them, and what is made of them alone."""

@@ -21,7 +21,7 @@ from fastdigit.reader.skew import Straightened, slope_of
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.candidates import Candidates
     from fastdigit.reader.cuts import Piece
 
 __all__ = ["Proposals", "propose"]
@@ -66,7 +66,7 @@ class Proposals:
         See there.
     """
 
-    given: list[Candidate] | None
+    given: Candidates | None
     lengths: list[float]
     height: float
     pieces: list[Piece]
@@ -75,8 +75,8 @@ class Proposals:
     block: int = 1
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
-        """Sorted by their end; made when they are asked for, as they take some time."""
+    def candidates(self) -> Candidates:
+        """Made when they are asked for, as they take some time."""
         return candidates_of(self.pieces, self.height) if self.given is None else self.given
 
     @property

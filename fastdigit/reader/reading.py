@@ -392,7 +392,7 @@ class _Reader:
 
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted
-        if not candidates:
+        if not len(candidates):
             return None
         ways = self._ways(proposals)
         if not wanted.anything and not any(wanted.fits(way.text) for way in ways.found):
@@ -407,7 +407,7 @@ class _Reader:
             return None
         path = way.path
         if path is not None:
-            found = [candidates[number].box for number in path.chosen]
+            found = [candidates.box(number) for number in path.chosen]
         else:
             found = ways.boxes(way.text)
         labels = ways.labels(way.text)

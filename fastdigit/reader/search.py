@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastdigit.images.arrays import Floats
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.candidates import Candidates
 
 __all__ = ["Path", "best_paths"]
 
@@ -44,7 +44,7 @@ class Path(NamedTuple):
 
 
 def best_paths(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     probabilities: Floats,
     left_out: Sequence[float],
     most: int,
@@ -55,7 +55,7 @@ def best_paths(
     Parameters
     ----------
     candidates
-        Of the field, sorted by their end.
+        Of the field.
     probabilities
         (candidates, 11): of each digit, and of what is none.
     left_out
@@ -81,5 +81,5 @@ def best_paths(
     none = np.log(np.maximum(probabilities[:, NOT_A_DIGIT:], 1e-7))
     gains = np.where(likely >= LEAST, np.log(np.maximum(likely, 1e-12)) - none, np.nan)
     losses = LEFT_OUT * np.asarray(left_out, np.float64)
-    found = _loops.search(candidates, gains, losses, ALONE_LEFT_OUT, most, length)
+    found = _loops.search(candidates.table, gains, losses, ALONE_LEFT_OUT, most, length)
     return [Path(*way) for way in found]

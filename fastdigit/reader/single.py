@@ -9,7 +9,7 @@ import numpy as np
 from fastdigit.errors import InputError
 from fastdigit.images.ink import stroke_width
 from fastdigit.images.normalize import explain
-from fastdigit.reader.candidates import WIDEST, Candidate
+from fastdigit.reader.candidates import WIDEST, Candidates
 from fastdigit.reader.cuts import Piece
 from fastdigit.reader.proposals import Proposals
 
@@ -37,4 +37,5 @@ def single(pixels: NDArray[Any]) -> Proposals | None:
         return None
     height = float(steps.box[1] - steps.box[0])
     length = float(ink.sum()) / (max(bottom - top, 1) * max(1.0, stroke_width(ink)))
-    return Proposals([Candidate(0, 1, steps.box, [Piece(0, 0, ink, 0)], 0)], [length], height, [])
+    table = np.array([(0, 1, *steps.box, 0, 0)], np.int32)
+    return Proposals(Candidates(table, [Piece(0, 0, ink, 0)]), [length], height, [])

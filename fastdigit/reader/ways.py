@@ -131,7 +131,7 @@ def ways_of(
     """
     candidates, lengths = proposals.candidates, proposals.lengths
     paths = best_paths(candidates, probabilities, lengths, WAYS)
-    cut = any(candidates[number].cut for number in paths[0].chosen)
+    cut = candidates.are_cut(paths[0].chosen)
     # That there is no digit at all is never sure: digits that overlap look like none of them.
     certain = bool(paths[0].text) and not cut and _sure(paths, proposals)
     sure = not proposals.pieces or certain
@@ -151,9 +151,9 @@ def _sure(paths: list[Path], proposals: Proposals) -> bool:
     scores = np.array([path.score for path in paths]) / TEMPERATURE
     if 1 / np.exp(scores - scores[0]).sum() < SURE:
         return False
-    chosen = [proposals.candidates[number] for number in paths[0].chosen]
     widest = WIDEST_SURE * proposals.height
-    return all(one.box[3] - one.box[2] <= widest for one in chosen)
+    boxes = map(proposals.candidates.box, paths[0].chosen)
+    return all(right - left <= widest for _, _, left, right in boxes)
 
 
 def _together(paths: list[Path], steps: Floats | None, cut: bool, most: int) -> list[Way]:

@@ -16,7 +16,7 @@ import fastdigit
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import InputError
 from fastdigit.reader import Field, Reading, read_many
-from fastdigit.reader.candidates import Candidate
+from fastdigit.reader.candidates import Candidates
 from fastdigit.reader.checks import luhn, mod11
 from fastdigit.reader.search import ALONE_LEFT_OUT, LEAST, LEFT_OUT, Path, best_paths
 from tests.support import need
@@ -383,7 +383,7 @@ def test_mod11_is_that_of_the_isbn_where_weights_agree() -> None:
     assert not mod11("7") and not mod11("")
 
 
-Graph = tuple[list[Candidate], "NDArray[np.float64]", list[float]]
+Graph = tuple[Candidates, "NDArray[np.float64]", list[float]]
 
 
 @st.composite
@@ -401,13 +401,14 @@ def graphs(draw: st.DrawFn) -> Graph:
     for row in probabilities:
         row[[*random.choice(10, 3, replace=False), 10]] = random.dirichlet(np.full(4, 0.5))
     lengths = random.uniform(0, 1, pieces).tolist()
-    candidates = [Candidate(start, end, (0, 1, 0, 1), (), cut) for start, end, cut in spans]
-    return candidates, probabilities, lengths
+    rows = [(start, end, 0, 1, 0, 1, cut, 0) for start, end, cut in spans]
+    table = np.array(rows, np.int32).reshape(len(rows), 8)
+    return Candidates(table, []), probabilities, lengths
 
 
 def every_reading(graph: Graph) -> dict[str, float]:
     """The best score of each text, by trying all."""
-    candidates, probabilities, lengths = graph
+    candidates, probabilities, lengths = list(graph[0]), *graph[1:]
 
     def left_out(start: int, end: int) -> float:
         """The least loss of leaving out pieces, one by one or as what stands by itself."""

@@ -14,30 +14,29 @@ from tests.support import need
 from tests.support.fields import make
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.candidates import Candidates
 
 IMAGES, LABELS = load_mnist_test()
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Candidate]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
     """What a network is asked of, call by call."""
-    calls: list[Sequence[Candidate]] = []
+    calls: list[NDArray[np.uint8]] = []
     drawn = judge.images_of
 
-    def images_of(candidates: Sequence[Candidate]) -> NDArray[np.uint8]:
-        calls.append(candidates)
-        return drawn(candidates)
+    def images_of(candidates: Candidates, chosen: NDArray[np.intp]) -> NDArray[np.uint8]:
+        images = drawn(candidates, chosen)
+        calls.append(images)
+        return images
 
     monkeypatch.setattr(judge, "images_of", images_of)
     return calls
 
 
-def test_parts_of_what_is_a_digit_are_not_asked_for(asked: list[Sequence[Candidate]]) -> None:
+def test_parts_of_what_is_a_digit_are_not_asked_for(asked: list[NDArray[np.uint8]]) -> None:
     digits = 0
     for image, text in make("spaced", 20, IMAGES, LABELS, seed=3):
         digits += len(text)
@@ -45,7 +44,7 @@ def test_parts_of_what_is_a_digit_are_not_asked_for(asked: list[Sequence[Candida
     assert digits <= sum(map(len, asked)) <= 2.5 * digits
 
 
-def test_all_parts_of_digits_that_touch_are(asked: list[Sequence[Candidate]]) -> None:
+def test_all_parts_of_digits_that_touch_are(asked: list[NDArray[np.uint8]]) -> None:
     digits = 0
     for image, text in make("overlapping", 20, IMAGES, LABELS, seed=3):
         digits += len(text)
@@ -123,7 +122,7 @@ def print_of_letters() -> NDArray[np.uint8]:
     ids=["noise", "grid", "steep", "sloping", "steepest", "letters"],
 )
 def test_work_is_bounded(
-    page: NDArray[np.uint8], asked: list[Sequence[Candidate]], monkeypatch: pytest.MonkeyPatch
+    page: NDArray[np.uint8], asked: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a page shows, and however it is drawn."""
     monkeypatch.setattr(reading, "MOST_LOOKS", 3000)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastdigit.images import _pixels
 from fastdigit.reader import _loops
-from fastdigit.reader.candidates import Candidate
+from fastdigit.reader.candidates import Candidates, candidates_of
 from fastdigit.reader.cuts import Piece
 from tests.support import reader_reference as reference
 from tests.support.planes import planes, seeds
@@ -101,12 +101,13 @@ def test_cut(ink: np.ndarray, window: int, paths: int, apart: float) -> None:
 def test_candidates_are_drawn(inks: list[np.ndarray], seed: int, box: int) -> None:
     rng = np.random.default_rng(seed)
     pieces = [Piece(*rng.integers(0, 40, 2).tolist(), ink, 0) for ink in inks if ink.max() > 0]
+    if not pieces:
+        return
     ends = range(1, len(pieces) + 1)
-    candidates = [Candidate(0, end, around(pieces[:end]), pieces[:end], 0) for end in ends] + [
-        Candidate(end - 1, end, around(pieces[end - 1 : end]), pieces[end - 1 : end], 0)
-        for end in ends
-    ]
-    got = _loops.drawn(candidates, box, 28)
+    spans = [span for end in ends for span in ((0, end), (end - 1, end))]
+    rows = [(*span, *around(pieces[slice(*span)]), 0, 0) for span in spans]
+    candidates = Candidates(np.array(rows, np.int32), pieces)
+    got = _loops.drawn(pieces, candidates.table, box, 28)
     assert got.shape == (len(candidates), 28, 28)
     for image, candidate in zip(got, candidates, strict=True):
         top, bottom, left, right = candidate.box
@@ -121,6 +122,33 @@ def test_candidates_are_drawn(inks: list[np.ndarray], seed: int, box: int) -> No
         rows, columns = (max(1, round(n * (box / max(joined.shape)))) for n in joined.shape)
         want = _pixels.placed(_pixels.resampled(np.ascontiguousarray(joined), rows, columns), 28)
         np.testing.assert_array_equal(image, want)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 14), seeds, st.floats(5, 60))
+def test_candidates(count: int, seed: int, height: float) -> None:
+    """Of pieces anywhere, and of marks whose pieces need not stand side by side."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for _ in range(count):
+        high, wide = rng.integers(1, 30, 2)
+        top, left = rng.integers(0, 60, 2).tolist()
+        pieces.append(Piece(top, left, np.ones((high, wide)), int(rng.integers(0, 5))))
+    got = list(candidates_of(pieces, height))
+    assert got == reference.candidates_of(pieces, height)
+
+
+def test_what_has_no_candidates() -> None:
+    for piece in (Piece(-1, 0, np.ones((2, 2)), 0), Piece(0, 1 << 40, np.ones((2, 2)), 0)):
+        with pytest.raises(ValueError, match="no such place"):
+            candidates_of([piece], 10.0)
+    assert not len(candidates_of([Piece(0, 0, np.ones((2, 2)), 0)], 10.0))
+
+
+def table_of(spans: list[tuple[int, int, int]]) -> np.ndarray:
+    """Candidates of nothing but start, end and cut."""
+    rows = [(start, end, 0, 1, 0, 1, cut, 0) for start, end, cut in spans]
+    return np.array(rows, np.int32).reshape(len(rows), 8)
 
 
 @settings(deadline=None, max_examples=40)
@@ -157,8 +185,8 @@ def test_what_is_not_drawn() -> None:
         [Piece(0, 0, ink, 0), Piece(1 << 20, 1 << 20, ink, 0)],
         [],
     ):
-        with pytest.raises(ValueError, match=r"no such place|no ink|is not in"):
-            _loops.drawn([Candidate(0, 1, (0, 3, 0, 4), pieces, 0)], 20, 28)
+        with pytest.raises(ValueError, match=r"no such place|no ink|is not in|no such candidate"):
+            _loops.drawn(pieces, table_of([(0, max(1, len(pieces)), 0)]), 20, 28)
 
 
 @settings(deadline=None, max_examples=60)
@@ -168,11 +196,12 @@ def test_search(pieces: int, seed: int, most: int, length: int | None) -> None:
     rng = np.random.default_rng(seed)
     spans = [(start, end) for end in range(1, pieces + 1) for start in range(end)]
     spans = [span for span in spans if rng.random() < 0.4]
-    candidates = [Candidate(*span, (0, 1, 0, 1), (), int(rng.integers(0, 3))) for span in spans]
+    table = table_of([(*span, int(rng.integers(0, 3))) for span in spans])
     gains = rng.integers(-2, 6, (len(spans), 10)) / 4
     gains[rng.random(gains.shape) < 0.8] = np.nan
     losses = rng.integers(0, 5, pieces) / 4
-    got = _loops.search(candidates, gains, losses, 0.5, most, length)
+    got = _loops.search(table, gains, losses, 0.5, most, length)
+    candidates = Candidates(table, [])
     assert got == reference.search(candidates, gains, losses, 0.5, most, length)
 
 
@@ -180,11 +209,16 @@ def test_what_is_not_searched() -> None:
     gains, losses = np.zeros((1, 10)), np.zeros(2)
     for start, end in ((0, 3), (1, 1), (-1, 1), (2, 1)):
         with pytest.raises(ValueError, match="no such candidate"):
-            _loops.search([Candidate(start, end, (0, 1, 0, 1), (), 0)], gains, losses, 1, 8, None)
+            _loops.search(table_of([(start, end, 0)]), gains, losses, 1, 8, None)
+    one = table_of([(0, 1, 0)])
     with pytest.raises(ValueError, match="0 is not in 1"):
-        _loops.search([], gains, losses, 1, 0, None)
+        _loops.search(one, gains, losses, 1, 0, None)
     with pytest.raises(ValueError, match="10 gains"):
-        _loops.search([Candidate(0, 1, (0, 1, 0, 1), (), 0)], gains[:, 1:], losses, 1, 8, None)
+        _loops.search(one, gains[:, 1:], losses, 1, 8, None)
+    with pytest.raises(ValueError, match="8 numbers"):
+        _loops.search(one[:, 1:].copy(), gains, losses, 1, 8, None)
+    with pytest.raises(ValueError, match="no such candidate"):
+        _loops.search(table_of([(1, 2, 0), (0, 1, 0)]), gains, losses, 1, 8, None)
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastdigit.reader.candidates import MOST_PIECES, SMALLEST, WIDEST, Candidate
 from tests.support import image_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from fastdigit.reader.candidates import Candidate
+    from fastdigit.reader.cuts import Piece
 
     Floats = NDArray[np.float64]
     Way = tuple[float, str, tuple[int, ...]]
@@ -122,8 +123,31 @@ def cut(
     return parts
 
 
+def candidates_of(pieces: Sequence[Piece], height: float) -> list[Candidate]:
+    """All runs of pieces that have the size of a digit; sorted by their ends."""
+    found = []
+    for end in range(1, len(pieces) + 1):
+        for start in range(end - 1, max(-1, end - 1 - MOST_PIECES), -1):
+            own = pieces[start:end]
+            top, bottom = min(one.top for one in own), max(one.bottom for one in own)
+            left, right = min(one.left for one in own), max(one.right for one in own)
+            high, wide = bottom - top, right - left
+            if len(own) > 1 and wide > WIDEST * height:
+                break
+            if high < SMALLEST * height and wide < SMALLEST * height:
+                continue
+            marks = {one.mark for one in own}
+            before = any(one.mark in marks for one in pieces[:start])
+            behind = any(one.mark in marks for one in pieces[end:])
+            cut = before + behind
+            is_mark = len(marks) == 1 and not cut
+            box = top, bottom, left, right
+            found.append(Candidate(start, end, box, own, cut, is_mark))
+    return found
+
+
 def search(
-    candidates: Sequence[Candidate],
+    candidates: Iterable[Candidate],
     gains: Floats,
     losses: Floats,
     alone: float,

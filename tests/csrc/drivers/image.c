@@ -176,6 +176,23 @@ static void paths(const double *ink, size_t height, size_t width) {
     free(parts);
 }
 
+static void candidates(void) {
+    const size_t count = up_to(12), most = up_to(9);
+    fd_image_piece *const pieces = exactly(count * sizeof *pieces);
+    fd_image_candidate *const found = exactly(count * most * sizeof *found);
+    for (size_t i = 0; i < count; i++) {
+        const int32_t top = (int32_t)up_to(9), left_ = (int32_t)up_to(9);
+        pieces[i] = (fd_image_piece){{top, top + (int32_t)up_to(9), left_, left_ + (int32_t)up_to(9)},
+                                     (int32_t)random_below(&seed, 3)};
+    }
+    size_t many;
+    EACH_FAILS(fd_image_find_candidates(pieces, count, most, 12, 3, found, &many));
+    for (size_t i = 0; i < many; i++)
+        if (found[i].start >= found[i].end || (i && found[i].end < found[i - 1].end)) DIE("candidate %zu", i);
+    free(pieces);
+    free(found);
+}
+
 static void search(void) {
     const size_t pieces = up_to(6), count = pieces * (pieces + 1) / 2;
     fd_image_candidate *const candidates = exactly(count * sizeof *candidates);
@@ -183,7 +200,8 @@ static void search(void) {
     size_t number = 0;
     for (size_t end = 1; end <= pieces; end++)
         for (size_t start = 0; start < end; start++)
-            candidates[number++] = (fd_image_candidate){(int32_t)start, (int32_t)end, random_below(&seed, 2) == 1};
+            candidates[number++] = (fd_image_candidate){
+                .start = (int32_t)start, .end = (int32_t)end, .cut = (int32_t)random_below(&seed, 2)};
     for (size_t i = 0; i < count * FD_IMAGE_LABELS; i++) gains[i] = i % 3 ? (double)NAN : (double)random_pixel(&seed);
     const size_t length = random_below(&seed, 2) ? FD_IMAGE_ANY_LENGTH : up_to(pieces + 1);
     fd_image_ways found;
@@ -384,6 +402,7 @@ int main(int argc, char **argv) {
         paths(values, height, width);
         shear(values, height, width);
         lines(values, height, width);
+        candidates();
         search();
         texts();
         slopes();

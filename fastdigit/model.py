@@ -255,7 +255,7 @@ class Model:
             In the order of the program, the check of the input first. ``op`` (operator, as in the
             file), ``label`` (for people, such as "conv 3x3"), ``kernel``, ``algorithm`` (of a
             convolution: "direct", "abreast 2" if so many neighbouring outputs share a vector,
-            "grouped", "depthwise", or Winograd's "F(4x4,3x3)" and "F(2x2,2x2)"; else empty),
+            "grouped", "depthwise", or Winograd's, as "F(4x4,3x3)" or "F(1x4,1x3)"; else empty),
             ``arithmetic`` ("float" or "bytes"), ``precision`` (of weights: "f32", "f16", "i8" or
             empty), ``input_shape``, ``output_shape``, ``multiply_adds`` (per image, by the layer's
             definition), ``executed`` (per image, by the algorithm; for Winograd's the products),

@@ -22,6 +22,8 @@
 #include "kernels/depthwise.inl.h"
 #include "kernels/winograd.inl.h"
 
+#include "kernels/winograd_lines.inl.h"
+
 const fd_float_kernels FD_FN(float_kernels) = {
     .vector_floats = FD_VL,
 #define FD_FLOAT_KERNEL(name, type, params) .name = FD_FN(name),

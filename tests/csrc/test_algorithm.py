@@ -37,6 +37,18 @@ OVERLAP = {**HALVE, "pool": (3, 3)}
         ((32, 1, 1, 48), {"kernel": (3, 3)}, "conv2d"),
         ((128, 16, 16, 128), {"kernel": (3, 3)}, "winograd_4x4_3x3"),  # 2.3 MiB of weights
         ((128, 6, 6, 128), {"kernel": (3, 3)}, "conv2d"),  # are too many for so few patches
+        ((32, 1, 96, 32), {"kernel": (1, 3)}, "winograd_1x4_1x3"),
+        ((32, 96, 1, 32), {"kernel": (3, 1)}, "winograd_4x1_3x1"),
+        ((64, 16, 16, 64), {"kernel": (1, 5)}, "winograd_1x4_1x5"),
+        ((64, 16, 16, 64), {"kernel": (5, 1), **HALVE}, "winograd_4x1_5x1"),
+        ((128, 17, 17, 128), {"kernel": (1, 7)}, "winograd_1x2_1x7"),
+        ((128, 17, 17, 128), {"kernel": (7, 1)}, "winograd_2x1_7x1"),
+        ((8, 16, 16, 8), {"kernel": (7, 1)}, "conv2d"),  # transforms would take too much
+        ((3, 1, 96, 32), {"kernel": (1, 5)}, "conv2d"),
+        ((64, 1, 96, 4), {"kernel": (1, 5)}, "conv2d"),  # columns abreast
+        ((32, 1, 96, 32), {"kernel": (1, 3), "stride": (1, 2)}, "conv2d"),
+        ((32, 1, 96, 32), {"kernel": (1, 3), "dilation": (1, 2)}, "conv2d"),
+        ((32, 1, 96, 32), {"kernel": (1, 9)}, "conv2d"),
         ((512, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # 36 MiB of transformed weights
     ],
 )
@@ -47,7 +59,7 @@ def test_choice(sizes, options, expected: str) -> None:
 
 @given(
     st.tuples(*[st.integers(1, 200)] * 4),
-    st.sampled_from([(2, 2), (3, 3), (5, 5), (1, 1), (3, 1)]),
+    st.sampled_from([(2, 2), (3, 3), (5, 5), (1, 1), (3, 1), (1, 5), (1, 7)]),
 )
 def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, kernel) -> None:
     """Of all widths of vectors together, so that every ISA has the same one."""
@@ -62,14 +74,16 @@ def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, kernel) -> None:
 def test_filters_are_transformed_exactly(name: str) -> None:
     """G g G' of a filter that is 1 at one tap is the outer product of two columns of G."""
     m, r, positions = native.winograd_sizes(name)
-    assert positions == (m + r - 1) ** 2
-    eye = np.eye(r * r, 32, dtype=np.float32)  # channel t has a 1 at tap t
+    sides = [m[d] + r[d] - 1 for d in range(2)]
+    taps = r[0] * r[1]
+    assert positions == sides[0] * sides[1]
+    eye = np.eye(taps, 32, dtype=np.float32)  # channel t has a 1 at tap t
     out = np.empty(positions * 32, np.float32)
     native.winograd_transform(name, eye.ravel(), (1, 4, 4, 32), out)
-    u = out.reshape(m + r - 1, m + r - 1, 32)[..., : r * r]
+    u = out.reshape(*sides, 32)[..., :taps]
     # The value at infinity is the last tap; at the point 0 it is the first, up to its scale.
-    assert u[-1, -1].tolist() == [0.0] * (r * r - 1) + [1.0]
-    assert u[0, 0].tolist() == [1.0] + [0.0] * (r * r - 1)
+    assert u[-1, -1].tolist() == [0.0] * (taps - 1) + [1.0]
+    assert u[0, 0].tolist() == [1.0] + [0.0] * (taps - 1)
     # All of them are outer products: of rank 1.
-    for tap in range(r * r):
+    for tap in range(taps):
         assert np.linalg.matrix_rank(u[..., tap].astype(np.float64), tol=1e-6) == 1

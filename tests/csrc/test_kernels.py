@@ -686,12 +686,12 @@ def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> 
     x, w, bias, scale, shift = data
     m, r, positions = native.winograd_sizes(name)
     top, left, bottom, right = case.pad
-    rows, cols = case.height + top + bottom - r + 1, case.width + left + right - r + 1
+    rows, cols = case.height + top + bottom - r[0] + 1, case.width + left + right - r[1] + 1
     if case.pool_mode:
         rows, cols = rows // 2 * 2, cols // 2 * 2
-    patches = (-(-rows // m), -(-cols // m))
+    patches = (-(-rows // m[0]), -(-cols // m[1]))
     image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
-    reach = [max(patches[d] * m + r - 1 - image.shape[d], 0) for d in range(2)]
+    reach = [max(patches[d] * m[d] + r[d] - 1 - image.shape[d], 0) for d in range(2)]
     image = np.pad(image, ((0, reach[0]), (0, reach[1]), (0, 0)))
     padded_channels = -(-case.channels // 16) * 16
     sizes = (case.in_channels, rows, cols, case.channels)
@@ -753,6 +753,21 @@ WINOGRADS = (
             (10, 7, 9, 24, (1, 1, 1, 1), "width", None, "leaky_relu"),
         )
     ),
+    *(
+        Conv(h, w, c, n, kernel=kernel, pad=p, axis=a, activation=act, alpha=0.4)
+        for r in (3, 5, 7)
+        for kernel in ((1, r), (r, 1))
+        for h, w, c, n, p, a, act in (
+            (8, 8, 16, 16, (1, 1, 1, 1), None, "relu"),
+            (9, 11, 5, 20, (0, 0, 0, 0), "width", "relu"),
+            (9, 11, 5, 20, (1, 2, 0, 1), "height", "clipped_relu"),
+            (*kernel, 1, 1, (0, 0, 0, 0), None, "linear"),
+            (kernel[0], kernel[1] + 1, 33, 7, (1, 0, 0, 1), "channel", "relu"),
+            (20, 8, 17, 48, (3, 0, 3, 0), "channel", "tanh"),
+            (7, 30, 8, 200, (0, 3, 0, 3), None, "leaky_relu"),
+            (10, 13, 9, 24, (1, 1, 1, 1), "width", "tanh"),
+        )
+    ),
 )
 
 
@@ -760,8 +775,11 @@ WINOGRADS = (
 @pytest.mark.parametrize("case", WINOGRADS, ids=str)
 def test_winograd(isa: str, case: Conv) -> None:
     """A few times the direct convolution's rounding, as the transforms add and scale."""
-    names = {2: "winograd_2x2_2x2", 3: "winograd_4x4_3x3", 5: "winograd_2x2_5x5"}
-    name = names[case.kernel[0]]
+    name = next(
+        name
+        for name in native.ALGORITHMS
+        if name != "conv2d" and native.winograd_sizes(name)[1] == case.kernel
+    )
     x, w, bias, scale, shift, want, depth = conv_data(case)
     got = run_winograd(native.Kernels(isa), name, case, (x, w, bias, scale, shift))
     assert got.shape == want.shape

@@ -119,13 +119,13 @@ def expected(record: Record, size: int, vector: int) -> Convolution:
         pool_stride=record.pool_stride,
     )
     if chosen != "conv2d":
-        m, r, _ = native.winograd_sizes(chosen)
-        patches = math.ceil(rows / m) * math.ceil(cols / m)
-        products = (m + r - 1) ** 2 * in_channels
+        m, r, positions = native.winograd_sizes(chosen)
+        patches = math.ceil(rows / m[0]) * math.ceil(cols / m[1])
+        products = positions * in_channels
         transformed = 4 * products * padded(channels)
         return Convolution(
             chosen,
-            f"F({m}x{m},{r}x{r})",
+            f"F({m[0]}x{m[1]},{r[0]}x{r[1]})",
             patches * products * channels,
             size - matrix + transformed,
         )
@@ -173,7 +173,8 @@ def test_every_way_to_convolve_is_described() -> None:
         for op in fastdigit.Model(networks.packed(graph)).plan()
         if op["algorithm"]
     }
-    winograds = {"F(4x4,3x3)", "F(2x2,2x2)", "F(2x2,5x5)"}
+    winograds = {"F(4x4,3x3)", "F(2x2,2x2)", "F(2x2,5x5)", "F(1x4,1x3)", "F(4x1,3x1)"}
+    winograds |= {"F(1x4,1x5)", "F(4x1,5x1)", "F(1x2,1x7)", "F(2x1,7x1)"}
     assert algorithms == {"direct", "abreast", "grouped", "depthwise"} | winograds
 
 

@@ -498,6 +498,49 @@ def small_networks() -> dict[str, Graph]:
                 )
             ],
         ),
+        "winograd, filters of one dimension": chain(
+            (18, 21, 16),
+            [
+                conv(rng, (1, 3), 16, 20, pad=(0, 1, 0, 1), activation=RELU),
+                conv(
+                    rng,
+                    (3, 1),
+                    20,
+                    24,
+                    activation=Activation("tanh"),
+                    affine=affine(rng, 0, 16),
+                    pool=Pool("max", (2, 2), (2, 2)),
+                ),
+                conv(rng, (1, 5), 24, 24, pad=(0, 2, 0, 1), affine=affine(rng, 1, 9)),
+                conv(
+                    rng,
+                    (5, 1),
+                    24,
+                    32,
+                    pad=(2, 1, 2, 0),
+                    activation=Activation("leaky_relu", 0.2),
+                    affine=affine(rng, 2, 32),
+                    pool=Pool("average", (3, 2), (1, 2), (1, 0, 1, 0)),
+                ),
+                conv(rng, (1, 7), 32, 40, pad=(0, 3, 0, 3), activation=RELU),
+                conv(rng, (7, 1), 40, 20, pad=(3, 0, 2, 0), affine=affine(rng, 0, 7)),
+            ],
+        ),
+        # In blocks of a row's columns.
+        "winograd, a long row": chain(
+            (1, 701, 32),
+            [
+                conv(
+                    rng,
+                    (1, 5),
+                    32,
+                    32,
+                    pad=(0, 2, 0, 2),
+                    activation=RELU,
+                    affine=affine(rng, 1, 701),
+                )
+            ],
+        ),
         "fully convolutional": chain(
             (9, 8, 3), [conv(rng, (3, 3), 3, 5, activation=RELU), conv(rng, (1, 1), 5, 2)]
         ),

@@ -275,6 +275,12 @@ ALGORITHMS = {
     "winograd_4x4_3x3": 1,
     "winograd_2x2_2x2": 2,
     "winograd_2x2_5x5": 3,
+    "winograd_1x4_1x3": 4,
+    "winograd_4x1_3x1": 5,
+    "winograd_1x4_1x5": 6,
+    "winograd_4x1_5x1": 7,
+    "winograd_1x2_1x7": 8,
+    "winograd_2x1_7x1": 9,
 }
 
 
@@ -300,10 +306,10 @@ def algorithm_costs(sizes: Sequence[int], **fields: Any) -> tuple[str, dict[str,
     return next(name for name, a in ALGORITHMS.items() if a == chosen), costs
 
 
-def winograd_sizes(name: str) -> tuple[int, int, int]:
-    """(m, r, positions) of an algorithm."""
+def winograd_sizes(name: str) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """(m, r, positions) of an algorithm; m and r of rows and of columns."""
     sizes = _function("fd_algorithm_sizes")(ALGORITHMS[name])
-    return sizes.m, sizes.r, sizes.positions
+    return tuple(sizes.m), tuple(sizes.r), sizes.positions
 
 
 def winograd_transform(

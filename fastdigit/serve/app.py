@@ -59,15 +59,13 @@ class App:
         self.clients = Clients(settings)
         self.models = Models(settings, self.metrics, open_model)
         bodies = Bodies(settings)
-        self._cage = Cage(
-            settings.readers,
-            settings.reading_timeout,
-            settings.reading_memory_bytes,
-            settings.max_buffered_bytes,
-            settings.timeout,
-        )
+        self._cage = self._cage_of(settings.reading_timeout, settings.timeout)
+        # Processes of their own: nobody waits behind a page for one digit, and behind another page
+        # as long as that may take.
+        longest = settings.page_timeout
+        self._pages = self._cage_of(longest, max(longest, settings.timeout))
         self._inference = Inference(settings, self.models, bodies, self._cage)
-        pictures = Pictures(settings, self.models, self.metrics, bodies, self._cage)
+        pictures = Pictures(settings, self.models, self.metrics, bodies, self._cage, self._pages)
         routes = Routes(settings, self.models, self.metrics, self.draining, pictures)
         self._routes = routes.application(self._lifespan)
         self._entrance: Application = self._dispatch
@@ -87,6 +85,17 @@ class App:
                 list(settings.trusted_proxies),
             )
             self._entrance = trusted
+
+    def _cage_of(self, seconds: float, patience: float) -> Cage:
+        """Processes for jobs of so many seconds."""
+        settings = self.settings
+        return Cage(
+            settings.readers,
+            seconds,
+            settings.reading_memory_bytes,
+            settings.max_buffered_bytes,
+            patience,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def told(message: MutableMapping[str, Any]) -> None:
@@ -123,6 +132,7 @@ class App:
             task.cancel()
             restore()
             self._cage.close()
+            self._pages.close()
 
     async def _update_gauges(self) -> None:
         while True:

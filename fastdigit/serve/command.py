@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (limits, "max_pixels", "N", "size of a picture"),
         (limits, "readers", "N", "processes a worker that read pictures and long JSON"),
         (limits, "reading_timeout", "S", "seconds that reading one of these may take"),
+        (limits, "page_timeout", "S", "seconds that reading all digits of a picture may take"),
         (limits, "reading_memory_bytes", "N", "memory that it may take"),
         (limits, "max_connections", "N", "open connections"),
         (limits, "max_client_connections", "N", "open connections of one address"),

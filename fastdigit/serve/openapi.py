@@ -65,7 +65,7 @@ def document(version: str, models: Iterable[Signature], *, token: bool) -> Json:
                 "summary": "Read all digits in an image file: fields, lines, a page",
                 "parameters": _reading_options(),
                 "requestBody": _picture(),
-                "responses": _responses(_reading(), *(200, 400, 408, 413, 415, 429, 503)),
+                "responses": _responses(_reading(), *(200, 400, 408, 413, 415, 429, 503, 504)),
             }
         },
     }

@@ -36,16 +36,23 @@ PROBABILITY: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 
 
 class Pictures:
-    """Answers pictures, which the cage reads."""
+    """Answers pictures, which the cages read: of one digit, and pages."""
 
     def __init__(
-        self, settings: Settings, models: Models, metrics: Metrics, bodies: Bodies, cage: Cage
+        self,
+        settings: Settings,
+        models: Models,
+        metrics: Metrics,
+        bodies: Bodies,
+        cage: Cage,
+        pages: Cage,
     ) -> None:
         self._models = models
         self._metrics = metrics
         self._bodies = bodies
         self._limits = settings.max_body_bytes, settings.max_pixels
         self._cage = cage
+        self._pages = pages
         self._waiting: Counter[str] = Counter()
 
     async def predict(self, request: Request) -> Response:
@@ -96,7 +103,7 @@ class Pictures:
         try:
             options = reading_options(request.scope["query_string"].decode("latin-1"))
             async with self._turn(request) as (client, body, encoding):
-                found = await self._cage.reading(client, body, encoding, self._limits, options)
+                found = await self._pages.reading(client, body, encoding, self._limits, options)
             status = 200
             return Response(found, media_type="application/json")
         except (RequestError, InputError) as error:

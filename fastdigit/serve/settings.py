@@ -62,9 +62,11 @@ class Settings:
     max_pixels
         Size of a picture sent to ``/predict`` or ``/read``.
     readers
-        Processes that read pictures and long JSON, beside each worker.
+        Processes that read pictures and long JSON, beside each worker; and as many for ``/read``.
     reading_timeout
         Seconds that reading one of these may take, else status 413.
+    page_timeout
+        The same for ``/read``: a full page of print takes longer than one digit.
     reading_memory_bytes
         Memory that it may take, else status 413; Linux only.
     max_connections
@@ -106,6 +108,7 @@ class Settings:
     max_pixels: int = 16_000_000
     readers: int = 1
     reading_timeout: float = 5.0
+    page_timeout: float = 30.0
     reading_memory_bytes: int = 256 << 20
     max_connections: int = 4096
     max_client_connections: int = 1024
@@ -139,7 +142,13 @@ class Settings:
             if not getattr(self, field_name) >= least:
                 value = getattr(self, field_name)
                 raise ValueError(f"{field_name} is {value}, expected at least {least}")
-        for field_name in ("timeout", "read_timeout", "reading_timeout", "drain_delay"):
+        for field_name in (
+            "timeout",
+            "read_timeout",
+            "reading_timeout",
+            "page_timeout",
+            "drain_delay",
+        ):
             seconds = getattr(self, field_name)
             lowest = 0.0 if field_name == "drain_delay" else sys.float_info.min
             if not lowest <= seconds <= MAX_SECONDS:

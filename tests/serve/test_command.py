@@ -39,6 +39,7 @@ def test_token_files(
         (["--timeout", "inf"], "timeout is inf, expected up to 86400 seconds"),
         (["--read-timeout", "nan"], "read_timeout is nan, expected up to 86400 seconds"),
         (["--reading-timeout", "-1"], "reading_timeout is -1.0, expected up to"),
+        (["--page-timeout", "0"], "page_timeout is 0.0, expected up to"),
         (["--drain-delay", "inf"], "drain_delay is inf, expected up to 86400 seconds"),
         (["--client-rate", "inf"], "client_rate is inf, expected 0 to 1000000"),
         (["--client-burst", "0"], "client_burst is 0, expected at least 1"),

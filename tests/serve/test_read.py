@@ -23,7 +23,7 @@ from tests.support import need
 from tests.support.written import written
 
 need("uvicorn", "httptools", "prometheus_client")
-Image = need("PIL.Image")
+Image, ImageDraw, ImageFont = map(need, ("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"))
 TestClient = need("starlette.testclient").TestClient
 
 TEXT = "7210 4149\n5906 9015"
@@ -42,7 +42,7 @@ def as_json(reading: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    patient = Settings(reading_timeout=60)  # on a busy machine
+    patient = Settings(reading_timeout=60, page_timeout=60)  # on a busy machine
     with TestClient(create_app(patient), raise_server_exceptions=False) as client:
         yield client
 
@@ -169,7 +169,7 @@ def test_size_is_limited() -> None:
 def test_a_pattern_that_never_ends_is_ended() -> None:
     """Matching it takes exponential time; the next request is answered."""
     many = file_of(written("72104149590690157210414959069015"))
-    with TestClient(create_app(Settings(reading_timeout=2.0))) as client:
+    with TestClient(create_app(Settings(page_timeout=2.0))) as client:
         assert client.post("/read", content=file_of(written("117"))).json()["text"] == "117"
         endless = client.post(f"/read?pattern={quote('([0-9]+)*[A-Z]')}", content=many)
         assert endless.status_code == 413
@@ -180,7 +180,7 @@ def test_a_pattern_that_never_ends_is_ended() -> None:
 
 def test_memory_is_limited() -> None:
     large = file_of(np.full((4000, 4000, 3), 255, np.uint8))
-    bounded = Settings(reading_memory_bytes=48 << 20, reading_timeout=60)
+    bounded = Settings(reading_memory_bytes=48 << 20, page_timeout=60)
     with TestClient(create_app(bounded)) as client:
         refused = client.post("/read", content=large)
         assert refused.status_code == 413 and "memory" in refused.json()["error"]
@@ -197,12 +197,34 @@ def test_pictures_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
             assert response.status_code == 429 and response.headers["retry-after"]
 
 
-def test_one_process_reads_both_kinds(client: TestClient) -> None:
+def test_a_page_may_take_longer_than_one_digit() -> None:
+    """And is read elsewhere, so that nobody waits behind it for one digit."""
+    hasty = Settings(reading_timeout=1e-3, page_timeout=60)
+    with TestClient(create_app(hasty)) as client:
+        assert client.post("/read", content=file_of(PAGE)).json()["text"] == TEXT
+        refused = client.post("/predict", content=file_of(np.zeros((3000, 3000), np.uint8)))
+        assert refused.status_code == 413 and "more than the 0.001 s" in refused.json()["error"]
+
+
+@pytest.mark.slow
+def test_a_full_page_of_print_is_read() -> None:
+    """In the memory that it may take; its time is the machine's."""
+    page = np.full((2400, 1700), 255, np.uint8)
+    numbers = np.random.default_rng(1).integers(0, 10**6, (60, 8))
+    printed = Image.fromarray(page)
+    draw = ImageDraw.Draw(printed)
+    font = ImageFont.load_default(24)
+    for row, line in enumerate(numbers.tolist()):
+        draw.text((60, 30 + 39 * row), "    ".join(map(str, line)), 0, font)
+    with TestClient(create_app(Settings(page_timeout=600))) as client:
+        answer = client.post("/read", content=file_of(np.asarray(printed)))
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["lines"]) == len(numbers)
+
+
+def test_a_process_that_ends_is_replaced(client: TestClient) -> None:
     assert client.post("/read", content=file_of(PAGE)).status_code == 200
-    cage = client.app._cage  # type: ignore[attr-defined]
-    (process,) = cage._idle
-    assert client.post("/predict", content=file_of(written("7"))).json()["label"] == 7
-    assert cage._idle == [process]
+    (process,) = client.app._pages._idle  # type: ignore[attr-defined]
     process._process.send_signal(signal.SIGKILL)
     process._process.wait()
     assert client.post("/read", content=file_of(PAGE)).json()["text"] == TEXT

@@ -21,7 +21,7 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 C_FILES := $(shell find csrc examples tests -name '*.c' -o -name '*.h' -o -name '*.def')
 # What the extension is made of; the Python files of an editable install need no building.
-SOURCES := setup.py pyproject.toml csrc/build.json $(wildcard csrc/cmake/*.in fastdigit/*.pyx fastdigit/*/*.pyx) $(filter csrc/%,$(C_FILES))
+SOURCES := setup.py pyproject.toml csrc/build.json $(wildcard csrc/cmake/*.in fastdigit/*.pxd fastdigit/*.pyx fastdigit/*/*.pyx) $(filter csrc/%,$(C_FILES))
 
 BENCH_ARGS ?=
 PYTEST_ARGS ?=

@@ -166,7 +166,8 @@ def test_every_kernel_source_is_instantiated() -> None:
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "threads": {"errors"},
-    "_core": {"errors"},
+    "c_api": set(),
+    "_core": {"errors", "c_api"},
     "datasets": {"errors"},
     "limits": {"errors", "_core"},
     "meta": {"errors"},
@@ -270,8 +271,8 @@ def imported(path: Path, nodes: Iterator[ast.AST] | None = None) -> set[str]:
     return found
 
 
-#: Compiled modules have no .py; their imports are read from the .pyx.
-BINDINGS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.pyx"))}
+#: Compiled modules have no .py; their imports are read from the .pyx, and declarations are rooms, too.
+BINDINGS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.p[yx][xd]"))}
 
 
 def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:

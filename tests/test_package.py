@@ -130,7 +130,7 @@ def test_a_wheel_holds_what_is_used_once(wheel: Wheel) -> None:
     tracked = {
         name
         for name in repository_files()
-        if name.startswith("fastdigit/") and not name.endswith((".pyx", ".pxi"))
+        if name.startswith("fastdigit/") and not name.endswith((".pyx", ".pxd", ".pxi"))
     }
     held = {name for name in wheel.sizes if name.startswith("fastdigit/")}
     made = {Path(name).name for name in held - tracked - {header, pc}}
@@ -194,7 +194,8 @@ def test_a_wheel_has_the_c_library(wheel: Wheel, tmp_path: Path) -> None:
     package = site / "fastdigit"
     library = package / f"lib/libfastdigit.so.{ABI}"
     assert (package / "include/fastdigit.h").read_bytes() == HEADER.read_bytes()
-    assert not [*package.rglob("*.pyx"), *package.rglob("*.pxi")] and not (site / "csrc").exists()
+    assert not any(path.suffix in (".pyx", ".pxd", ".pxi") for path in package.rglob("*"))
+    assert not (site / "csrc").exists()
     assert exported(library, "--dynamic") == DECLARED
 
     def config(*arguments: str) -> str:

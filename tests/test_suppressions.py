@@ -13,7 +13,7 @@ SOURCES = [
     path
     for folder in ("fastdigit", "csrc", "export", "benchmarks", "examples", "tests/fuzz")
     for path in sorted((ROOT / folder).rglob("*"))
-    if path.suffix in (".py", ".pyx", ".c", ".h")
+    if path.suffix in (".py", ".pyx", ".pxd", ".c", ".h")
 ]
 #: Of security, and of clang's analysers; style explains itself.
 SUPPRESSED = re.compile(r"#\s*noqa:\s*S\d+(.*)|NOLINT(?:NEXTLINE|BEGIN)?\b(.*)|#\s*nosec(.*)")

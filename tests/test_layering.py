@@ -271,7 +271,7 @@ def imported(path: Path, nodes: Iterator[ast.AST] | None = None) -> set[str]:
     return found
 
 
-#: Compiled modules have no .py; their imports are read from the .pyx, and declarations are rooms, too.
+#: Compiled modules have no .py; their imports are read from the .pyx, as those of a .pxd are.
 BINDINGS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.p[yx][xd]"))}
 
 

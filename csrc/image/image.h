@@ -128,6 +128,12 @@ bool fd_image_stretched(const double *away, size_t count, const double *seen, si
 bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dark, size_t block, double *out,
                        fd_image_contrast *contrast);
 
+/* Of what is above the threshold, rows and columns of every so-manyth pixel, so that there are at most `most`; out[0]
+ * and out[1]: the first and last column in which there is any. `down` and `across` have room for `most`, and the mean
+ * of the columns is taken from these. Returns how many. */
+size_t fd_image_points(const double *ink, size_t height, size_t width, double threshold, size_t most, double *down,
+                       double *across, size_t out[2]);
+
 /* How sharp lines of text are along each of `many` slopes, in rows a column: the sum of the squares of how many pixels
  * each row has, of `rows`. Pixel i is `down[i]` rows from the first one and `across[i]` columns from where rows are
  * counted, `low` above it; all of them lie inside, along each slope. */
@@ -159,6 +165,16 @@ typedef struct {
  * first cells, row by row; labels (rows, columns) tells whose a cell is, or -1. */
 bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, double threshold, int32_t *labels,
                          fd_image_marks *marks);
+
+/* The height of most ink's marks: the least for which those that are no higher have half of the cells of all. Marks
+ * lower than `lowest` do not count; 0 if no other is. `chosen` has the numbers of `many` marks; NULL: all. */
+bool fd_image_height_of_most(const int64_t *boxes, const int64_t *areas, const int64_t *chosen, size_t many,
+                             int64_t lowest, int64_t *out);
+
+/* Whether, of a mark, there is something at its top and at its bottom in so many of its columns, and at its left and
+ * right in so many of its rows, `whole` of all: within `near` of its height or width, at least two pixels. */
+bool fd_image_is_closed(const int32_t *labels, size_t columns, const int64_t box[4], int32_t number, double near,
+                        double whole);
 
 /* Which of at least one mark belong to the digit (1), and which to none (0). The digit's main mark is that of most ink,
  * which counts for more in the middle and for half at the border. Marks of less than `speck` of its ink are dirt. What

@@ -1,4 +1,5 @@
 #include "image/image.h"
+#include "image/rounding.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -118,6 +119,71 @@ bool fd_image_find_marks(const double *cells, size_t rows, size_t columns, doubl
     }
     free(list.items);
     return done;
+}
+
+/* A mark's height, and how many cells it has. */
+typedef struct {
+    int64_t height, area;
+} upright;
+
+static int by_height(const void *left, const void *right) {
+    const int64_t a = ((const upright *)left)->height, b = ((const upright *)right)->height;
+    return (a > b) - (a < b);
+}
+
+bool fd_image_height_of_most(const int64_t *boxes, const int64_t *areas, const int64_t *chosen, size_t many,
+                             int64_t lowest, int64_t *out) {
+    upright *const found = malloc((many + 1) * sizeof *found); /* of none, still memory */
+    if (!found) return false;
+    size_t count = 0;
+    int64_t total = 0, sum = 0;
+    for (size_t i = 0; i < many; i++) {
+        const size_t number = chosen ? (size_t)chosen[i] : i;
+        const upright own = {boxes[4 * number + 1] - boxes[4 * number], areas[number]};
+        if (own.height < lowest) continue;
+        found[count++] = own;
+        total += own.area;
+    }
+    qsort(found, count, sizeof *found, by_height);
+    *out = 0;
+    for (size_t i = 0; i < count && 2 * sum < total; i++) {
+        sum += found[i].area;
+        *out = found[i].height;
+    }
+    free(found);
+    return true;
+}
+
+/* How many of the lines across a band of a mark have something of it. Cells lie `step` apart in a line, and lines
+ * `stride` apart. */
+static int64_t lines_with(const int32_t *first, size_t lines, size_t stride, size_t band, size_t step, int32_t number) {
+    int64_t found = 0;
+    for (size_t i = 0; i < lines; i++)
+        for (size_t k = 0; k < band; k++)
+            if (first[i * stride + k * step] == number) {
+                found++;
+                break;
+            }
+    return found;
+}
+
+/* The same for both ends of a mark, one of whose sides is `count`, the other `lines`. */
+static bool closed_by(const int32_t *first, size_t lines, size_t stride, size_t count, size_t step, int32_t number,
+                      double near, double whole) {
+    const double part = fd_image_nearest(near * (double)count);
+    size_t band = part > 2 ? (size_t)part : 2;
+    if (band > count) band = count;
+    const double least = whole * (double)lines;
+    return (double)lines_with(first, lines, stride, band, step, number) >= least &&
+           (double)lines_with(first + (count - band) * step, lines, stride, band, step, number) >= least;
+}
+
+bool fd_image_is_closed(const int32_t *labels, size_t columns, const int64_t box[4], int32_t number, double near,
+                        double whole) {
+    const int32_t *const first = labels + (size_t)box[0] * columns + (size_t)box[2];
+    const size_t high = (size_t)(box[1] - box[0]), wide = (size_t)(box[3] - box[2]);
+    return closed_by(first, wide, 1, high, columns, number, near, whole) &&
+           closed_by(first, high, columns, wide, 1, number, near, whole);
 }
 
 static bool is_at_border(const int64_t box[4], size_t rows, size_t columns) {

@@ -118,6 +118,29 @@ bool fd_image_page_ink(const double *grey, size_t height, size_t width, bool dar
     return done;
 }
 
+size_t fd_image_points(const double *ink, size_t height, size_t width, double threshold, size_t most, double *down,
+                       double *across, size_t out[2]) {
+    const size_t inked = fd_image_count_above(ink, height * width, threshold);
+    const size_t every = (inked + most - 1) / most;
+    size_t found = 0, before = 0, first = width, last = 0;
+    double sum = 0;
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++) {
+            if (!(ink[y * width + x] > threshold)) continue;
+            if (x < first) first = x;
+            if (x > last) last = x;
+            if (before++ % every) continue;
+            down[found] = (double)y;
+            across[found++] = (double)x;
+            sum += (double)x;
+        }
+    const double mean = found ? sum / (double)found : 0;
+    for (size_t i = 0; i < found; i++) across[i] -= mean;
+    out[0] = first;
+    out[1] = last;
+    return found;
+}
+
 bool fd_image_sharpness(const double *down, const double *across, size_t count, const double *slopes, size_t many,
                         double low, size_t rows, int64_t *out) {
     int32_t *const sums = malloc(rows * sizeof *sums);

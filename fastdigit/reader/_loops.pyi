@@ -8,6 +8,7 @@ from fastdigit.reader.cuts import Piece
 Floats = NDArray[np.float64]
 
 def page_ink(grey: Floats, dark: bool, block: int) -> tuple[Floats, float, float]: ...
+def points(ink: Floats, threshold: float, most: int) -> tuple[Floats, Floats, int, int] | None: ...
 def sharpness(down: Floats, across: Floats, slopes: Floats, low: float) -> NDArray[np.int64]: ...
 def sheared(values: Floats, moved: Floats) -> Floats: ...
 def cheapest_paths(
@@ -16,6 +17,21 @@ def cheapest_paths(
 def cut(
     ink: Floats, kind: tuple[float, ...], threshold: float, least: float
 ) -> list[tuple[int, int, Floats]] | None: ...
+def height_of_most(
+    boxes: NDArray[np.int64],
+    areas: NDArray[np.int64],
+    chosen: NDArray[np.int64] | None,
+    lowest: int,
+) -> int: ...
+def closed_marks(
+    labels: NDArray[np.int32],
+    boxes: NDArray[np.int64],
+    areas: NDArray[np.int64],
+    smallest: int,
+    fullest: float,
+    near: float,
+    whole: float,
+) -> list[int]: ...
 def ink_of_marks(
     ink: Floats,
     labels: NDArray[np.int32],

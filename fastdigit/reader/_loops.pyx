@@ -60,6 +60,7 @@ cdef extern from "image/image.h" nogil:
         int32_t *chosen
 
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
+    size_t fd_image_points(const double *, size_t, size_t, double, size_t, double *, double *, size_t *)
     bint fd_image_sharpness(const double *, const double *, size_t, const double *, size_t, double, size_t, int64_t *)
     void fd_image_shear(const double *, size_t, size_t, const double *, size_t, double *)
     void fd_image_cheapest_paths(const double *, size_t, size_t, bint, double, double, double *, int8_t *)
@@ -98,6 +99,21 @@ def page_ink(grey, bint dark, size_t block):
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
     return checked((out, contrast.range, contrast.noise), done)
+
+
+def points(ink, double threshold, size_t most):
+    """Of pixels above the threshold, not more than `most`: rows, columns from their mean; and the first and last column
+    of all. None if there are no such pixels."""
+    cdef Plane plane = held(ink, c'd', 2)
+    cdef size_t ends[2]
+    cdef size_t found
+    fits(most, MOST_PIXELS)
+    down, across = empty(most), empty(most)
+    cdef double *rows = <double *>memory_of(down)
+    cdef double *columns = <double *>memory_of(across)
+    with nogil:
+        found = fd_image_points(plane.doubles, plane.height, plane.width, threshold, most, rows, columns, ends)
+    return (down[:found], across[:found], ends[0], ends[1]) if found else None
 
 
 def sharpness(down, across, slopes, double low):
@@ -201,33 +217,10 @@ def cut(ink, tuple kind, double threshold, double least):
         free(parts)
 
 
+include "marks.pxi"
+
+
 # ---- Candidates ----
-
-def ink_of_marks(ink, labels, numbers, boxes):
-    """Of each mark its ink, in its box; without that of others."""
-    cdef Plane plane = held(ink, c'd', 2), owners = held(labels, c'i', 2)
-    cdef const int32_t *owner
-    cdef const double *row
-    cdef double *made
-    cdef size_t top, bottom, left, right, x, y
-    cdef int32_t number
-    if (plane.height, plane.width) != (owners.height, owners.width):
-        raise ValueError(f"{plane.height} x {plane.width} pixels, {owners.height} x {owners.width} labels")
-    found = []
-    for number, (top, bottom, left, right) in zip(numbers, boxes):
-        if not (top < bottom <= plane.height and left < right <= plane.width):
-            raise ValueError(f"no box: {top, bottom, left, right}")
-        out = empty((bottom - top, right - left))
-        made = <double *>memory_of(out)
-        for y in range(top, bottom):
-            row = plane.doubles + y * plane.width
-            owner = <const int32_t *>owners.memory + y * plane.width
-            for x in range(left, right):
-                made[x - left] = row[x] if owner[x] == number else 0
-            made += right - left
-        found.append(out)
-    return found
-
 
 def candidates(pieces, size_t most, double widest, double smallest):
     """(candidates, 8): of each what fd_image_candidate has. Pieces have `top`, `left`, `ink` and `mark`."""

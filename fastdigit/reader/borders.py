@@ -40,7 +40,7 @@ def without_borders(ink: Floats, marks: Marks) -> Floats:
     ndarray
         ``ink`` itself if there is nothing to take out.
     """
-    if len(marks.boxes) < 2:
+    if len(marks.boxes) < 2 or not _may_frame(marks, *ink.shape):
         return ink
     labels, count = marks.labels, len(marks.boxes)
     edges = [labels[:, 0], labels[:, -1], labels[0], labels[-1]]
@@ -58,6 +58,20 @@ def without_borders(ink: Floats, marks: Marks) -> Floats:
     if not out.any() or out.all():
         return ink
     return np.where(_wider(out[labels] & (labels >= 0)), 0.0, ink)
+
+
+def _may_frame(marks: Marks, height: int, width: int) -> bool:
+    """Whether a mark's box is long enough, or goes along enough edges: few do, and all that is to
+    be known of the others."""
+    outline = OUTLINE * 2 * (height + width)
+    for top, bottom, left, right in marks.boxes.tolist():
+        high, wide = bottom - top, right - left
+        if high >= SPANNED * height or wide >= SPANNED * width:
+            return True
+        edges = (top == 0) + (bottom == height), (left == 0) + (right == width)
+        if edges[0] * wide + edges[1] * high >= outline:
+            return True
+    return False
 
 
 def _wider(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fastdigit.reader import _loops
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -71,15 +73,10 @@ class Row:
     bottom: float
 
 
-def digit_height(marks: Marks, chosen: NDArray[np.intp] | slice = slice(None)) -> float:
-    """The height of most ink's marks, in cells; 0 if there are none high enough."""
-    heights = (marks.boxes[chosen, 1] - marks.boxes[chosen, 0]).astype(np.float64)
-    weights = np.where(heights >= LOWEST, marks.area[chosen], 0).astype(np.float64)
-    if not weights.any():
-        return 0.0
-    order = np.argsort(heights)
-    total = np.cumsum(weights[order])
-    return float(heights[order][np.searchsorted(total, total[-1] / 2)])
+def digit_height(marks: Marks, chosen: NDArray[np.int64] | None = None) -> float:
+    """The height of most ink's marks, of all or of those with these numbers, in cells; 0 if there
+    are none high enough."""
+    return float(_loops.height_of_most(marks.boxes, marks.area, chosen, LOWEST))
 
 
 def rows_of(marks: Marks, height: float, beside: float = BESIDE) -> list[Row]:
@@ -111,8 +108,9 @@ def rows_of(marks: Marks, height: float, beside: float = BESIDE) -> list[Row]:
     rows: list[Row] = []
     for members, (top, bottom) in zip(groups, spans, strict=True):
         inside = small[(middles >= top) & (middles <= bottom)]
-        high = digit_height(marks, np.array(members))
-        both = np.concatenate([members, inside]).astype(np.intp)
+        own = np.array(members, np.int64)
+        high = digit_height(marks, own)
+        both = np.concatenate([own, inside])
         rows.append(Row(both, high, top, bottom))
     return rows
 
@@ -127,10 +125,12 @@ def signs_of(marks: Marks, row: Row) -> set[int]:
     boxes = marks.boxes[row.marks]
     tops, bottoms, wide = boxes[:, 0], boxes[:, 1], boxes[:, 3] - boxes[:, 2]
     height = row.bottom - row.top
+    higher = bottoms - tops >= height + max(2.0, HIGHER * height)
+    if not higher.any():
+        return set()
     tells = bottoms - tops >= TELLING * height
     near = max(1.0, EVEN * height)
     even = tells & (np.abs(tops - row.top) <= near) & (np.abs(bottoms - row.bottom) <= near)
-    higher = bottoms - tops >= height + max(2.0, HIGHER * height)
     signs = higher & (bottoms - row.bottom >= near) & (wide <= NARROW * (bottoms - tops))
     others = np.count_nonzero(tells & ~signs)
     if not signs.any() or np.count_nonzero(even) < max(FEWEST_EVEN, MOST_EVEN * others):
@@ -159,7 +159,7 @@ def fields_of(
     Cells of one digit that stand close are one field, however far its digits are apart.
     """
     gap = (FIELD_GAP_IN_BOXES if boxed else FIELD_GAP) * height
-    around = [_frame_around(piece, frames) for piece in pieces]
+    around = [_frame_around(piece, frames) if frames else None for piece in pieces]
     fields: list[list[Piece]] = []
     reach = -np.inf
     last: Frame | None = None

@@ -31,7 +31,6 @@ from fastdigit.threads import resolve_threads
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastdigit.images.arrays import Floats
     from fastdigit.reader.proposals import Proposals
     from fastdigit.reader.ways import Ways
     from fastdigit.threads import Threads
@@ -413,12 +412,12 @@ class _Reader:
         labels = ways.labels(way.text)
         digits = tuple(
             self._digit(proposals.on_page(box), own, int(label))
-            for box, own, label in zip(found, labels, way.text, strict=True)
+            for box, own, label in zip(found, labels.tolist(), way.text, strict=True)
         )
-        boxes = np.array([digit.box for digit in digits])
-        low, high = boxes.min(0).tolist(), boxes.max(0).tolist()
+        tops, bottoms, lefts, rights = zip(*(digit.box for digit in digits), strict=True)
+        box = min(tops), max(bottoms), min(lefts), max(rights)
         others = tuple((other.text, other.share) for other in fitting[1:MOST_TOLD])
-        return Field(way.text, way.share, (low[0], high[1], low[2], high[3]), digits, others)
+        return Field(way.text, way.share, box, digits, others)
 
     def _ways(self, proposals: Proposals, *, every: bool = False) -> Ways:
         """How a field may be read; every: with all that might make what is wanted."""
@@ -442,8 +441,7 @@ class _Reader:
             self.at[1] + min(right * self.block, self.shape[1]),
         )
 
-    def _digit(self, found: Box, probabilities: Floats, label: int) -> Digit:
-        own = probabilities.tolist()
+    def _digit(self, found: Box, own: list[float], label: int) -> Digit:
         others = [(n, chance) for n, chance in enumerate(own) if n != label and chance > 0]
         others.sort(key=lambda other: -other[1])
         return Digit(label, own[label], self._box(found), tuple(others[:3]))

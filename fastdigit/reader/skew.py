@@ -55,16 +55,13 @@ def slope_of(ink: Floats, height: float) -> float:
         return 0.0
     block = -(-max(ink.shape) // SIDE)
     small = averaged(ink, block) if block > 1 else ink
-    inked = small > INK
-    inside = np.flatnonzero(inked.any(0))
-    if not len(inside):
+    points = _loops.points(plane(small), INK, POINTS)
+    if points is None:
         return 0.0
-    width = float(inside[-1] - inside[0]) * block
+    down, across, first, last = points
+    width = float(last - first) * block
     if STEEPEST * width <= HARMLESS * height:
         return 0.0
-    points = np.flatnonzero(inked)
-    rows, columns = np.divmod(points[:: -(-len(points) // POINTS)], inked.shape[1])
-    down, across = rows.astype(np.float64), columns - columns.mean()
     low = STEEPEST * float(np.abs(across).max()) + 1
 
     def sharpness(slopes: NDArray[Any]) -> dict[float, int]:

@@ -145,6 +145,73 @@ def test_what_has_no_candidates() -> None:
     assert not len(candidates_of([Piece(0, 0, np.ones((2, 2)), 0)], 10.0))
 
 
+@settings(deadline=None, max_examples=60)
+@given(planes(), st.integers(1, 9), seeds)
+def test_height_of_most(ink: np.ndarray, lowest: int, seed: int) -> None:
+    _, boxes, _, areas = _pixels.marks(ink, 1, 0.5)
+    rng = np.random.default_rng(seed)
+    some = np.flatnonzero(rng.random(len(boxes)) < 0.5)
+    for chosen in (None, some):
+        numbers = range(len(boxes)) if chosen is None else chosen.tolist()
+        # A height for each cell of what is high enough: their lower median.
+        cells = sorted(
+            height
+            for number in numbers
+            if (height := int(boxes[number, 1] - boxes[number, 0])) >= lowest
+            for _ in range(areas[number])
+        )
+        want = cells[(len(cells) - 1) // 2] if cells else 0
+        assert _loops.height_of_most(boxes, areas, chosen, lowest) == want
+
+
+@settings(deadline=None, max_examples=60)
+@given(planes(), st.sampled_from([1, 3, 8]), st.sampled_from([0.5, 0.85]))
+def test_closed_marks(ink: np.ndarray, smallest: int, whole: float) -> None:
+    labels, boxes, _, areas = _pixels.marks(ink, 1, 0.5)
+    want = []
+    for number, (top, bottom, left, right) in enumerate(boxes.tolist()):
+        own = labels[top:bottom, left:right] == number
+        closed = True
+        for turned in (own, own.T):
+            band = max(2, round(0.15 * len(turned)))
+            for part in (turned[:band], turned[-band:]):
+                closed &= np.count_nonzero(part.any(0)) >= whole * turned.shape[1]
+        if closed and min(own.shape) >= smallest and own.sum() <= 0.5 * own.size:
+            want.append(number)
+    assert _loops.closed_marks(labels, boxes, areas, smallest, 0.5, 0.15, whole) == want
+
+
+@settings(deadline=None, max_examples=60)
+@given(planes(), st.integers(1, 60))
+def test_points(ink: np.ndarray, most: int) -> None:
+    got = _loops.points(ink, 0.5, most)
+    rows, columns = np.nonzero(ink > 0.5)
+    if got is None:
+        assert not len(rows)
+        return
+    every = -(-len(rows) // most)
+    down, across, first, last = got
+    np.testing.assert_array_equal(down, rows[::every])
+    np.testing.assert_allclose(across, columns[::every] - columns[::every].mean(), atol=1e-9)
+    assert (first, last) == (columns.min(), columns.max())
+
+
+def test_what_are_no_marks() -> None:
+    labels, boxes = np.zeros((3, 4), np.int32), np.array([[0, 3, 0, 4]])
+    areas = np.array([12])
+    for box in ((0, 4, 0, 4), (0, 3, 0, 5), (1, 1, 0, 4), (-1, 3, 0, 4)):
+        with pytest.raises(ValueError, match="no box"):
+            _loops.closed_marks(labels, np.array([box]), areas, 1, 1, 0.15, 0.85)
+    for few, given_areas in ((boxes, np.array([12, 12])), (boxes[:, 1:].copy(), areas)):
+        with pytest.raises(ValueError, match="a box and an area"):
+            _loops.closed_marks(labels, few, given_areas, 1, 1, 0.1, 0.8)
+        with pytest.raises(ValueError, match="a box and an area"):
+            _loops.height_of_most(few, given_areas, None, 1)
+    for number in (-1, 1):
+        with pytest.raises(ValueError, match="there is no mark"):
+            _loops.height_of_most(boxes, areas, np.array([number]), 1)
+
+
 def table_of(spans: list[tuple[int, int, int]]) -> np.ndarray:
     """Candidates of nothing but start, end and cut."""
     rows = [(start, end, 0, 1, 0, 1, cut, 0) for start, end, cut in spans]

@@ -135,10 +135,22 @@ static void marks(const double *ink, size_t height, size_t width) {
         int64_t *const boxes = exactly(found.count * 4 * sizeof *boxes);
         double *const amounts = room(found.count);
         uint8_t *const kept = exactly(found.count);
+        int64_t *const areas = exactly(found.count * sizeof *areas), *const chosen = exactly(sizeof *chosen);
         for (size_t i = 0; i < found.count; i++) {
             for (size_t k = 0; k < 4; k++) boxes[4 * i + k] = found.items[i].box[k];
             amounts[i] = found.items[i].ink;
+            areas[i] = found.items[i].area;
+            const bool closed = fd_image_is_closed(labels, columns, boxes + 4 * i, (int32_t)i, 0.15, 0.85);
+            if (!closed && areas[i] == (boxes[4 * i + 1] - boxes[4 * i]) * (boxes[4 * i + 3] - boxes[4 * i + 2]))
+                DIE("mark %zu fills its box", i);
         }
+        int64_t height_of_all, height_of_one;
+        EACH_FAILS(fd_image_height_of_most(boxes, areas, NULL, found.count, 2, &height_of_all));
+        *chosen = (int64_t)found.count - 1;
+        EACH_FAILS(fd_image_height_of_most(boxes, areas, chosen, 1, 0, &height_of_one));
+        if (height_of_one != boxes[4 * *chosen + 1] - boxes[4 * *chosen]) DIE("the height of one mark");
+        free(areas);
+        free(chosen);
         fd_image_keep(boxes, amounts, found.count, rows, columns, 0.03, kept);
         EACH_FAILS(fd_image_keep_ink(ink, height, width, labels, cell, kept, out));
         free(boxes);
@@ -230,6 +242,17 @@ static void shear(const double *values, size_t height, size_t width) {
     if (fabs(before - behind) > 1e-9 * (before + 1)) DIE("%g became %g", before, behind);
     free(moved);
     free(out);
+}
+
+static void points(const double *ink, size_t height, size_t width) {
+    const size_t most = up_to(50);
+    double *const down = room(most), *const across = room(most);
+    size_t ends[2];
+    const size_t found = fd_image_points(ink, height, width, 0.5, most, down, across, ends);
+    if ((found > 0) != (fd_image_count_above(ink, height * width, 0.5) > 0) || (found && ends[1] < ends[0]))
+        DIE("%zu points", found);
+    free(down);
+    free(across);
 }
 
 static void slopes(void) {
@@ -406,6 +429,7 @@ int main(int argc, char **argv) {
         search();
         texts();
         slopes();
+        points(values, height, width);
         free(values);
     }
     printf("%zu\n", refused);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -178,15 +179,21 @@ class _Course:
     def __init__(self, line: Line) -> None:
         self.where = line.where
         seen = np.flatnonzero(line.bottom > line.top)
-        self._columns = seen + line.start
-        self._rows = (line.top[seen] + line.bottom[seen] - 1) / 2
+        self._columns: list[int] = (seen + line.start).tolist()
+        self._rows: list[float] = ((line.top[seen] + line.bottom[seen] - 1) / 2).tolist()
 
     def at(self, column: float) -> float:
         """The row of its middle in a column: where it is crossed there, as far beside it as it is
         not."""
-        if not len(self._columns):
+        columns, rows = self._columns, self._rows
+        if not columns:
             return self.where
-        return float(np.interp(column, self._columns, self._rows))
+        behind = bisect_right(columns, column)
+        if not 0 < behind < len(columns):
+            return rows[0 if behind == 0 else -1]
+        before = behind - 1
+        slope = (rows[behind] - rows[before]) / (columns[behind] - columns[before])
+        return slope * (column - columns[before]) + rows[before]
 
 
 def _meeting(level: _Course, upright: _Course) -> tuple[int, int]:

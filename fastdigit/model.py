@@ -216,6 +216,12 @@ class Model:
         return self._head.has_labels
 
     @property
+    def has_probabilities(self) -> bool:
+        """Whether :meth:`predict_proba` gives probabilities: not if the network ends in none, such
+        as a regression, or scores without a softmax."""
+        return self._head.has_probabilities
+
+    @property
     def threads(self) -> int:
         """How many threads a call may use."""
         return self._threads

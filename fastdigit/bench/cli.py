@@ -23,7 +23,7 @@ from fastdigit.bench.calibration import calibration_digits
 from fastdigit.bench.measure import TurnFailed
 from fastdigit.bench.quantized import EIGHT_BIT_RUNTIMES, REDUCED, FastDigitInt8Dynamic
 from fastdigit.bench.results import EIGHT_BIT as EIGHT_BIT_TOLERANCE
-from fastdigit.bench.results import QUICK, SUBJECT, Settings
+from fastdigit.bench.results import QUICK, SUBJECT, VALUES, Settings
 from fastdigit.bench.roofline import Probe
 from fastdigit.bench.runtimes import RUNTIMES, OnnxRuntime
 from fastdigit.compiler.backends.onnx import write
@@ -141,6 +141,8 @@ def _run(
         rounds=options.rounds or settings.rounds,
         check=not options.no_parity,
     )
+    if not load(files.fdm).has_probabilities:
+        settings = replace(settings, tolerance=VALUES)
     if eight_bit:
         settings = replace(settings, tolerance=EIGHT_BIT_TOLERANCE, sample=len(data.images))
         files, note = _reduce(files, options, made)

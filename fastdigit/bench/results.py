@@ -22,6 +22,7 @@ __all__ = [
     "FULL",
     "QUICK",
     "SUBJECT",
+    "VALUES",
     "Agreement",
     "Failure",
     "Measurement",
@@ -55,6 +56,9 @@ class Tolerance:
 
 #: For runtimes that compute in float32.
 FULL = Tolerance(labels=0.0, difference=1e-5)
+
+#: For networks without probabilities, whose greatest value is no label.
+VALUES = Tolerance(labels=1.0, difference=1e-5)
 
 #: With 8-bit weights: a network that labels more images otherwise is another network.
 EIGHT_BIT = Tolerance(labels=0.01, difference=1.0)

@@ -51,8 +51,7 @@ class FastDigit(Runtime):
         self._model = load(variant.path, threads=threads)
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        facts = self._model.info()
-        if not (facts["has_softmax"] or facts["has_sigmoid"] or facts["has_log_softmax"]):
+        if not self._model.has_probabilities:
             shape = self._model.output_shape
             return partial(self._model.run, images, out=out.reshape(len(out), *shape))
         return partial(self._model.predict_proba, images, out=out)

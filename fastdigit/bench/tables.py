@@ -11,7 +11,7 @@ from fastdigit.bench.layers import Profile
 from fastdigit.bench.machine import Machine
 from fastdigit.bench.measure import NOISY, SOME_NOISE, STEADY, verdict
 from fastdigit.bench.report import gflops, layer_rows
-from fastdigit.bench.results import Results
+from fastdigit.bench.results import VALUES, Results
 from fastdigit.bench.roofline import QUIET, Roofline
 
 if TYPE_CHECKING:
@@ -227,11 +227,12 @@ def _print_parity(results: Results, to: Console) -> None:
             )
         to.print(table)
     tolerance, subject = results.settings.tolerance, results.subject
-    rule = (
-        f"at most {tolerance.labels:.0%} of the labels differ"
-        if tolerance.labels
-        else f"same labels, probabilities within {tolerance.difference:g}"
-    )
+    if tolerance == VALUES:
+        rule = f"values within {tolerance.difference:g}"
+    elif tolerance.labels:
+        rule = f"at most {tolerance.labels:.0%} of the labels differ"
+    else:
+        rule = f"same labels, probabilities within {tolerance.difference:g}"
     if results.parity_failed():
         to.print(f"[bold red]Parity FAILED[/bold red] for {subject}; expected: {rule}.")
     elif any(p.runtime == subject for p in results.parity):

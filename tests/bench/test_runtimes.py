@@ -16,7 +16,7 @@ import fastdigit
 from fastdigit.bench import convert
 from fastdigit.bench.adapter import ModelFiles, Variant, shipped_files
 from fastdigit.bench.machine import choose_cpus
-from fastdigit.bench.results import compare
+from fastdigit.bench.results import VALUES, compare
 from fastdigit.bench.runtimes import RUNTIMES, FastDigit, OnnxRuntime
 from fastdigit.bench.scenarios import digits
 from fastdigit.errors import FastDigitError, InputError, MissingExtraError
@@ -92,7 +92,15 @@ def test_network_without_probabilities_runs(tmp_path: Path) -> None:
     fastdigit.compile(source, path, input_range=(0, 1))
     images, out = RANDOM.random((3, 28, 28, 1), np.float32), np.zeros((3, 10), np.float32)
     FastDigit(Variant("regression", path), 3, 1).bind(images, out)()
-    np.testing.assert_allclose(out, images.reshape(3, 784) @ WEIGHTS, atol=1e-5)
+    expected = images.reshape(3, 784) @ WEIGHTS
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+    # Which of its values is the greatest is no label, so that only the values must agree.
+    tied = np.full((3, 10), 0.5, np.float32)
+    other = tied.copy()
+    other[:, 7] += 1e-6
+    assert compare(other, tied, VALUES).passed and not compare(other, tied).passed
+    assert not compare(tied + 1e-4, tied, VALUES).passed
 
 
 def test_model_of_another_input_is_refused(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ ONE_SIGMOID = {
 @pytest.mark.parametrize("rows", [1, 40])
 def test_one_sigmoid_tells_two_classes_apart(ops: tuple[Op, ...], rows: int) -> None:
     model = model_of(*ops)
-    assert model.info()["has_sigmoid"] and model.has_labels
+    assert model.info()["has_sigmoid"] and model.has_labels and model.has_probabilities
     assert model.classes == ("0", "1")
     x = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32) * 3
     x[0] = 0  # exactly a half is not more than a half
@@ -84,7 +84,7 @@ def test_thresholds(x: np.ndarray, threshold: float, least: float) -> None:
 def test_a_number_needs_a_threshold() -> None:
     model = model_of(first(1))
     x = np.array([[-2, 0, 0], [2, 0, 0], [4, 0, 0]], np.float32)
-    assert not model.has_labels
+    assert not model.has_labels and not model.has_probabilities
     with pytest.raises(UnsupportedError, match=r"no probability.*threshold="):
         model.predict(x)
     with pytest.raises(UnsupportedError, match="no label"):

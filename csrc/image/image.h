@@ -113,6 +113,7 @@ bool fd_image_away(const double *grey, size_t height, size_t width, size_t windo
 typedef struct {
     double noise; /* One standard deviation of the paper. */
     double range; /* Between paper and ink; 0 if there is none. */
+    double other; /* The same of what is on the other side of the paper; 0 where ink is not pale. */
 } fd_image_contrast;
 /* The ink, 0..1, of differences from the paper: 0 up to three deviations of its noise, 1 from most of the ink on. These
  * are judged by `seen`: all of the differences, or some of them. If `flat`, paper is 0 and has no noise, and may be

@@ -16,6 +16,8 @@ static const double opposite = 0.35, different = 0.1;
 /* From the first tenth of a bell curve to its first quarter, and from there to its middle, in standard deviations; and
  * so many of them are still paper. */
 static const double tenth_to_quarter = 0.607, quarter_to_middle = 0.674, above_noise = 3;
+/* Of the way from what differs most to the paper: most of the ink. And ink less than that from the paper is pale. */
+static const double most = 0.75, pale = 0.25;
 
 fd_image_flatness fd_image_flat_paper(const double *grey, size_t height, size_t width) {
     fd_image_flatness found = {true, grey[0], 0, 0};
@@ -299,6 +301,20 @@ bool fd_image_away(const double *grey, size_t height, size_t width, size_t windo
     return true;
 }
 
+/* What most of the ink is at least as far as, of all that is nearer to `top` than to the paper; of negatives if
+ * `below`. `scratch` holds 2 * count. */
+static double most_ink(const double *seen, size_t count, double paper, double top, bool below, double *scratch) {
+    const double sign = below ? -1 : 1, middle = paper + (top - paper) / 2;
+    size_t much = 0;
+    for (size_t i = 0; i < count; i++) {
+        const double value = sign * seen[i];
+        scratch[much] = value;
+        much += value > middle;
+    }
+    if (much) fd_image_quantiles(scratch, much, &most, 1, scratch + count, &top);
+    return top;
+}
+
 bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, bool flat, double *out,
                         fd_image_contrast *contrast) {
     double *const values = malloc(2 * some * sizeof *values), *const scratch = values + some;
@@ -308,16 +324,13 @@ bool fd_image_stretched(const double *away, size_t count, const double *seen, si
     if (!flat) fd_image_quantiles(seen, some, (const double[]){0.1, 0.25}, 2, scratch, lower);
     const double low = lower[0], quarter = lower[1];
     const double noise = (quarter - low) / tenth_to_quarter, paper = quarter + quarter_to_middle * noise;
-    double top = fd_image_extremes(away, count).greatest;
-    const double middle = paper + (top - paper) / 2;
-    size_t much = 0;
-    for (size_t i = 0; i < some; i++) {
-        values[much] = seen[i];
-        much += seen[i] > middle;
+    const double top = most_ink(seen, some, paper, fd_image_extremes(away, count).greatest, false, values);
+    *contrast = (fd_image_contrast){noise, top > paper ? top - paper : 0, 0};
+    if (!flat && top > paper && top - paper < pale) {
+        const double least = fd_image_extremes(seen, some).least;
+        if (least < paper) contrast->other = most_ink(seen, some, -paper, -least, true, values) + paper;
     }
-    if (much) fd_image_quantiles(values, much, (const double[]){0.75}, 1, scratch, &top);
     free(values);
-    *contrast = (fd_image_contrast){noise, 0};
     if (top <= paper) {
         memset(out, 0, count * sizeof *out);
         return true;
@@ -329,6 +342,5 @@ bool fd_image_stretched(const double *away, size_t count, const double *seen, si
         const double ink = (away[i] - start) / full, some_ink = ink > 0 ? ink : 0;
         out[i] = some_ink < 1 ? some_ink : 1;
     }
-    contrast->range = top - paper;
     return true;
 }

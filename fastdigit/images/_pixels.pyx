@@ -29,6 +29,7 @@ cdef extern from "image/image.h" nogil:
     ctypedef struct fd_image_contrast:
         double noise
         double range
+        double other
 
     ctypedef struct fd_image_mark:
         int32_t box[4]
@@ -354,7 +355,7 @@ def stretched(away, bint flat=False):
     made = <double *>memory_of(out)
     with nogil:
         done = fd_image_stretched(plane.doubles, plane.count, plane.doubles, plane.count, flat, made, &contrast)
-    return checked((out, contrast.noise, contrast.range), done)
+    return checked((out, contrast.noise, contrast.range, contrast.other), done)
 
 
 # ---- Marks ----

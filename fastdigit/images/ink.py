@@ -25,6 +25,13 @@ __all__ = ["INK", "checked", "grey_of", "ink_of", "reduced", "stroke_width"]
 INK: Final = 0.202
 # Less contrast than this, of the full range, is paper.
 MIN_CONTRAST: Final = 0.05
+# Where there is little contrast: of the range as it is, whatever the light; more if ink is bright,
+# for on white paper hardly any is.
+LITTLE_CONTRAST: Final = 0.25
+MIN_DIFFERENCE: Final = 0.04
+MIN_DIFFERENCE_OF_BRIGHT: Final = 0.08
+# Of the contrast: what stands out as much to the other side of the paper is noise, and so is that.
+MOST_BEYOND: Final = 0.4
 # What stands for 1, by the dtype.
 FULL: Final = MappingProxyType({"B": 255.0, "H": 65535.0})
 # The greatest value of 8 bits.
@@ -62,6 +69,11 @@ MUCH_NOISE: Final = 0.07
 def checked(pixels: NDArray[Any]) -> NDArray[Any]:
     """The pixels as (height, width, channels)."""
     shape = pixels.shape
+    if np.ma.is_masked(pixels):
+        raise InputError(
+            "the image is an array with a mask, which hides some of its pixels: fill these first, "
+            "with paper for instance, as image.filled(255) does"
+        )
     if 0 in shape:
         raise InputError(f"the image has no pixels: its shape is {shape}")
     if pixels.ndim == 2:
@@ -185,11 +197,17 @@ def ink_of(grey: Floats) -> Floats:
     narrow = _narrow(away)
     if WIDER <= narrow < NARROWER * window:
         away = _away(sides[0], narrow)
-    ink, noise, top = _pixels.stretched(away)
+    ink, noise, top, beyond = _pixels.stretched(away)
     if noise > MUCH_NOISE * top and min(grey.shape) >= 40:
         window = 3 if noise < 2 * MUCH_NOISE * top or min(grey.shape) < 80 else 5
-        ink, noise, top = _pixels.stretched(box_mean(away, window))
-    if top < max(MIN_CONTRAST, ABOVE_NOISE * noise):
+        ink, noise, top, beyond = _pixels.stretched(box_mean(away, window))
+    least = max(MIN_CONTRAST, ABOVE_NOISE * noise)
+    if top < LITTLE_CONTRAST:  # ink is on one side of the paper, noise on both
+        difference = MIN_DIFFERENCE if sides[0] is grey else MIN_DIFFERENCE_OF_BRIGHT
+        least = max(least, difference / (float(np.median(sides[0])) + LITTLE_LIGHT))
+        if min(grey.shape) > SMALL and beyond > MOST_BEYOND * top:
+            raise _no_digit(top)
+    if top < least:
         raise _no_digit(top)
     return _without_plateaus(ink)
 
@@ -219,7 +237,7 @@ def _ink_on_flat_paper(grey: Floats) -> Floats | None:
         side = narrow if WIDER <= narrow < NARROWER * window else window
         if _pixels.count_squares(away, 0, math.inf, side):
             return None
-    ink, _, contrast = _pixels.stretched(away, True)
+    ink, _, contrast, _ = _pixels.stretched(away, True)
     if contrast < MIN_CONTRAST:
         raise _no_digit(contrast)
     everywhere.fill(0)

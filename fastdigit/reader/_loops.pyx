@@ -22,6 +22,7 @@ cdef extern from "image/image.h" nogil:
     ctypedef struct fd_image_contrast:
         double noise
         double range
+        double other
 
     size_t FD_IMAGE_LABELS
     size_t FD_IMAGE_ANY_LENGTH
@@ -88,7 +89,7 @@ cdef extern from "image/image.h" nogil:
 # ---- Paper ----
 
 def page_ink(grey, bint dark, size_t block):
-    """The ink, its contrast, and the paper's noise."""
+    """The ink, its contrast, the paper's noise, and the contrast of what is on the other side of the paper."""
     cdef Plane plane = held(grey, c'd', 2)
     cdef fd_image_contrast contrast
     cdef double *made
@@ -98,7 +99,7 @@ def page_ink(grey, bint dark, size_t block):
     made = <double *>memory_of(out)
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
-    return checked((out, contrast.range, contrast.noise), done)
+    return checked((out, contrast.range, contrast.noise, contrast.other), done)
 
 
 def points(ink, double threshold, size_t most):

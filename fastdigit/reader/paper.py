@@ -9,6 +9,7 @@ import numpy as np
 from fastdigit.images.arrays import averaged, closing, framed
 from fastdigit.images.background import ink_is_dark
 from fastdigit.reader import _loops
+from fastdigit.reader.shades import shades_of
 
 if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
@@ -29,6 +30,17 @@ THICKEST_FRAME: Final = 4
 EDGE: Final = 0.05
 # Pixels of the longer side that are enough to tell whether ink is dark.
 ENOUGH: Final = 160
+# How often shades are taken out, of which less is left each time.
+FOLLOWED: Final = 3
+# What stands out less from the paper is nothing: of the range, of what is left of it in little
+# light, and of the noise. What stands out to the other side nearly as much is no paper's, so both
+# are noise, such as JPEG makes of it.
+LEAST_CONTRAST: Final = 0.05
+LEAST_DIFFERENCE: Final = 0.04
+# The same of bright ink: on white paper, hardly any is.
+LEAST_DIFFERENCE_OF_BRIGHT: Final = 0.08
+ABOVE_NOISE: Final = 5
+MOST_OTHER: Final = 0.4
 
 
 class Page:
@@ -42,10 +54,33 @@ class Page:
         Of the range from black to white: between ink and paper.
     noise
         One standard deviation of the paper, on the same scale.
+    other
+        The contrast of what is brighter than paper, if ink is darker, or darker; 0 where there is
+        much contrast.
+    light
+        Of the paper, or what it lacks if ink is bright.
+    dark
+        Whether ink is darker than paper.
+    fold
+        Whether there is nothing but a soft shade from one edge to the other.
     """
 
-    def __init__(self, ink: Floats, contrast: float, noise: float) -> None:
-        self.ink, self.contrast, self.noise = ink, contrast, noise
+    def __init__(self, found: tuple[Floats, float, float, float], light: float, dark: bool) -> None:
+        self.ink, self.contrast, self.noise, self.other = found
+        self.light, self.dark, self.fold = light, dark, False
+
+    @property
+    def shows_ink(self) -> bool:
+        """Whether something stands out from the paper and its noise."""
+        difference = LEAST_DIFFERENCE if self.dark else LEAST_DIFFERENCE_OF_BRIGHT
+        least = max(LEAST_CONTRAST, difference / (self.light + LITTLE_LIGHT))
+        least = max(least, ABOVE_NOISE * self.noise)
+        return self.contrast >= least and not self.is_noise
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether as much stands out to the other side of the paper."""
+        return self.other > MOST_OTHER * self.contrast
 
 
 def ink_of_page(grey: Floats) -> Page:
@@ -57,7 +92,20 @@ def ink_of_page(grey: Floats) -> Page:
     block = min(max(min(grey.shape) // BLOCKS_OF_SIDE, SMALLEST_BLOCK), LARGEST_BLOCK)
     coarse = averaged(grey, block)
     dark = _ink_is_dark(_bright_part(grey, coarse, block))
-    return Page(*_loops.page_ink(_evened(grey, coarse, dark, block), dark, block))
+    light = float(np.median(coarse))
+    light = light if dark else 1 - light
+    evened = _evened(grey, coarse, dark, block)
+    page = Page(_loops.page_ink(evened, dark, block), light, dark)
+    for _ in range(FOLLOWED):
+        if not page.shows_ink:
+            break
+        window, page.fold = shades_of(page.ink)
+        if not 0 < window < WIDEST_STROKE * block:
+            break
+        # Paper that follows the shades of folds, as strokes are narrower than these.
+        evened = _flattened(evened, dark, window)
+        page = Page(_loops.page_ink(evened, dark, block), light, dark)
+    return page
 
 
 def _bright_part(grey: Floats, coarse: Floats, block: int) -> Floats:
@@ -83,8 +131,13 @@ def _evened(grey: Floats, coarse: Floats, dark: bool, block: int) -> Floats:
     coarse = _closed(coarse if dark else 1 - coarse, WIDEST_STROKE)
     if coarse.max() + LITTLE_LIGHT < JUMP * (coarse.min() + LITTLE_LIGHT):
         return grey
+    return _flattened(grey, dark, WIDEST_STROKE * block)
+
+
+def _flattened(grey: Floats, dark: bool, window: int) -> Floats:
+    """As if all paper were as bright, of which strokes are narrower than the window."""
     bright = grey if dark else 1 - grey
-    flat = (bright + LITTLE_LIGHT) / (_closed(bright, WIDEST_STROKE * block) + LITTLE_LIGHT)
+    flat = (bright + LITTLE_LIGHT) / (_closed(bright, window) + LITTLE_LIGHT)
     return np.ascontiguousarray(flat if dark else 1 - flat)
 
 

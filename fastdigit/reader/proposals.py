@@ -28,9 +28,6 @@ __all__ = ["Proposals", "propose"]
 
 # Digits are averaged down by whole factors to about this height.
 DIGIT_SIDE: Final = 34
-# What stands out less from the paper is nothing: of the range, and of the noise.
-LEAST_CONTRAST: Final = 0.05
-ABOVE_NOISE: Final = 5
 # Where ink does not stand out, it may from the mean of so many pixels by as many.
 AVERAGED: Final = (1, 2, 3)
 # Upright lines that make boxes of a line.
@@ -115,7 +112,9 @@ def propose(grey: Floats, beside: float = BESIDE) -> list[list[Proposals]]:
     """
     for block in AVERAGED:
         page = ink_of_page(averaged(grey, block) if block > 1 else grey)
-        if page.contrast >= max(LEAST_CONTRAST, ABOVE_NOISE * page.noise):
+        if page.fold:
+            return []
+        if page.shows_ink:
             break
     else:
         return []

@@ -22,6 +22,7 @@ from fastdigit.images.reading import check_no_page, whole_number
 from fastdigit.reader.checks import check_of
 from fastdigit.reader.judge import judged
 from fastdigit.reader.layout import BESIDE, BESIDE_ON_ROLLERS
+from fastdigit.reader.paper import ink_of_page
 from fastdigit.reader.proposals import propose
 from fastdigit.reader.single import single
 from fastdigit.reader.ways import ways_of
@@ -49,6 +50,8 @@ LOOKS_A_FIELD: Final = 20
 LOOKS_A_PIECE: Final = 2
 # Of a window's height: how high digits in it are; in bold strokes, there are smaller spots.
 LEAST_OF_WINDOW: Final = 0.25
+# Pixels a side of a picture that is no tight crop of one digit, or whose noise can be told.
+LARGE: Final = 100
 # Texts of a field that are told.
 MOST_TOLD: Final = 8
 
@@ -338,7 +341,14 @@ class _Reader:
         reading = self._lines()
         if reading.left_out or sum(len(field.digits) for field in reading.fields) > 1:
             return reading
+        if not reading.fields and self._is_blank():
+            return reading
         return self._in_windows() or self._alone(reading)
+
+    def _is_blank(self) -> bool:
+        """Whether there is a fold alone, which looks like a one, or noise of empty paper."""
+        page = ink_of_page(self.grey)
+        return page.fold or (page.is_noise and min(self.grey.shape) >= LARGE)
 
     def _in_windows(self) -> Reading | None:
         """Of bright digits in dark windows, as a meter has them; None without two in a line."""

@@ -205,8 +205,8 @@ def stroke_width(ink: Floats, threshold: float = INK) -> float:
     return float(np.median(shorter)) if len(shorter) else 0.0
 
 
-def stretched(away: Floats) -> tuple[Floats, float, float]:
-    """The ink of differences from the paper, the noise of these, and their range."""
+def stretched(away: Floats) -> tuple[Floats, float, float, float]:
+    """The ink of differences from the paper, the noise of these, their range, and the other's."""
     low, quarter = quantile(away, 0.1), quantile(away, 0.25)
     # Paper is at least half of the picture: the lower half of the noise's bell curve is all its.
     noise = (quarter - low) / 0.607
@@ -215,9 +215,19 @@ def stretched(away: Floats) -> tuple[Floats, float, float]:
     much = away[away > paper + (top - paper) / 2]
     top = quantile(much, 0.75) if len(much) else top
     if top <= paper:
-        return np.zeros_like(away), noise, 0.0
+        return np.zeros_like(away), noise, 0.0, 0.0
     start = paper + min(3 * noise, (top - paper) / 2)
-    return np.clip((away - start) / (top - start), 0, 1), noise, top - paper
+    other = other_range(away, paper) if top - paper < 0.25 else 0.0
+    return np.clip((away - start) / (top - start), 0, 1), noise, top - paper, other
+
+
+def other_range(away: Floats, paper: float) -> float:
+    """How far most of what is below the paper is from it, of where nothing is far above."""
+    least = float(away.min())
+    much = away[away < paper - (paper - least) / 2]
+    if least >= paper:
+        return 0.0
+    return paper - (quantile(much, 0.25) if len(much) else least)
 
 
 def kept_marks(boxes: NDArray[Any], ink: Floats, height: int, width: int) -> NDArray[np.bool_]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Way = tuple[float, str, tuple[int, ...]]
 
 
-def page_ink(grey: Floats, dark: bool, block: int) -> tuple[Floats, float, float]:
-    """The ink, its contrast, and the paper's noise."""
+def page_ink(grey: Floats, dark: bool, block: int) -> tuple[Floats, float, float, float]:
+    """The ink, its contrast, the paper's noise, and the contrast on the other side of it."""
     if not dark:
         grey = 1 - grey
     height, width = grey.shape
@@ -44,9 +44,10 @@ def page_ink(grey: Floats, dark: bool, block: int) -> tuple[Floats, float, float
     much = seen[seen > middle + (top - middle) / 2]
     top = float(np.quantile(much, 0.75)) if len(much) else top
     if top <= middle:
-        return np.zeros_like(grey), 0.0, noise
+        return np.zeros_like(grey), 0.0, noise, 0.0
     start = middle + min(3 * noise, (top - middle) / 2)
-    return np.clip((away - start) / (top - start), 0, 1), top - middle, noise
+    other = image_reference.other_range(seen, middle) if top - middle < 0.25 else 0.0
+    return np.clip((away - start) / (top - start), 0, 1), top - middle, noise, other
 
 
 def _between(pixels: int, blocks: int, block: int) -> Floats:

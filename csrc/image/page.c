@@ -33,10 +33,12 @@ static bool paper_of_blocks(const double *grey, size_t height, size_t width, boo
                 double *value = values;
                 for (size_t y = row * block; y < (row + 1) * block; y++) {
                     const double *const line = grey + mirrored(y, height) * width;
-                    for (size_t x = column * block; x < (column + 1) * block; x++) {
-                        const double here = line[x < width ? x : mirrored(x, width)];
-                        *value++ = dark ? here : 1 - here;
-                    }
+                    const size_t start = column * block, inside = width - start < block ? width - start : block;
+                    memcpy(value, line + start, inside * sizeof *value);
+                    for (size_t x = inside; x < block; x++) value[x] = line[mirrored(start + x, width)];
+                    if (!dark)
+                        for (size_t x = 0; x < block; x++) value[x] = 1 - value[x];
+                    value += block;
                 }
                 paper[row * columns + column] = fd_image_select(values, pixels, rank, scratch);
             }

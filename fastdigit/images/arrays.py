@@ -39,7 +39,10 @@ def sliding_max(values: NDArray[Any], window: int, axis: int) -> Floats:
 
 def framed(values: NDArray[Any], before: int, after: int) -> NDArray[Any]:
     """With the edges of both axes repeated."""
-    rows, columns = (np.arange(-before, n + after).clip(0, n - 1) for n in values.shape)
+    # Of whole numbers, `clip` takes far longer than both of these.
+    rows, columns = (
+        np.minimum(np.maximum(np.arange(-before, n + after), 0), n - 1) for n in values.shape
+    )
     wider: NDArray[Any] = values[rows][:, columns]
     return wider
 

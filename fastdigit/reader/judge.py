@@ -84,7 +84,7 @@ def judged(candidates: Candidates, height: float, *, every: bool = False) -> Jud
     """
     starts, ends, top, bottom, left, right, cuts, are_marks = candidates.table.T
     high, wide = (bottom - top) / height, (right - left) / height
-    high = high.clip(0, HIGHEST)
+    high = np.minimum(np.maximum(high, 0), HIGHEST)
     prior = OF_HEIGHT @ [np.ones_like(high), high, high**2]
     prior += OF_CUTS[cuts]
     worth = (prior >= LEAST_PRIOR) & (wide < TOO_WIDE)
@@ -105,7 +105,7 @@ def judged(candidates: Candidates, height: float, *, every: bool = False) -> Jud
         return numbers
 
     def whole_of(numbers: NDArray[np.intp] | slice) -> Floats:
-        none = own[numbers, NOT_A_DIGIT].clip(1e-7, 1 - 1e-7)
+        none = np.minimum(np.maximum(own[numbers, NOT_A_DIGIT], 1e-7), 1 - 1e-7)
         likely: Floats = 1 / (1 + np.exp(-(OF_ODDS * np.log((1 - none) / none) + prior[numbers])))
         return likely
 

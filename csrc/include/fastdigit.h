@@ -133,7 +133,8 @@ typedef struct fd_op_info {
     const char *label;      /* for people, such as "conv 3x3" */
     const char *kernel;     /* the one that does the work, such as "conv2d" or "winograd_4x4_3x3" */
     const char *algorithm;  /* of a convolution: "direct", "abreast 2" (so many neighbouring outputs share a vector),
-                               "grouped", "depthwise", or Winograd's, such as "F(4x4,3x3)" and "F(1x4,1x3)"; otherwise "" */
+                               "grouped", "depthwise", or Winograd's, "F(4x4,3x3)" and "F(1x4,1x3)" for instance;
+                               otherwise "" */
     const char *arithmetic; /* of its multiply-adds: "float" or "bytes" */
     const char *precision;  /* of its matrix of weights: "f32", "f16" or "i8"; "" if it has none */
     size_t input_rank;      /* 1 or 3 */

@@ -135,6 +135,9 @@ def _frame(marks: Marks, number: int) -> Frame | None:
     upright = _sides(mask, True, thickest, WHOLE * (1 - rise / len(mask)))
     if not upright:
         return None
+    # What is inside and thicker is a stroke that touches the frame at both ends.
+    thin = DOUBLE * max(line.thickness for line in _outer(level) + _outer(upright))
+    level, upright = _not_thicker(level, thin), _not_thicker(upright, thin)
     frame = Frame((top, bottom, left, right), level, upright, window)
     if frame.is_cell:  # what goes through it may be a one
         frame = Frame(frame.box, _outer(level), _outer(upright), window)
@@ -167,6 +170,12 @@ def _sides(
     if len(lines) < 2 or lines[0].where > near or lines[-1].where < height - near:
         return []
     return lines if max(lines[0].thickness, lines[-1].thickness) <= thickest else []
+
+
+def _not_thicker(lines: list[Line], thickness: float) -> list[Line]:
+    """The outer ones, and those inside that are no thicker."""
+    inner = [line for line in lines[1:-1] if line.thickness <= thickness]
+    return [lines[0], *inner, lines[-1]]
 
 
 def _outer(lines: list[Line]) -> list[Line]:

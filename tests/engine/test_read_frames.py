@@ -124,3 +124,22 @@ def test_strokes_that_close_a_rectangle_are_a_digit(thick: int) -> None:
     page = np.full((140, 400), PAPER, np.uint8)
     framed(page, (40, 90, 60, 90), thick, INK)
     assert texts(page) == ["0"]
+
+
+@pytest.mark.parametrize("degrees", [0, 1])
+@pytest.mark.parametrize("text", ["5139", "7164", "3211", "6815"])
+def test_strokes_from_line_to_line_are_no_lines(text: str, degrees: float) -> None:
+    """Digits as high as their frame, whose ones touch it above and below, or nearly."""
+    page = np.full((160, 100 + 34 * len(text)), float(PAPER))
+    framed(page, (58, 102, 44, 60 + 34 * len(text)), 2, 90)
+    for number, label in enumerate(text):
+        left = 50 + 34 * number
+        if label == "1":
+            page[60:100, left + 14 : left + 19] = INK
+            continue
+        rows = np.flatnonzero(digit(label, number).max(1) > 0.3)
+        own = digit(label, number)[rows[0] + 1 : rows[-1]]
+        high = len(own)
+        page[80 - high // 2 : 80 - high // 2 + high, left : left + 42] -= (PAPER - INK) * own
+    image = page.clip(0, 255).round().astype(np.uint8)
+    assert texts(turned(image, degrees) if degrees else image) == [text]

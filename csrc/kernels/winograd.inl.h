@@ -1,9 +1,12 @@
-/* Convolution by Winograd's minimal filtering: F(4x4, 3x3), F(2x2, 5x5) and F(2x2, 2x2).
+/* Convolution by Winograd's minimal filtering: F(4x4, 3x3), F(2x2, 5x5) and F(2x2, 2x2); F(2x2, 3x3) with a stride
+ * of 2.
  *
  * Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural
  * Networks, 2016. A patch of (m + r - 1)^2 inputs gives m x m outputs of an r x r filter: Y = A' [(G g G') .* (B' d B)]
  * A. Summed over input channels, the product .* becomes a matrix product for each of the (m + r - 1)^2 positions:
  * patches x input channels times input channels x channels. 36 products in place of 144 or 100, and 9 in place of 16.
+ * With a stride of 2, inputs 0, 2 and 4 of a line of five meet the outer taps only, which F(2, 2) takes, and 1 and 3
+ * the middle one: five products in place of six, 25 in place of 36.
  *
  * ops/algorithm.c transforms the filters when a model is opened. An output's sum takes input channels in order, in one
  * accumulator a position, whatever the tiles.
@@ -26,6 +29,12 @@ FD_INLINE void FD_FN(winograd_input)(const fd_v *d, fd_v *t, const int size) {
         t[3] = c + e;
         t[4] = c - e;
         t[5] = d[1] + v_fma(minus_sum, d[3], d[5]);
+    } else if (size == 5) {
+        t[0] = d[0] - d[2];
+        t[1] = d[2];
+        t[2] = d[1];
+        t[3] = d[3];
+        t[4] = d[4] - d[2];
     } else {
         t[0] = d[0] - d[1];
         t[1] = d[1];
@@ -45,6 +54,9 @@ FD_INLINE void FD_FN(winograd_output)(const fd_v *x, fd_v *y, const int m, const
         y[1] = v_fma(v_set1(FD_SQRT_2), e, v_set1(FD_SQRT_HALF) * b);
         y[2] = v_fma(v_set1(2.0f), c, v_set1(0.5f) * a);
         y[3] = v_fma(v_set1(2 * FD_SQRT_2), e, v_fma(v_set1(FD_SQRT_HALF / 2), b, x[5]));
+    } else if (size == 5) {
+        y[0] = (x[0] + x[1]) + x[2];
+        y[1] = (x[1] + x[4]) + x[3];
     } else {
         y[0] = x[0] + x[1];
         y[1] = x[1] + x[2];
@@ -109,6 +121,10 @@ FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *args, size_t m, c
                     FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 1, 3);
                     FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 3, 5);
                     FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 5, 6);
+                } else if (size == 5) {
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 0, 2);
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 2, 4);
+                    FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 4, 5);
                 } else {
                     FD_FN(winograd_patch)(pixel, row, step, to + c, a.v_step, size, 0, size);
                 }
@@ -312,6 +328,12 @@ FD_LOCAL void FD_FN(winograd_2x2_5x5)(const fd_winograd_args *a) {
     FD_FN(winograd_patches_6)(a, 2);
     FD_FN(winograd_multiply)(a, 36);
     FD_FN(winograd_outputs)(a, 2, 6);
+}
+
+FD_LOCAL void FD_FN(winograd_2x2_3x3_stride2)(const fd_winograd_args *a) {
+    FD_FN(winograd_patches)(a, 4, 5);
+    FD_FN(winograd_multiply)(a, 25);
+    FD_FN(winograd_outputs)(a, 2, 5);
 }
 
 FD_LOCAL void FD_FN(winograd_2x2_2x2)(const fd_winograd_args *a) {

@@ -34,6 +34,10 @@ static const double G_2X2_5X5[6][5] = {
     {0, 0, 0, 0, 1},
 };
 
+static const double G_2X2_3X3_STRIDE2[5][3] = {
+    {1, 0, 0}, /* F(2, 2) of the taps at even inputs, with that at the odd ones in between */
+    {1, 0, 1}, {0, 1, 0}, {0, 1, 0}, {0, 0, 1},
+};
 static const double G_4_5[8][5] = {
     {1, 0, 0, 0, 0},                                    /* at 0 */
     {-2.0 / 9, -2.0 / 9, -2.0 / 9, -2.0 / 9, -2.0 / 9}, /* at +-1 */
@@ -65,15 +69,16 @@ typedef struct winograd {
 } winograd;
 
 static const winograd WINOGRADS[] = {
-    [FD_WINOGRAD_4X4_3X3] = {{{4, 4}, {3, 3}, 36}, G_4X4_3X3, 320, 350},
-    [FD_WINOGRAD_2X2_2X2] = {{{2, 2}, {2, 2}, 9}, G_2X2_2X2, 40, 55},
-    [FD_WINOGRAD_2X2_5X5] = {{{2, 2}, {5, 5}, 36}, &G_2X2_5X5[0][0], 320, 230},
-    [FD_WINOGRAD_1X4_1X3] = {{{1, 4}, {1, 3}, 6}, G_4X4_3X3, 30, 40},
-    [FD_WINOGRAD_4X1_3X1] = {{{4, 1}, {3, 1}, 6}, G_4X4_3X3, 30, 40},
-    [FD_WINOGRAD_1X4_1X5] = {{{1, 4}, {1, 5}, 8}, &G_4_5[0][0], 40, 50},
-    [FD_WINOGRAD_4X1_5X1] = {{{4, 1}, {5, 1}, 8}, &G_4_5[0][0], 40, 50},
-    [FD_WINOGRAD_1X2_1X7] = {{{1, 2}, {1, 7}, 8}, &G_2_7[0][0], 38, 40},
-    [FD_WINOGRAD_2X1_7X1] = {{{2, 1}, {7, 1}, 8}, &G_2_7[0][0], 38, 40},
+    [FD_WINOGRAD_4X4_3X3] = {{{4, 4}, {3, 3}, 36, 1}, G_4X4_3X3, 320, 350},
+    [FD_WINOGRAD_2X2_2X2] = {{{2, 2}, {2, 2}, 9, 1}, G_2X2_2X2, 40, 55},
+    [FD_WINOGRAD_2X2_5X5] = {{{2, 2}, {5, 5}, 36, 1}, &G_2X2_5X5[0][0], 320, 230},
+    [FD_WINOGRAD_2X2_3X3_STRIDE2] = {{{2, 2}, {3, 3}, 25, 2}, &G_2X2_3X3_STRIDE2[0][0], 85, 100},
+    [FD_WINOGRAD_1X4_1X3] = {{{1, 4}, {1, 3}, 6, 1}, G_4X4_3X3, 30, 40},
+    [FD_WINOGRAD_4X1_3X1] = {{{4, 1}, {3, 1}, 6, 1}, G_4X4_3X3, 30, 40},
+    [FD_WINOGRAD_1X4_1X5] = {{{1, 4}, {1, 5}, 8, 1}, &G_4_5[0][0], 40, 50},
+    [FD_WINOGRAD_4X1_5X1] = {{{4, 1}, {5, 1}, 8, 1}, &G_4_5[0][0], 40, 50},
+    [FD_WINOGRAD_1X2_1X7] = {{{1, 2}, {1, 7}, 8, 1}, &G_2_7[0][0], 38, 40},
+    [FD_WINOGRAD_2X1_7X1] = {{{2, 1}, {7, 1}, 8, 1}, &G_2_7[0][0], 38, 40},
 };
 
 /* Sides of the largest filter, and of its transform. */
@@ -104,7 +109,9 @@ uint64_t fd_algorithm_cost(fd_algorithm algorithm, const fd_file_op *op, const f
         return (uint64_t)s->rows * s->cols * op->kernel[0] * op->kernel[1] * s->in_channels * out;
     const winograd *const w = &WINOGRADS[algorithm];
     if (op->kernel[0] != w->sizes.r[0] || op->kernel[1] != w->sizes.r[1]) return 0;
-    if (op->stride[0] != 1 || op->stride[1] != 1 || op->dilation[0] != 1 || op->dilation[1] != 1) return 0;
+    if (op->stride[0] != w->sizes.stride || op->stride[1] != w->sizes.stride || op->dilation[0] != 1 ||
+        op->dilation[1] != 1)
+        return 0;
     if (is_line(algorithm) && s->channels < LINE_CHANNELS_MIN) return 0;
     const size_t weights = w->sizes.positions * s->in_channels * fd_panel_columns(s->channels) * sizeof(float);
     if (weights > WEIGHTS_MAX) return 0;
@@ -136,7 +143,7 @@ static transform transform_of(fd_algorithm algorithm, int dimension) {
     static const double one[] = {1};
     const winograd *const w = &WINOGRADS[algorithm];
     const size_t m = w->sizes.m[dimension], r = w->sizes.r[dimension];
-    return (transform){r == 1 ? one : w->g, m + r - 1, r};
+    return (transform){r == 1 ? one : w->g, (m - 1) * w->sizes.stride + r, r};
 }
 
 /* G g G' of the filters of FD_PANEL_ALIGN adjacent columns, in double precision, rounded once. Their taps are tap_step

@@ -9,16 +9,17 @@
 #include "format/format.h"
 
 typedef enum fd_algorithm {
-    FD_DIRECT,           /* conv2d */
-    FD_WINOGRAD_4X4_3X3, /* winograd_4x4_3x3 */
-    FD_WINOGRAD_2X2_2X2, /* winograd_2x2_2x2 */
-    FD_WINOGRAD_2X2_5X5, /* winograd_2x2_5x5 */
-    FD_WINOGRAD_1X4_1X3, /* winograd_1x4_1x3 */
-    FD_WINOGRAD_4X1_3X1, /* winograd_4x1_3x1 */
-    FD_WINOGRAD_1X4_1X5, /* winograd_1x4_1x5 */
-    FD_WINOGRAD_4X1_5X1, /* winograd_4x1_5x1 */
-    FD_WINOGRAD_1X2_1X7, /* winograd_1x2_1x7 */
-    FD_WINOGRAD_2X1_7X1, /* winograd_2x1_7x1 */
+    FD_DIRECT,                   /* conv2d */
+    FD_WINOGRAD_4X4_3X3,         /* winograd_4x4_3x3 */
+    FD_WINOGRAD_2X2_2X2,         /* winograd_2x2_2x2 */
+    FD_WINOGRAD_2X2_5X5,         /* winograd_2x2_5x5 */
+    FD_WINOGRAD_1X4_1X3,         /* winograd_1x4_1x3 */
+    FD_WINOGRAD_4X1_3X1,         /* winograd_4x1_3x1 */
+    FD_WINOGRAD_1X4_1X5,         /* winograd_1x4_1x5 */
+    FD_WINOGRAD_4X1_5X1,         /* winograd_4x1_5x1 */
+    FD_WINOGRAD_1X2_1X7,         /* winograd_1x2_1x7 */
+    FD_WINOGRAD_2X1_7X1,         /* winograd_2x1_7x1 */
+    FD_WINOGRAD_2X2_3X3_STRIDE2, /* winograd_2x2_3x3_stride2 */
     FD_ALGORITHMS
 } fd_algorithm;
 
@@ -38,10 +39,10 @@ fd_algorithm fd_algorithm_choose(const fd_file_op *op, const fd_conv_shape *shap
  * outputs over. */
 int fd_algorithm_pools(fd_algorithm algorithm, const fd_file_op *op, const fd_conv_shape *shape);
 
-/* Rows and columns: outputs of a Winograd patch (m), the filter's (r), and positions, m + r - 1 by m + r - 1; all 0 for
- * FD_DIRECT. */
+/* Rows and columns: outputs of a Winograd patch (m), the filter's (r), and positions, as many as a patch has inputs;
+ * all 0 for FD_DIRECT. */
 typedef struct fd_winograd_sizes {
-    size_t m[2], r[2], positions;
+    size_t m[2], r[2], positions, stride;
 } fd_winograd_sizes;
 
 fd_winograd_sizes fd_algorithm_sizes(fd_algorithm algorithm);

@@ -93,8 +93,8 @@ static fd_conv_plan choose(const fd_plan *p, const fd_file_op *op) {
     const fd_winograd_sizes w = fd_algorithm_sizes(plan.algorithm);
     plan.patch_rows = (plan.shape.rows + w.m[0] - 1) / w.m[0];
     plan.patch_cols = (plan.shape.cols + w.m[1] - 1) / w.m[1];
-    const size_t reach_rows = plan.patch_rows * w.m[0] + w.r[0] - 1;
-    const size_t reach_cols = plan.patch_cols * w.m[1] + w.r[1] - 1;
+    const size_t reach_rows = (plan.patch_rows * w.m[0] - 1) * w.stride + w.r[0];
+    const size_t reach_cols = (plan.patch_cols * w.m[1] - 1) * w.stride + w.r[1];
     if (reach_rows > has_rows) plan.margin[2] += reach_rows - has_rows;
     if (reach_cols > has_cols) plan.margin[3] += reach_cols - has_cols;
     return plan;

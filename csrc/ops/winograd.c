@@ -35,7 +35,7 @@ static void run_blocks(const winograd_step *s, const fd_winograd_args *part, siz
         a.cols = fd_min(s->block_cols, part->cols - col);
         a.patch_rows = (a.rows + w->m[0] - 1) / w->m[0];
         a.patch_cols = (a.cols + w->m[1] - 1) / w->m[1];
-        a.in += row * a.in_row + col * a.in_channels;
+        a.in += (row * a.in_row + col * a.in_channels) * w->stride;
         a.out += row / s->cut.pooled * a.out_row + col / s->cut.pooled * a.channels;
         fd_cut_skip(&a.epilogue, row);
         if (a.epilogue.axis == FD_AXIS_WIDTH) a.epilogue.scale += col, a.epilogue.shift += col;
@@ -48,7 +48,7 @@ static void run_winograd(const fd_step *step, const fd_work *work, const fd_shar
     fd_winograd_args part = s->args;
     const size_t row = cut_patches(s, share, &part);
     for (size_t i = share->first; i < share->end; i++) {
-        part.in = fd_source(work, &s->in, i) + row * part.in_row;
+        part.in = fd_source(work, &s->in, i) + row * s->sizes.stride * part.in_row;
         part.out = fd_target(work, &s->out, i) + row / s->cut.pooled * part.out_row;
         part.v = fd_target(work, &s->v, i);
         part.products = fd_target(work, &s->products, i);
@@ -75,6 +75,7 @@ static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_s
         KERNEL(FD_WINOGRAD_4X4_3X3, winograd_4x4_3x3)
         KERNEL(FD_WINOGRAD_2X2_2X2, winograd_2x2_2x2)
         KERNEL(FD_WINOGRAD_2X2_5X5, winograd_2x2_5x5)
+        KERNEL(FD_WINOGRAD_2X2_3X3_STRIDE2, winograd_2x2_3x3_stride2)
         KERNEL(FD_WINOGRAD_1X4_1X3, winograd_1x4_1x3)
         KERNEL(FD_WINOGRAD_4X1_3X1, winograd_4x1_3x1)
         KERNEL(FD_WINOGRAD_1X4_1X5, winograd_1x4_1x5)

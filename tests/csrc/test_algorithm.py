@@ -49,6 +49,8 @@ OVERLAP = {**HALVE, "pool": (3, 3)}
         ((32, 1, 96, 32), {"kernel": (1, 3), "stride": (1, 2)}, "conv2d"),
         ((32, 1, 96, 32), {"kernel": (1, 3), "dilation": (1, 2)}, "conv2d"),
         ((32, 1, 96, 32), {"kernel": (1, 9)}, "conv2d"),
+        ((32, 16, 16, 64), {"kernel": (3, 3), "stride": (2, 2)}, "winograd_2x2_3x3_stride2"),
+        ((16, 16, 16, 16), {"kernel": (3, 3), "stride": (2, 2)}, "conv2d"),
         ((512, 14, 14, 512), {"kernel": (3, 3)}, "winograd_4x4_3x3"),  # 36 MiB of them,
         ((512, 7, 7, 512), {"kernel": (3, 3)}, "conv2d"),  # too many for so few patches
         ((528, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # and more is too much for any
@@ -75,8 +77,8 @@ def test_the_chosen_algorithm_is_the_cheapest_possible(sizes, kernel) -> None:
 @pytest.mark.parametrize("name", [name for name in native.ALGORITHMS if name != "conv2d"])
 def test_filters_are_transformed_exactly(name: str) -> None:
     """G g G' of a filter that is 1 at one tap is the outer product of two columns of G."""
-    m, r, positions = native.winograd_sizes(name)
-    sides = [m[d] + r[d] - 1 for d in range(2)]
+    m, r, positions, stride = native.winograd_sizes(name)
+    sides = [(m[d] - 1) * stride + r[d] for d in range(2)]
     taps = r[0] * r[1]
     assert positions == sides[0] * sides[1]
     eye = np.eye(taps, 32, dtype=np.float32)  # channel t has a 1 at tap t

@@ -684,14 +684,15 @@ def test_recurrent(
 def run_winograd(kernels: Any, name: str, case: Conv, data: tuple[Any, ...]) -> np.ndarray:
     """Calls a Winograd kernel as the engine does, with zeros as far as the last patches reach."""
     x, w, bias, scale, shift = data
-    m, r, positions = native.winograd_sizes(name)
+    m, r, positions, stride = native.winograd_sizes(name)
     top, left, bottom, right = case.pad
-    rows, cols = case.height + top + bottom - r[0] + 1, case.width + left + right - r[1] + 1
+    rows = (case.height + top + bottom - r[0]) // stride + 1
+    cols = (case.width + left + right - r[1]) // stride + 1
     if case.pool_mode:
         rows, cols = rows // 2 * 2, cols // 2 * 2
     patches = (-(-rows // m[0]), -(-cols // m[1]))
     image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
-    reach = [max(patches[d] * m[d] + r[d] - 1 - image.shape[d], 0) for d in range(2)]
+    reach = [max((patches[d] * m[d] - 1) * stride + r[d] - image.shape[d], 0) for d in range(2)]
     image = np.pad(image, ((0, reach[0]), (0, reach[1]), (0, 0)))
     padded_channels = -(-case.channels // 16) * 16
     sizes = (case.in_channels, rows, cols, case.channels)
@@ -754,6 +755,17 @@ WINOGRADS = (
         )
     ),
     *(
+        Conv(h, w, c, n, kernel=(3, 3), stride=(2, 2), pad=p, axis=a, pool_mode=m, activation=act)
+        for h, w, c, n, p, a, m, act in (
+            (16, 16, 16, 16, (1, 1, 1, 1), None, None, "relu"),
+            (19, 15, 5, 20, (0, 0, 0, 0), "width", None, "relu"),
+            (18, 22, 5, 20, (0, 0, 1, 1), "channel", "max", "linear"),
+            (3, 3, 1, 1, (0, 0, 0, 0), None, None, "linear"),
+            (3, 9, 33, 7, (1, 0, 0, 1), "height", None, "tanh"),
+            (24, 40, 24, 100, (1, 1, 1, 1), "height", "max", "relu"),
+        )
+    ),
+    *(
         Conv(h, w, c, n, kernel=kernel, pad=p, axis=a, activation=act, alpha=0.4)
         for r in (3, 5, 7)
         for kernel in ((1, r), (r, 1))
@@ -778,7 +790,7 @@ def test_winograd(isa: str, case: Conv) -> None:
     name = next(
         name
         for name in native.ALGORITHMS
-        if name != "conv2d" and native.winograd_sizes(name)[1] == case.kernel
+        if name != "conv2d" and native.winograd_sizes(name)[1::2] == (case.kernel, case.stride[0])
     )
     x, w, bias, scale, shift, want, depth = conv_data(case)
     got = run_winograd(native.Kernels(isa), name, case, (x, w, bias, scale, shift))

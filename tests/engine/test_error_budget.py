@@ -56,6 +56,9 @@ OPERATORS: dict[str, list[Op]] = {
     "product": [Binary("mul", np.linspace(-3, 3, 8).astype(np.float32))],
     "LSTM": [conv(RNG, (1, 1), 8, 24), cell(RNG, "lstm", 6)],
     "convolution, Winograd, 5x5": [conv(RNG, (5, 5), 8, 48, activation=Activation("relu"))],
+    "convolution, Winograd, stride 2": [
+        conv(RNG, (3, 3), 8, 48, stride=(2, 2), activation=Activation("relu"))
+    ],
     "convolution, Winograd, one dimension": [
         conv(RNG, (1, 5), 8, 48, activation=Activation("relu"))
     ],
@@ -128,11 +131,17 @@ def _hard(kind: str, channels: int) -> np.ndarray:
 
 @pytest.mark.parametrize("isa", USABLE)
 @pytest.mark.parametrize(
-    "kernel", [(2, 2), (3, 3), (5, 5), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1)], ids=str
+    ("kernel", "stride"),
+    [
+        *((side, 1) for side in ((2, 2), (3, 3), (5, 5))),
+        *((line, 1) for line in ((1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1))),
+        ((3, 3), 2),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("channels", [16, 128])
 def test_winograd_of_hard_images(
-    channels: int, kernel: tuple[int, int], isa: str, monkeypatch: pytest.MonkeyPatch
+    channels: int, kernel: tuple[int, int], stride: int, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a share of what the sums would be if no term were negative: 9e-7 was measured."""
     monkeypatch.setenv("FASTDIGIT_ISA", isa)
@@ -140,13 +149,12 @@ def test_winograd_of_hard_images(
     for zero_sum in (False, True):
         weights = np.random.default_rng(3).normal(size=(*kernel, channels, 32))
         weights -= zero_sum * weights.mean(axis=(0, 1, 2))
-        layer = Conv2D(weights.astype(np.float32), np.zeros(32, np.float32))
+        bias, strides = np.zeros(32, np.float32), (stride, stride)
+        layer = Conv2D(weights.astype(np.float32), bias, stride=strides)
         graph = chain((SIDE, SIDE, channels), [layer])
         model = Model(packed(graph, input_range=(-np.inf, np.inf)))
         assert model.plan()[-1]["algorithm"].startswith("F(")
-        size = chain(
-            (SIDE, SIDE, channels), [Conv2D(np.abs(layer.weights), np.zeros(32, np.float32))]
-        )
+        size = chain((SIDE, SIDE, channels), [Conv2D(np.abs(layer.weights), bias, stride=strides)])
         for kind in HARD:
             images = _hard(kind, channels)
             want = reference.run_graph(graph, images)

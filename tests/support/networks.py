@@ -498,6 +498,24 @@ def small_networks() -> dict[str, Graph]:
                 )
             ],
         ),
+        "winograd, stride 2": chain(
+            (33, 30, 16),
+            [
+                conv(
+                    rng, (3, 3), 16, 40, stride=(2, 2), pad=(1, 1, 1, 1), affine=affine(rng, 0, 17)
+                ),
+                conv(
+                    rng,
+                    (3, 3),
+                    40,
+                    33,
+                    stride=(2, 2),
+                    pad=(0, 0, 1, 1),
+                    activation=RELU,
+                    pool=Pool("max", (3, 3), (2, 2), (1, 1, 0, 0)),
+                ),
+            ],
+        ),
         "winograd, filters of one dimension": chain(
             (18, 21, 16),
             [

@@ -281,6 +281,7 @@ ALGORITHMS = {
     "winograd_4x1_5x1": 7,
     "winograd_1x2_1x7": 8,
     "winograd_2x1_7x1": 9,
+    "winograd_2x2_3x3_stride2": 10,
 }
 
 
@@ -306,10 +307,10 @@ def algorithm_costs(sizes: Sequence[int], **fields: Any) -> tuple[str, dict[str,
     return next(name for name, a in ALGORITHMS.items() if a == chosen), costs
 
 
-def winograd_sizes(name: str) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """(m, r, positions) of an algorithm; m and r of rows and of columns."""
+def winograd_sizes(name: str) -> tuple[tuple[int, int], tuple[int, int], int, int]:
+    """(m, r, positions, stride) of an algorithm; m and r of rows and of columns."""
     sizes = _function("fd_algorithm_sizes")(ALGORITHMS[name])
-    return tuple(sizes.m), tuple(sizes.r), sizes.positions
+    return tuple(sizes.m), tuple(sizes.r), sizes.positions, sizes.stride
 
 
 def winograd_transform(

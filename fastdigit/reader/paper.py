@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import averaged, closing, framed
+from fastdigit.images.arrays import averaged, closing, framed, quantile
 from fastdigit.images.background import ink_is_dark
 from fastdigit.reader import _loops
 from fastdigit.reader.shades import shades_of
@@ -92,7 +92,7 @@ def ink_of_page(grey: Floats) -> Page:
     block = min(max(min(grey.shape) // BLOCKS_OF_SIDE, SMALLEST_BLOCK), LARGEST_BLOCK)
     coarse = averaged(grey, block)
     dark = _ink_is_dark(_bright_part(grey, coarse, block))
-    light = float(np.median(coarse))
+    light = quantile(coarse, 0.5)
     light = light if dark else 1 - light
     evened = _evened(grey, coarse, dark, block)
     page = Page(_loops.page_ink(evened, dark, block), light, dark)

@@ -161,7 +161,7 @@ class _PicturePages(Pages):
         self._opened.close()
 
     def _told(self) -> AbstractContextManager[None]:
-        return errors_of_pillow(FORMATS, self._max_pixels)
+        return errors_of_pillow(FORMATS, self._max_pixels, ("PDF",))
 
 
 class _PdfPages(Pages):

@@ -304,8 +304,11 @@ def check_page(page: int | None, count: int) -> int:
 
 
 @contextmanager
-def errors_of_pillow(formats: tuple[str, ...], max_pixels: int) -> Iterator[None]:
-    """What its decoders raise becomes an InputError; MissingExtraError without it."""
+def errors_of_pillow(
+    formats: tuple[str, ...], max_pixels: int, others: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """What its decoders raise becomes an InputError; MissingExtraError without it. ``others`` are
+    formats that are read without it."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -318,7 +321,7 @@ def errors_of_pillow(formats: tuple[str, ...], max_pixels: int) -> Iterator[None
         raise
     # Pillow's decoders raise what they like on damaged files.
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"this is no {_listed(_readable(formats))} file") from error
+        raise InputError(f"this is no {_listed((*_readable(formats), *others))} file") from error
     except Image.DecompressionBombError as error:
         # It has a limit of its own, which may be the lower one.
         most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))

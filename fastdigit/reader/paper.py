@@ -102,6 +102,7 @@ def ink_of_page(grey: Floats) -> Page:
         window, page.fold = shades_of(page.ink)
         if not 0 < window < WIDEST_STROKE * block:
             break
+        del page  # planes of a page are large
         # Paper that follows the shades of folds, as strokes are narrower than these.
         evened = _flattened(evened, dark, window)
         page = Page(_loops.page_ink(evened, dark, block), light, dark)
@@ -137,7 +138,10 @@ def _evened(grey: Floats, coarse: Floats, dark: bool, block: int) -> Floats:
 def _flattened(grey: Floats, dark: bool, window: int) -> Floats:
     """As if all paper were as bright, of which strokes are narrower than the window."""
     bright = grey if dark else 1 - grey
-    flat = (bright + LITTLE_LIGHT) / (_closed(bright, window) + LITTLE_LIGHT)
+    paper = _closed(bright, window)
+    paper += LITTLE_LIGHT
+    flat = bright + LITTLE_LIGHT
+    flat /= paper
     return np.ascontiguousarray(flat if dark else 1 - flat)
 
 

@@ -8,8 +8,9 @@
 enum { PATCHES_MIN = 4, PATCHES_MIN_FAR = 16 };
 #define WEIGHTS_NEAR ((size_t)1 << 20)
 
-/* Beyond this, memory and the time of opening a model grow more than anybody wants. */
-#define WEIGHTS_MAX ((size_t)36 << 20)
+/* Beyond this, memory and the time of opening a model grow more than anybody wants: a network of many such layers would
+ * be refused for its plan_bytes. */
+#define WEIGHTS_MAX ((size_t)20 << 20)
 
 /* Fewer channels the definition computes with neighbouring columns in a vector, which its cost does not know. */
 enum { LINE_CHANNELS_MIN = 8 };

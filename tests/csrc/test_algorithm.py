@@ -51,9 +51,9 @@ OVERLAP = {**HALVE, "pool": (3, 3)}
         ((32, 1, 96, 32), {"kernel": (1, 9)}, "conv2d"),
         ((32, 16, 16, 64), {"kernel": (3, 3), "stride": (2, 2)}, "winograd_2x2_3x3_stride2"),
         ((16, 16, 16, 16), {"kernel": (3, 3), "stride": (2, 2)}, "conv2d"),
-        ((512, 14, 14, 512), {"kernel": (3, 3)}, "winograd_4x4_3x3"),  # 36 MiB of them,
-        ((512, 7, 7, 512), {"kernel": (3, 3)}, "conv2d"),  # too many for so few patches
-        ((528, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # and more is too much for any
+        ((256, 14, 14, 512), {"kernel": (3, 3)}, "winograd_4x4_3x3"),  # 18 MiB of them,
+        ((256, 7, 7, 512), {"kernel": (3, 3)}, "conv2d"),  # too many for so few patches
+        ((320, 14, 14, 512), {"kernel": (3, 3)}, "conv2d"),  # and more is too much for any
     ],
 )
 def test_choice(sizes, options, expected: str) -> None:

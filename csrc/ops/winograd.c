@@ -63,15 +63,16 @@ static size_t position_step(size_t patches, size_t channels) {
     return ((needed + line - 1) / line | 1) * line;
 }
 
-static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_step *s) {
-    const fd_float_kernels *const kernels = p->isa->floats;
-    fd_op_facts *const facts = fd_plan_facts(p);
-    switch (algorithm) {
 #define KERNEL(algorithm, name)    \
     case algorithm:                \
         s->kernel = kernels->name; \
         facts->kernel = #name;     \
         break;
+
+static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_step *s) {
+    const fd_float_kernels *const kernels = p->isa->floats;
+    fd_op_facts *const facts = fd_plan_facts(p);
+    switch (algorithm) {
         KERNEL(FD_WINOGRAD_4X4_3X3, winograd_4x4_3x3)
         KERNEL(FD_WINOGRAD_2X2_2X2, winograd_2x2_2x2)
         KERNEL(FD_WINOGRAD_2X2_5X5, winograd_2x2_5x5)
@@ -82,11 +83,12 @@ static void choose_winograd(const fd_plan *p, fd_algorithm algorithm, winograd_s
         KERNEL(FD_WINOGRAD_4X1_5X1, winograd_4x1_5x1)
         KERNEL(FD_WINOGRAD_1X2_1X7, winograd_1x2_1x7)
         KERNEL(FD_WINOGRAD_2X1_7X1, winograd_2x1_7x1)
-#undef KERNEL
     case FD_DIRECT:
     case FD_ALGORITHMS: break; /* are not planned here */
     }
 }
+
+#undef KERNEL
 
 /* The patches that are computed together, block[0] rows by block[1] columns of them. All, unless what is transformed
  * would leave the caches; smaller blocks gain nothing. But so many that reading the weights again costs little beside

@@ -77,6 +77,18 @@ def fuzzed_networks() -> dict[str, Graph]:
                 conv(rng, (2, 2), 20, 17, pad=around),
             ],
         ),
+        "winograd_kinds": chain(
+            (12, 16, 16),
+            [
+                *(
+                    conv(rng, size, 16, 16, pad=(size[0] // 2, size[1] // 2) * 2)
+                    for size in ((5, 5), (1, 3), (3, 1), (1, 5), (5, 1))
+                ),
+                conv(rng, (7, 1), 16, 32, pad=(3, 0, 3, 0)),
+                conv(rng, (3, 3), 32, 48, pad=around, stride=(2, 2)),
+                conv(rng, (1, 7), 48, 16, pad=(0, 3, 0, 3), activation=relu, pool=halve),
+            ],
+        ),
         "pools": chain(
             (10, 9, 5),
             [

@@ -64,7 +64,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
         FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, px, nv, FD_DTYPE_F32);
 
     /* What zeros abreast may have left of a -0. */
-    if (a->channels <= FD_PANEL_ALIGN && a->epilogue.activation == FD_ACT_LINEAR) {
+    if (a->channels <= FD_PANEL_ALIGN && !a->before && !a->after && a->epilogue.activation == FD_ACT_LINEAR) {
         FD_UNROLL
         for (int i = 0; i < px * nv; i++) acc[i] = acc[i] + v_set1(0.0f);
     }
@@ -160,18 +160,20 @@ FD_INLINE void FD_FN(conv2d_lines)(const fd_conv2d_args *a, const float *w, size
 
 /* Convolution rows [row, end) to out; two give one output row if pooled. */
 FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t end, float *out, const int pooled) {
-    for (size_t first = 0; first < a->channels; first += FD_PANEL) {
-        const size_t panel = fd_min(FD_PANEL, fd_round_up(a->channels - first, FD_PANEL_ALIGN));
-        const size_t vectors = (fd_min(FD_PANEL, a->channels - first) + FD_VL - 1) / FD_VL;
+    const size_t wanted = a->before + a->channels, all = wanted + a->after;
+    for (size_t first = a->before / FD_PANEL * FD_PANEL; first < wanted; first += FD_PANEL) {
+        const size_t panel = fd_min(FD_PANEL, fd_round_up(all - first, FD_PANEL_ALIGN));
+        const size_t skipped = a->before > first ? a->before - first : 0;
+        const size_t vectors = (fd_min(FD_PANEL, wanted - first) - skipped + FD_VL - 1) / FD_VL;
         /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. But wide tiles of a plane, one vector at a time, gain
          * more than two vectors do that share an input; less than three. */
         const int planes = a->plane_row && vectors <= 2 && FD_PLANE_COLS > FD_CONV_COLS;
         const size_t shares = planes ? vectors : (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
         for (size_t s = 0; s < shares; s++) {
-            const size_t begin = vectors * s / shares * FD_VL;
+            const size_t begin = skipped + vectors * s / shares * FD_VL;
             const size_t nv = vectors * (s + 1) / shares - vectors * s / shares;
             const float *const w = a->weights + first * a->depth + begin;
-            FD_FN(place) at = {row, 0, first + begin};
+            FD_FN(place) at = {row, 0, first + begin - a->before};
 #define FD_CASE(n)                                                                                                \
     if (nv == (n)) {                                                                                              \
         float *to = out;                                                                                          \

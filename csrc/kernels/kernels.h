@@ -58,6 +58,8 @@ typedef struct fd_conv2d_args {
     size_t plane_row;     /* of 3x3 adjacent floats as taps, outputs adjacent too: between rows of floats; or 0 */
     size_t rows, cols;    /* convolution outputs, those that pooling reads */
     size_t channels;      /* output channels; or those of some neighbouring outputs, which `pool` tells apart */
+    size_t before, after; /* channels that the panels have in front of these, a multiple of FD_PANEL_ALIGN, and behind
+                             them: bias, epilogue and output are those of the first that is wanted */
     size_t out_row;
     size_t out_col; /* between pixels of the output: more than `channels` for one group of many */
     fd_epilogue epilogue;

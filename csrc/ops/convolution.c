@@ -118,10 +118,23 @@ typedef struct direct_step {
     fd_cut cut;
     size_t part_cols; /* of one long row, columns of a part; 0: the cut is by rows */
     int by_windows;   /* its parts are rows of pooling windows, which may overlap: two shares compute what they do */
+    int by_channels;  /* its parts are FD_PANEL_ALIGN channels each, of the one pixel that pooling leaves */
     fd_place in, out, ring;
     void (*kernel)(const fd_conv2d_args *);
     fd_conv2d_args args;
 } direct_step;
+
+/* Leaves out all channels but [first, end), whose ring holds no others. Returns `first`. */
+static size_t take_channels(fd_conv2d_args *a, size_t first, size_t end) {
+    const size_t all = a->channels;
+    a->before = first;
+    a->channels = a->pool.channels = fd_min(end, all) - first;
+    a->after = all - first - a->channels;
+    a->bias += first;
+    if (a->epilogue.axis == FD_AXIS_CHANNEL) a->epilogue.scale += first, a->epilogue.shift += first;
+    a->pool.in_row = a->cols * a->channels;
+    return first;
+}
 
 static void run_direct(const fd_step *step, const fd_work *work, const fd_share *share) {
     const direct_step *const s = (const direct_step *)step;
@@ -135,6 +148,8 @@ static void run_direct(const fd_step *step, const fd_work *work, const fd_share 
     } else if (s->by_windows) {
         a.pool.out_first = share->part;
         a.pool.out_count = share->part_end - share->part;
+    } else if (s->by_channels) {
+        out = take_channels(&a, share->part * FD_PANEL_ALIGN, share->part_end * FD_PANEL_ALIGN);
     } else {
         const size_t row = fd_cut_rows(&s->cut, share, &a.rows, &a.epilogue);
         in = row * a.in_row_step;
@@ -336,6 +351,10 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
         fd_plan_cut(p, in, a->pool.out_count, 1, 1);
         s.cut = (fd_cut){a->rows, 1};
         s.by_windows = p->planned->parts > 1;
+        if (out->rows * out->cols == 1 && plan->abreast == 1 && in->first.base != FD_SCRATCH) {
+            s.by_channels = 1;
+            p->planned->parts = fd_panel_columns(a->channels) / FD_PANEL_ALIGN;
+        }
     }
     /* A 1x1 convolution of an image without gaps is a product of matrices: one long row has no tails of tiles. */
     const int by_pixel = op->affine_axis == FD_AXIS_NONE || op->affine_axis == FD_AXIS_CHANNEL;

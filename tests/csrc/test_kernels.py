@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -310,11 +311,15 @@ def run_conv(
     scale: Any,
     shift: Any,
     planes: bool = True,
+    wanted: slice = slice(None),
 ) -> np.ndarray:
     """Calls conv2d as the engine does: padded input, taps, only the outputs that pooling reads.
 
-    Without `planes`, a 3x3 filter over one channel is one like any other.
+    Without `planes`, a 3x3 filter over one channel is one like any other. Of `wanted` channels
+    alone, the result has no others.
     """
+    first, end, _ = wanted.indices(case.channels)
+    channels = end - first
     top, left, bottom, right = case.pad
     image = np.pad(x, ((top, bottom), (left, right), (0, 0)))
     in_row = image.shape[1] * case.in_channels
@@ -341,9 +346,9 @@ def run_conv(
             for d, n in enumerate((rows, cols))
         )
     gap = 3  # an output row may have a margin
-    out_row = out[1] * case.channels + gap
+    out_row = out[1] * channels + gap
     y = Guarded(out[0] * out_row)
-    ring = Guarded(case.pool[0] * cols * case.channels)
+    ring = Guarded(case.pool[0] * cols * channels)
     pool = pool_args(
         case.pool_mode,
         case.pool,
@@ -351,12 +356,14 @@ def run_conv(
         case.pool_pad,
         rows,
         cols,
-        case.channels,
+        channels,
         out,
-        in_row=cols * case.channels,
+        in_row=cols * channels,
         ring=case.pool[0],
         out_row=out_row,
     )
+    if case.axis == "channel":
+        scale, shift = scale[wanted], shift[wanted]
     affine = (case.axis, scale, shift) if case.axis else ()
     planes &= case.kernel == (3, 3) and case.stride == case.dilation == (1, 1)
     planes &= case.in_channels == 1
@@ -364,7 +371,7 @@ def run_conv(
         in_=image.ravel(),
         out=y.data,
         weights=panels(w.reshape(-1, case.channels)),
-        bias=padded(bias),
+        bias=padded(bias[wanted]),
         taps=taps,
         depth=taps.size,
         in_row_step=case.stride[0] * in_row,
@@ -372,9 +379,11 @@ def run_conv(
         plane_row=in_row if planes else 0,
         rows=rows,
         cols=cols,
-        channels=case.channels,
+        channels=channels,
+        before=first,
+        after=case.channels - end,
         out_row=out_row,
-        out_col=case.channels,
+        out_col=channels,
         epilogue=epilogue(case.activation, case.alpha, *affine),
         pool_mode=pool["mode"],
         ring=ring.data,
@@ -382,8 +391,8 @@ def run_conv(
     )
     ring.check()
     got = y.check().reshape(out[0], out_row)
-    assert np.isnan(got[:, out[1] * case.channels :]).all(), "wrote into the margin of a row"
-    return got[:, : out[1] * case.channels].reshape(*out, case.channels)
+    assert np.isnan(got[:, out[1] * channels :]).all(), "wrote into the margin of a row"
+    return got[:, : out[1] * channels].reshape(*out, channels)
 
 
 def conv_data(case: Conv):
@@ -434,6 +443,29 @@ def test_planes_are_the_same_bits(
             run_conv(kernels, case, x, w, bias, scale, shift, planes) for planes in (True, False)
         )
         np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
+
+
+@float_matrix
+@pytest.mark.parametrize("channels", [17, 40, 64, 100, 200])
+@pytest.mark.parametrize("pool_mode", [None, "max", "average"])
+@pytest.mark.parametrize("axis", [None, "height", "channel"])
+def test_channels_by_themselves_are_the_same_bits(
+    isa: str, channels: int, pool_mode: str | None, axis: str | None
+) -> None:
+    """Threads that share an image whose pooling leaves one pixel take some channels each."""
+    kernels = native.Kernels(isa)
+    for activation in ("linear", "relu", *(("tanh",) if pool_mode else ())):
+        case = Conv(7, 9, 2, channels, (1, 2), activation=activation, axis=axis)
+        if pool_mode:
+            case = replace(case, pool_mode=pool_mode, pool=(7, 8))
+        x, w, bias, scale, shift, *_ = conv_data(case)
+        w[..., ::3], bias[::3] = 0, -0.0
+        whole = run_conv(kernels, case, x, w, bias, scale, shift)
+        for first in range(0, channels, 16):
+            for end in {first + 16, first + 96, channels}:
+                part = slice(first, min(end, channels))
+                got = run_conv(kernels, case, x, w, bias, scale, shift, wanted=part)
+                np.testing.assert_array_equal(got.view(np.int32), whole[..., part].view(np.int32))
 
 
 @float_matrix

@@ -356,7 +356,18 @@ def cut_layers() -> Graph:
         x = net.add(layer)
     y = net.add(Binary("mul", np.linspace(-2, 2, 48, dtype=np.float32), tanh))
     y = net.add(Binary("sub", rng.random((22, 24, 48), np.float32), tanh, affine(rng, 0, 22)))
-    net.add(Binary("add", activation=tanh, affine=affine(rng, 0, 22)), x, y)
+    x = net.add(Binary("add", activation=tanh, affine=affine(rng, 0, 22)), x, y)
+    for mode, activation, binary in (("average", tanh, "mul"), ("max", RELU, "add")):
+        net.add(
+            conv(
+                *(rng, (1, 1), 48, 104),
+                activation=activation,
+                affine=affine(rng, 2, 104),
+                pool=Pool(mode, (22, 24), (1, 1)),
+            )
+        )
+        y = net.add(conv(rng, (1, 1), 104, 48, activation=tanh))
+        x = net.add(Binary(binary), x, y)
     for layer in (
         conv(
             *(rng, (3, 3), 48, 32),

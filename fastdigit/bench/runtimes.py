@@ -6,6 +6,7 @@ To add a runtime: write a subclass of :class:`~fastdigit.bench.adapter.Runtime` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from fastdigit import __version__
 from fastdigit.bench import convert
 from fastdigit.bench.adapter import Call, ModelFiles, Runtime, Variant, onnx_variants, require
-from fastdigit.bench.arrays import FloatArray
+from fastdigit.bench.arrays import FloatArray, aligned
 from fastdigit.errors import FastDigitError, InputError
 from fastdigit.model import load
 
@@ -57,7 +58,35 @@ class FastDigit(Runtime):
         return partial(self._model.predict_proba, images, out=out)
 
 
-class OnnxRuntime(Runtime):
+class _Peer(Runtime):
+    """A runtime that declares the shape of its input, and may read the images where they lie."""
+
+    def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        self._kept: list[FloatArray] = []
+
+    def _arranged(self, images: FloatArray, declared: Any) -> FloatArray:
+        """Return a batch (N, height, width, channels) in a model's input shape; aligned.
+
+        Channels first is another order of the same values: a copy, but for one channel. It lives as
+        long as this runtime, which may read its memory.
+        """
+        shape = (len(images), *declared[1:])
+        if not all(isinstance(size, int) for size in shape) or math.prod(shape) != images.size:
+            raise InputError(
+                f"the model's input has shape {list(declared)}, expected that of the images, "
+                f"{('N', *images.shape[1:])}, with channels last or first"
+            )
+        if images.ndim == 4 and shape != images.shape and images.shape[-1] > 1:
+            channels_first = images.transpose(0, 3, 1, 2)
+            if channels_first.shape == shape:
+                images = aligned(shape)
+                images[:] = channels_first
+        images = images.reshape(shape)
+        self._kept.append(images)
+        return images
+
+
+class OnnxRuntime(_Peer):
     """ONNX Runtime: all graph optimisations, batch size fixed, input and output bound.
 
     An `OrtValue` made from a NumPy array on the CPU uses the array's memory.
@@ -74,8 +103,8 @@ class OnnxRuntime(Runtime):
         return onnx_variants(files)
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         self._ort = ort = require("onnxruntime", self.extra)
-        self._images: list[FloatArray] = []  # whose memory the runtime reads
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -97,14 +126,13 @@ class OnnxRuntime(Runtime):
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
         value = self._ort.OrtValue.ortvalue_from_numpy
         binding = self._session.io_binding()
-        images = _with_shape(images, self._input.shape)
-        self._images.append(images)
+        images = self._arranged(images, self._input.shape)
         binding.bind_ortvalue_input(self._input.name, value(images))
         binding.bind_ortvalue_output(self._output.name, value(out))
         return partial(self._session.run_with_iobinding, binding)
 
 
-class OpenVino(Runtime):
+class OpenVino(_Peer):
     """OpenVINO: fixed batch, LATENCY hint, one stream, full float32, memory shared both ways.
 
     Its own CPU pinning is off because the worker is pinned already.
@@ -120,8 +148,8 @@ class OpenVino(Runtime):
         return onnx_variants(files)
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         self._ov = ov = require("openvino", self.extra)
-        self._images: list[FloatArray] = []  # whose memory the runtime reads
         core = ov.Core()
         model = core.read_model(str(variant.path))
         shape = [d.get_length() if d.is_static else batch for d in model.input(0).partial_shape]
@@ -141,8 +169,7 @@ class OpenVino(Runtime):
         self._request = compiled.create_infer_request()
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        images = _with_shape(images, self._shape)
-        self._images.append(images)
+        images = self._arranged(images, self._shape)
         source = self._ov.Tensor(images, shared_memory=True)
         target = self._ov.Tensor(out, shared_memory=True)
         request = self._request
@@ -159,7 +186,7 @@ class OpenVino(Runtime):
         return call
 
 
-class LiteRT(Runtime):
+class LiteRT(_Peer):
     """LiteRT (TensorFlow Lite) with its XNNPACK delegate, which the interpreter applies itself.
 
     The interpreter owns its tensors: input and output are copied, 3 kB and 40 bytes an image.
@@ -181,6 +208,7 @@ class LiteRT(Runtime):
         return [Variant(files.keras.name, convert.keras_to_tflite(files.keras))]
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         litert = require("ai_edge_litert.interpreter", self.extra)
         self._interpreter = litert.Interpreter(str(variant.path), num_threads=threads)
         declared = self._interpreter.get_input_details()[0]
@@ -191,7 +219,7 @@ class LiteRT(Runtime):
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        images = _with_shape(images, self._shape)
+        images = self._arranged(images, self._shape)
         source = self._interpreter.tensor(self._input)
         target = self._interpreter.tensor(self._output)
         invoke = self._interpreter.invoke
@@ -205,7 +233,7 @@ class LiteRT(Runtime):
         return call
 
 
-class Mnn(Runtime):
+class Mnn(_Peer):
     """MNN through Interpreter and Session, at high precision; it copies input and output.
 
     With one thread its Winograd tiles are by default so large that results are off by up to 1e-4;
@@ -227,8 +255,8 @@ class Mnn(Runtime):
         ]
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         self._mnn = mnn = require("MNN", self.extra)
-        self._images: list[FloatArray] = []  # whose memory the runtime reads
         self._interpreter = mnn.Interpreter(str(variant.path))
         self._interpreter.setSessionHint(self.WINOGRAD_MEMORY_LEVEL, 2)
         config = {"backend": "CPU", "numThread": threads, "precision": "high"}
@@ -242,8 +270,7 @@ class Mnn(Runtime):
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
         mnn = self._mnn
         layout = self._input.getDimensionType()
-        images = _with_shape(images, self._shape)
-        self._images.append(images)
+        images = self._arranged(images, self._shape)
         source = mnn.Tensor(self._shape, mnn.Halide_Type_Float, images, layout)
         target = mnn.Tensor(out.shape, mnn.Halide_Type_Float, out, mnn.Tensor_DimensionType_Caffe)
         copy_in, copy_out = self._input.copyFrom, self._output.copyToHostTensor
@@ -258,7 +285,7 @@ class Mnn(Runtime):
         return call
 
 
-class Ncnn(Runtime):
+class Ncnn(_Peer):
     """ncnn in float32; its reduced-precision storage, on by default, is off by up to 1.4e-4.
 
     A network takes one image; a batch is a loop, as in ncnn's own examples.
@@ -279,8 +306,8 @@ class Ncnn(Runtime):
         return variants
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         self._ncnn = ncnn = require("ncnn", self.extra)
-        self._images: list[FloatArray] = []  # whose memory the runtime reads
         self._shape = variant.options["shape"]
         self._net = net = ncnn.Net()
         net.opt.num_threads = threads
@@ -293,8 +320,7 @@ class Ncnn(Runtime):
         (self._input,), (self._output,) = net.input_names(), net.output_names()
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        images = _with_shape(images, self._shape)
-        self._images.append(images)
+        images = self._arranged(images, self._shape)
         sources = [self._ncnn.Mat(image) for image in images]
         create, input_, output = self._net.create_extractor, self._input, self._output
 
@@ -308,7 +334,7 @@ class Ncnn(Runtime):
         return call
 
 
-class TensorFlow(Runtime):
+class TensorFlow(_Peer):
     """TensorFlow, where the network comes from: a traced function of fixed shape.
 
     Plain and compiled with XLA; the faster one counts. Input tensors are made beforehand.
@@ -334,6 +360,7 @@ class TensorFlow(Runtime):
         ]
 
     def __init__(self, variant: Variant, batch: int, threads: int) -> None:
+        super().__init__(variant, batch, threads)
         self._tf = tf = require("tensorflow", self.extra)
         if tf.config.threading.get_intra_op_parallelism_threads() != threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -346,7 +373,7 @@ class TensorFlow(Runtime):
         ).get_concrete_function()
 
     def bind(self, images: FloatArray, out: FloatArray) -> Call:
-        source = self._tf.constant(_with_shape(images, self._shape))
+        source = self._tf.constant(self._arranged(images, self._shape))
         function = self._function
 
         def call() -> None:
@@ -366,22 +393,3 @@ def _onnx_image_shape(path: Path) -> list[int]:
     ort = require("onnxruntime", OnnxRuntime.extra)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return [int(size) for size in session.get_inputs()[0].shape[1:]]
-
-
-def _with_shape(images: FloatArray, declared: Any) -> FloatArray:
-    """Return a batch (N, height, width, channels) in a model's input shape.
-
-    Channels first is another order of the same values: a copy, but for one channel. Who shares its
-    memory keeps it.
-    """
-    shape = (len(images), *declared[1:])
-    if not all(isinstance(size, int) for size in shape) or np.prod(shape) != images.size:
-        raise InputError(
-            f"the model's input has shape {list(declared)}, expected that of the images, "
-            f"{('N', *images.shape[1:])}, with channels last or first"
-        )
-    if images.ndim == 4 and shape != images.shape:
-        channels_first = images.transpose(0, 3, 1, 2)
-        if channels_first.shape == shape:
-            return np.ascontiguousarray(channels_first)
-    return images.reshape(shape)

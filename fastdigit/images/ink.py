@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 
     from fastdigit.images.arrays import Floats
 
-__all__ = ["INK", "checked", "grey_of", "ink_of", "reduced", "stroke_width"]
+__all__ = [
+    "ABOVE_NOISE",
+    "INK",
+    "LITTLE_LIGHT",
+    "MIN_CONTRAST",
+    "MOST_BEYOND",
+    "checked",
+    "contrast_of_difference",
+    "grey_of",
+    "ink_of",
+    "reduced",
+    "stroke_width",
+]
 
 # Of the way from paper to ink; a pixel above is part of the digit's box. No byte divided by another
 # is just that, so rounding of grey values does not decide.
@@ -51,7 +63,7 @@ MOST_COVERED: Final = 0.55
 STROKES: Final = 3.0
 WIDER: Final = 7
 NARROWER: Final = 0.7
-# Of white paper's.
+# Of white paper's; where there is so little, differences count for less.
 LITTLE_LIGHT: Final = 0.15
 # Ink below is pale; and what is so much wider than strokes is none.
 PALE: Final = 0.6
@@ -203,8 +215,8 @@ def ink_of(grey: Floats) -> Floats:
         ink, noise, top, beyond = _pixels.stretched(box_mean(away, window))
     least = max(MIN_CONTRAST, ABOVE_NOISE * noise)
     if top < LITTLE_CONTRAST:  # ink is on one side of the paper, noise on both
-        difference = MIN_DIFFERENCE if sides[0] is grey else MIN_DIFFERENCE_OF_BRIGHT
-        least = max(least, difference / (float(np.median(sides[0])) + LITTLE_LIGHT))
+        light = float(np.median(sides[0]))
+        least = max(least, contrast_of_difference(light, dark=sides[0] is grey))
         if min(grey.shape) > SMALL and beyond > MOST_BEYOND * top:
             raise _no_digit(top)
     if top < least:
@@ -249,6 +261,19 @@ def _narrow(away: Floats) -> int:
     """How wide what is wider than strokes is at least, in pixels; an odd number."""
     greatest = max(_pixels.extremes(away)[1], 1e-12)
     return round(STROKES * stroke_width(away, greatest / 2)) | 1
+
+
+def contrast_of_difference(light: float, *, dark: bool) -> float:
+    """The contrast of ink that differs from its paper by the least of the range.
+
+    Parameters
+    ----------
+    light
+        Of the paper, 0 to 1, or what it lacks if ink is bright.
+    dark
+        Whether ink is darker than paper.
+    """
+    return (MIN_DIFFERENCE if dark else MIN_DIFFERENCE_OF_BRIGHT) / (light + LITTLE_LIGHT)
 
 
 def _no_digit(contrast: float) -> InputError:

@@ -8,6 +8,13 @@ import numpy as np
 
 from fastdigit.images.arrays import averaged, closing, framed, quantile
 from fastdigit.images.background import ink_is_dark
+from fastdigit.images.ink import (
+    ABOVE_NOISE,
+    LITTLE_LIGHT,
+    MIN_CONTRAST,
+    MOST_BEYOND,
+    contrast_of_difference,
+)
 from fastdigit.reader import _loops
 from fastdigit.reader.shades import shades_of
 
@@ -22,9 +29,8 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 4, 16
 # Blocks that a stroke may be wide.
 WIDEST_STROKE: Final = 5
 # Light, or what lies under the paper, that changes by more than this factor is evened out first,
-# where it changes; and where there is little light, differences count for less.
+# where it changes.
 JUMP: Final = 1.25
-LITTLE_LIGHT: Final = 0.15
 # A frame along the edge of the picture, in pixels or of the shorter side.
 THICKEST_FRAME: Final = 4
 EDGE: Final = 0.05
@@ -32,15 +38,6 @@ EDGE: Final = 0.05
 ENOUGH: Final = 160
 # How often shades are taken out, of which less is left each time.
 FOLLOWED: Final = 3
-# What stands out less from the paper is nothing: of the range, of what is left of it in little
-# light, and of the noise. What stands out to the other side nearly as much is no paper's, so both
-# are noise, such as JPEG makes of it.
-LEAST_CONTRAST: Final = 0.05
-LEAST_DIFFERENCE: Final = 0.04
-# The same of bright ink: on white paper, hardly any is.
-LEAST_DIFFERENCE_OF_BRIGHT: Final = 0.08
-ABOVE_NOISE: Final = 5
-MOST_OTHER: Final = 0.4
 
 
 class Page:
@@ -72,15 +69,14 @@ class Page:
     @property
     def shows_ink(self) -> bool:
         """Whether something stands out from the paper and its noise."""
-        difference = LEAST_DIFFERENCE if self.dark else LEAST_DIFFERENCE_OF_BRIGHT
-        least = max(LEAST_CONTRAST, difference / (self.light + LITTLE_LIGHT))
+        least = max(MIN_CONTRAST, contrast_of_difference(self.light, dark=self.dark))
         least = max(least, ABOVE_NOISE * self.noise)
         return self.contrast >= least and not self.is_noise
 
     @property
     def is_noise(self) -> bool:
         """Whether as much stands out to the other side of the paper."""
-        return self.other > MOST_OTHER * self.contrast
+        return self.other > MOST_BEYOND * self.contrast
 
 
 def ink_of_page(grey: Floats) -> Page:

@@ -40,6 +40,10 @@ __all__ = ["Digit", "Field", "Reading", "read", "read_many"]
 
 # A page is averaged down until neither side is longer.
 PAGE_SIDE: Final = 2048
+# Of a page that was averaged down, fields of lower digits are read as they were given: in
+# pixels after it. And how much around them, in heights of a digit.
+SMALL_DIGIT: Final = 18
+AROUND: Final = 0.6
 # Images that networks look at, before what is left of a page is left out: some seconds. What else
 # is done for a field takes as much time as so many of them; if it is read uncut, as much again, and
 # an image for so many of its steps.
@@ -280,6 +284,14 @@ def _inside(region: Box | None, height: int, width: int) -> Box:
     return top, bottom, left, right
 
 
+def _is_centred(box: Box, other: Box) -> bool:
+    """Whether the middle of a box lies in the other."""
+    return (
+        2 * other[0] <= box[0] + box[1] < 2 * other[1]
+        and 2 * other[2] <= box[2] + box[3] < 2 * other[3]
+    )
+
+
 def _area(box: Box) -> int:
     top, bottom, left, right = box
     return (bottom - top) * (right - left)
@@ -328,14 +340,16 @@ class _Wanted:
 class _Reader:
     """One reading of one image."""
 
-    def __init__(self, pixels: NDArray[Any], at: tuple[int, int], wanted: _Wanted) -> None:
+    def __init__(
+        self, pixels: NDArray[Any], at: tuple[int, int], wanted: _Wanted, side: int = PAGE_SIDE
+    ) -> None:
         self.at = at
         self.pixels = pixels
         self.shape = pixels.shape[:2]
         self.wanted = wanted
         self.looks = 0
-        self.block = -(-max(self.shape) // PAGE_SIDE)
-        self.grey = grey_of(reduced(pixels, PAGE_SIDE))
+        self.block = -(-max(self.shape) // side)
+        self.grey = grey_of(reduced(pixels, side))
 
     def reading(self) -> Reading:
         reading = self._lines()
@@ -358,12 +372,10 @@ class _Reader:
         part, (top, bottom, left, right) = found
         inside = copy.copy(self)
         inside.grey = part
-        top, left = top * self.block, left * self.block
-        inside.at = self.at[0] + top, self.at[1] + left
-        inside.shape = (
-            min(bottom * self.block, self.shape[0]) - top,
-            min(right * self.block, self.shape[1]) - left,
-        )
+        rows = slice(top * self.block, bottom * self.block)
+        inside.pixels = self.pixels[rows, left * self.block : right * self.block]
+        inside.shape = inside.pixels.shape[:2]
+        inside.at = self.at[0] + top * self.block, self.at[1] + left * self.block
         reading = inside._lines(BESIDE_ON_ROLLERS)
         least = LEAST_OF_WINDOW * inside.shape[0]
         for line in reading.lines:
@@ -385,19 +397,41 @@ class _Reader:
 
     def _lines(self, beside: float = BESIDE) -> Reading:
         proposed = propose(self.grey, beside)
-        read: list[list[Field | None]] = [[None] * len(line) for line in proposed]
+        read: list[list[list[Field]]] = [[[] for _ in line] for line in proposed]
         places = [(row, place) for row, line in enumerate(proposed) for place in range(len(line))]
         # Short fields first: what is left out of a page of print is its print.
         places.sort(key=lambda at: len(proposed[at[0]][at[1]].pieces))
         left_out: list[Box] = []
         for row, place in places:
             proposals = proposed[row][place]
-            if self.looks < MOST_LOOKS:
-                read[row][place] = self._field(proposals)
-            else:
+            if self.looks >= MOST_LOOKS:
                 left_out.append(self._box(proposals.on_page(proposals.box)))
-        lines = [tuple(field for field in line if field is not None) for line in read]
+            elif (closer := self._closer(proposals)) is not None:
+                reading = closer._lines()
+                self.looks = closer.looks
+                # What else is there stands in other fields of the page.
+                box = self._box(proposals.on_page(proposals.box))
+                read[row][place] = [one for one in reading.fields if _is_centred(one.box, box)]
+            elif (field := self._field(proposals)) is not None:
+                read[row][place] = [field]
+        lines = [tuple(field for place in line for field in place) for line in read]
         return Reading(tuple(line for line in lines if line), tuple(sorted(left_out)))
+
+    def _closer(self, proposals: Proposals) -> _Reader | None:
+        """Of the pixels that were given, if they were averaged down until digits are small."""
+        if self.block == 1 or proposals.height >= SMALL_DIGIT:
+            return None
+        box = self._box(proposals.on_page(proposals.box))
+        around = round(AROUND * proposals.height * self.block)
+        top, left = max(box[0] - self.at[0] - around, 0), max(box[2] - self.at[1] - around, 0)
+        bottom, right = box[1] - self.at[0] + around, box[3] - self.at[1] + around
+        part = self.pixels[top:bottom, left:right]
+        if part.shape[0] * part.shape[1] > PAGE_SIDE**2:
+            return None
+        at = self.at[0] + top, self.at[1] + left
+        closer = _Reader(part, at, self.wanted, max(part.shape))
+        closer.looks = self.looks + LOOKS_A_FIELD
+        return closer
 
     def _field(self, proposals: Proposals) -> Field | None:
         candidates, wanted = proposals.candidates, self.wanted

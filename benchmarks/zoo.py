@@ -112,11 +112,15 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0, or 1 after an error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.zoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--networks", default=",".join(NETWORKS), help="default: all")
     add("--runtimes", default="all", help="as for fastdigit-bench")
-    add("--output", type=Path, default=Path("runs/zoo"))
+    add("--output", type=Path, default=Path("runs/zoo"), help="a folder for its files")
     add("--quick", action="store_true", help="a short run, for a first impression")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -256,7 +256,8 @@ def print_layers(
         "transforms. GFLOP/s: by definition. kB: weights read in a call, transformed ones for "
         "Winograd. Limit, µs: the greater of the time for the executed multiply-adds at the peak "
         "rate (FMA of floats, INT8 of bytes), and the time to read the weights once a call from "
-        "the nearest level that holds all layers' weights; share: of the limit in the time."
+        "the nearest level that holds all layers' weights; share: of the limit in the time; "
+        "the total of the times is the median of totals, not the total of medians."
     )
     zeros = next((p for p in profiles if any(x.nonzero is not None for x in p.layers)), None)
     if zeros is not None:

@@ -10,20 +10,22 @@ from typing import Any
 import fastdigit
 from fastdigit.commands import common
 from fastdigit.compiler import listing, unpack
+from fastdigit.model import SHIPPED_MODELS, shipped_file
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="a .fdm file")
+    parser.add_argument("model", help=f"a .fdm file, or {' or '.join(SHIPPED_MODELS)}")
     common.add_limits(parser)
     parser.add_argument("--json", action="store_true", help="META, sizes and plan as JSON")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # The engine reads it first: it is the one that trusts nothing.
-    model = fastdigit.load(options.model, limits=common.limits_of(options))
-    program = unpack(options.model.read_bytes())
+    path = shipped_file(options.model) if options.model in SHIPPED_MODELS else options.model
+    model = fastdigit.load(path, limits=common.limits_of(options))
+    program = unpack(Path(path).read_bytes())
     info, plan = model.info(), model.plan()
     sizes = {
         "file_bytes": program.size,

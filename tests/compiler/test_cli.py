@@ -14,6 +14,7 @@ import fastdigit
 from fastdigit import cli
 from fastdigit.datasets import load_mnist_test
 from fastdigit.errors import UnsupportedError
+from fastdigit.model import shipped_file
 from tests.support import EXPORTED, need
 from tests.support.compiler_cases import OnnxNet
 
@@ -193,6 +194,13 @@ def test_verify_finds_another_network(tmp_path: Path, capsys: pytest.CaptureFixt
     onnx.save(model, tmp_path / "other.onnx")
     assert cli.main(["verify", str(FDM), str(tmp_path / "other.onnx")]) == 1
     assert "differs from" in capsys.readouterr().err
+
+
+def test_inspect_takes_the_name_of_a_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", "--json", "seed"]) == 0
+    named = capsys.readouterr().out
+    assert cli.main(["inspect", "--json", shipped_file("seed")]) == 0
+    assert capsys.readouterr().out == named
 
 
 def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:

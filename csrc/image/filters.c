@@ -182,25 +182,35 @@ bool fd_image_closing(const double *values, size_t height, size_t width, size_t 
 
 /* ---- Means of boxes ---- */
 
+/* Rows of sums that are made at once, for each value waits for the one on its left. */
+enum { rows_at_once = 4 };
+
 bool fd_image_box_mean(const double *values, size_t height, size_t width, size_t window, double *out) {
-    /* Sums of all pixels above and to the left, of the plane with its edges repeated; of the last window + 1 rows. */
-    const size_t before = window / 2 + 1, length = width + window, kept = window + 1;
-    double *const sums = malloc(kept * length * sizeof *sums), *const column = calloc(length, sizeof *column);
+    /* Sums of all pixels above and to the left, of the plane with its edges repeated; of the last rows. */
+    const size_t before = window / 2 + 1, length = width + window, kept = window + rows_at_once;
+    double *const sums = calloc(kept * length, sizeof *sums), *const column = calloc(length, sizeof *column);
     const double area = (double)(window * window);
     const bool done = sums && column;
-    for (size_t i = 0; done && i < height + window; i++) {
-        const size_t y = i < before ? 0 : i - before < height ? i - before : height - 1;
-        const double *const row = values + y * width;
-        for (size_t j = 0; j < before; j++) column[j] += row[0];
-        for (size_t x = 0; x < width; x++) column[before + x] += row[x];
-        for (size_t j = before + width; j < length; j++) column[j] += row[width - 1];
-        double *const sum = sums + i % kept * length;
-        double total = 0;
-        for (size_t j = 0; j < length; j++) sum[j] = total += column[j];
-        if (i < window) continue;
-        const double *const first = sums + (i - window) % kept * length;
-        for (size_t x = 0; x < width; x++, out++)
-            *out = ((sum[x + window] - first[x + window]) - (sum[x] - first[x])) / area;
+    for (size_t i = 0; done && i < height + window; i += rows_at_once) {
+        const double *row[rows_at_once];
+        double *sum[rows_at_once], total[rows_at_once] = {0};
+        for (size_t k = 0; k < rows_at_once; k++) {
+            const size_t y = i + k < before ? 0 : i + k - before;
+            row[k] = values + (y < height ? y : height - 1) * width;
+            sum[k] = sums + (i + k) % kept * length;
+        }
+        for (size_t j = 0; j < length; j++) {
+            const size_t place = j < before ? 0 : j - before, x = place < width ? place : width - 1;
+            double above = column[j];
+            for (size_t k = 0; k < rows_at_once; k++) sum[k][j] = total[k] += above += row[k][x];
+            column[j] = above;
+        }
+        for (size_t k = 0; k < rows_at_once && i + k < height + window; k++) {
+            if (i + k < window) continue;
+            const double *const first = sums + (i + k - window) % kept * length, *const last = sum[k];
+            for (size_t x = 0; x < width; x++, out++)
+                *out = ((last[x + window] - first[x + window]) - (last[x] - first[x])) / area;
+        }
     }
     free(sums);
     free(column);

@@ -31,10 +31,11 @@ size_t fd_image_count_above(const double *values, size_t count, double threshold
 /* The share of the values that are above half of the greatest. */
 double fd_image_coverage(const double *values, size_t count);
 
-/* The value of rank `rank` < count, from 0. `scratch` has room for `count` values. */
+/* The value of rank `rank` < count, from 0. `scratch` has room for 2 * count values. */
 double fd_image_select(const double *values, size_t count, size_t rank, double *scratch);
 
-/* The quantiles `parts`, each in 0..1, of at least one value, interpolated linearly as by numpy.quantile. */
+/* The quantiles `parts`, each in 0..1, of at least one value, interpolated linearly as by numpy.quantile. `scratch` as
+ * above. */
 void fd_image_quantiles(const double *values, size_t count, const double *parts, size_t wanted, double *scratch,
                         double *out);
 
@@ -72,6 +73,17 @@ bool fd_image_stroke_width(const double *values, size_t height, size_t width, do
  * corners: (height - side + 1) x (width - side + 1) of 0 and 1. None if side is longer than a side of the plane. */
 bool fd_image_squares(const double *values, size_t height, size_t width, double low, double high, size_t side,
                       uint8_t *out, size_t *count);
+
+typedef struct {
+    size_t length; /* In pixels. */
+    double rise;   /* Of ink at its steeper end, from two pixels outside to two inside. */
+    double middle; /* The ink there. */
+} fd_image_run;
+
+/* The runs above the threshold in every `step`-th row, or column if upright, but for those from edge to edge; there is
+ * room for one in two pixels of these lines, rounded up. Returns how many. */
+size_t fd_image_runs(const double *ink, size_t height, size_t width, bool upright, size_t step, double threshold,
+                     fd_image_run *out);
 
 /* ---- paper.c: the light that ink is seen in ---- */
 

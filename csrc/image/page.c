@@ -24,7 +24,7 @@ static bool paper_of_blocks(const double *grey, size_t height, size_t width, boo
     const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block, by = widest_stroke - 1;
     const size_t wide = columns + 2 * by, pixels = block * block;
     const size_t rank = (size_t)(paper_quantile * (double)pixels);
-    double *const values = malloc(2 * pixels * sizeof *values), *const scratch = values + pixels;
+    double *const values = malloc(3 * pixels * sizeof *values), *const scratch = values + pixels;
     double *const around = malloc((rows + 2 * by) * wide * sizeof *around);
     bool done = values && around;
     if (done) {
@@ -75,20 +75,23 @@ static between place_of(size_t pixel, size_t blocks, size_t block) {
 static bool away_from_blocks(const double *grey, size_t height, size_t width, bool dark, size_t block,
                              const double *paper, double *out) {
     const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block;
-    between *const places = malloc(width * sizeof *places);
-    double *const line = malloc(columns * sizeof *line);
-    const bool done = places && line;
+    double *const parts = calloc(width, sizeof *parts), *const line = malloc((columns + 1) * sizeof *line);
+    size_t *const ends = calloc(columns, sizeof *ends); /* Of each block, where the next is the first of two. */
+    const bool done = parts && line && ends;
     if (done) {
-        for (size_t x = 0; x < width; x++) places[x] = place_of(x, columns, block);
+        for (size_t x = 0; x < width; x++) {
+            const between at = place_of(x, columns, block);
+            parts[x] = at.part;
+            ends[at.first] = x + 1;
+        }
         for (size_t y = 0; y < height; y++) {
             const between row = place_of(y, rows, block);
             for (size_t i = 0; i < columns; i++)
                 line[i] = (1 - row.part) * paper[row.first * columns + i] + row.part * paper[row.second * columns + i];
+            line[columns] = line[columns - 1];
             double *const light = out + y * width;
-            for (size_t x = 0; x < width; x++) {
-                const between at = places[x];
-                light[x] = (1 - at.part) * line[at.first] + at.part * line[at.second];
-            }
+            for (size_t i = 0, x = 0; i < columns; i++)
+                for (; x < width && x < ends[i]; x++) light[x] = (1 - parts[x]) * line[i] + parts[x] * line[i + 1];
             const double *const here = grey + y * width;
             if (dark)
                 for (size_t x = 0; x < width; x++) light[x] = (light[x] - here[x]) / (light[x] + little_light);
@@ -96,8 +99,9 @@ static bool away_from_blocks(const double *grey, size_t height, size_t width, bo
                 for (size_t x = 0; x < width; x++) light[x] = (light[x] - (1 - here[x])) / (light[x] + little_light);
         }
     }
-    free(places);
+    free(parts);
     free(line);
+    free(ends);
     return done;
 }
 

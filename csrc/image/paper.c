@@ -40,6 +40,7 @@ void fd_image_away_from(const double *grey, size_t count, double paper, bool dar
 
 /* ---- Structure and noise ---- */
 
+/* `steps` has room for a value a pixel, `scratch` for two. */
 static double typical_step(const double *grey, size_t height, size_t width, size_t every, int axis, double *steps,
                            double *scratch) {
     size_t count = 0;
@@ -65,7 +66,8 @@ static double typical_step(const double *grey, size_t height, size_t width, size
 
 bool fd_image_structure(const double *grey, size_t height, size_t width, const double *rows, const double *columns,
                         size_t window, size_t every, double out[2]) {
-    double *const left = malloc(height * width * sizeof *left), *const mean = malloc(height * width * sizeof *mean);
+    /* What is left is scratch for typical_step afterwards. */
+    double *const left = malloc(2 * height * width * sizeof *left), *const mean = malloc(height * width * sizeof *mean);
     bool done = left && mean;
     if (done) {
         double light[3][3] = {{0}};
@@ -302,7 +304,7 @@ bool fd_image_away(const double *grey, size_t height, size_t width, size_t windo
 }
 
 /* What most of the ink is at least as far as, of all that is nearer to `top` than to the paper; of negatives if
- * `below`. `scratch` holds 2 * count. */
+ * `below`. `scratch` holds 3 * count. */
 static double most_ink(const double *seen, size_t count, double paper, double top, bool below, double *scratch) {
     const double sign = below ? -1 : 1, middle = paper + (top - paper) / 2;
     size_t much = 0;
@@ -317,7 +319,7 @@ static double most_ink(const double *seen, size_t count, double paper, double to
 
 bool fd_image_stretched(const double *away, size_t count, const double *seen, size_t some, bool flat, double *out,
                         fd_image_contrast *contrast) {
-    double *const values = malloc(2 * some * sizeof *values), *const scratch = values + some;
+    double *const values = malloc(3 * some * sizeof *values), *const scratch = values + some;
     if (!values) return false;
     /* Paper is at least half of the plane: the lower half of the noise's bell curve is all its. */
     double lower[2] = {0, 0};

@@ -100,3 +100,30 @@ bool fd_image_squares(const double *values, size_t height, size_t width, double 
     free(tall);
     return true;
 }
+
+/* How much ink rises from one place in a line to another. */
+static double rise(const double *line, size_t length, size_t stride, size_t from, size_t to) {
+    return line[(to < length ? to : length - 1) * stride] - line[(from < length ? from : length - 1) * stride];
+}
+
+size_t fd_image_runs(const double *ink, size_t height, size_t width, bool upright, size_t step, double threshold,
+                     fd_image_run *out) {
+    const size_t lines = upright ? width : height, length = upright ? height : width, stride = upright ? width : 1;
+    size_t count = 0;
+    for (size_t i = 0; i < lines; i += step) {
+        const double *const line = ink + i * (upright ? 1 : width);
+        for (size_t start = 0; start < length; start++) {
+            if (!(line[start * stride] > threshold)) continue;
+            size_t end = start + 1;
+            while (end < length && line[end * stride] > threshold) end++;
+            if (start > 0 || end < length) {
+                const double first = start ? rise(line, length, stride, start < 2 ? 0 : start - 2, start + 1) : -1;
+                const double last = end < length ? rise(line, length, stride, end + 1, end < 2 ? 0 : end - 2) : -1;
+                out[count++] =
+                    (fd_image_run){end - start, first > last ? first : last, line[(start + end) / 2 * stride]};
+            }
+            start = end;
+        }
+    }
+    return count;
+}

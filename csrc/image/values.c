@@ -40,46 +40,45 @@ static inline double median_of(double a, double b, double c) {
     return c < low ? low : c > high ? high : c;
 }
 
-/* Brings those of [first, end) that are less than the pivot, or not greater, before the others; returns where these
- * begin. No branch waits for a comparison: of few values, those that are foretold wrong would take most of the time. */
-static size_t parted(double *values, size_t first, size_t end, double pivot, bool equals) {
-    size_t others = first;
-    if (equals)
-        for (size_t i = first; i < end; i++) {
-            const double value = values[i];
-            values[i] = values[others];
-            values[others] = value;
-            others += value <= pivot;
-        }
-    else
-        for (size_t i = first; i < end; i++) {
-            const double value = values[i];
-            values[i] = values[others];
-            values[others] = value;
-            others += value < pivot;
-        }
-    return others;
-}
-
-/* Quickselect with pivots of three; a sort where these are bad again and again. What follows the rank is not less. */
-static double quickselect(double *values, size_t count, size_t rank) {
-    size_t first = 0, end = count;
-    for (int rounds = 64; end - first > 1; rounds--) {
+/* The value of a rank, and if `next` is not NULL, in *next the one behind it, if it is not the last. Quickselect with
+ * pivots of three; a sort where these are bad again and again. `values` and `spare` have room for `count` values, and
+ * are overwritten. No branch waits for a comparison: of few values, those that are foretold wrong would take most of
+ * the time. */
+static double quickselect(double *values, double *spare, size_t count, size_t rank, double *next) {
+    double behind = values[0]; /* The least of those that were left out as greater. */
+    for (int rounds = 64; count > 1; rounds--) {
         if (!rounds) {
-            qsort(values + first, end - first, sizeof *values, compare);
-            break;
+            qsort(values, count, sizeof *values, compare);
+            if (next) *next = rank + 1 < count ? values[rank + 1] : behind;
+            return values[rank];
         }
-        const double pivot = median_of(values[first], values[first + (end - first) / 2], values[end - 1]);
-        const size_t less = parted(values, first, end, pivot, false);
+        const double pivot = median_of(values[0], values[count / 2], values[count - 1]);
+        size_t less = 0, greater = 0;
+        for (size_t i = 0; i < count; i++) {
+            const double value = values[i];
+            values[less] = value;
+            less += value < pivot;
+            spare[greater] = value;
+            greater += value > pivot;
+        }
         if (rank < less) {
-            end = less;
+            count = less;
+            behind = pivot;
             continue;
         }
-        const size_t greater = parted(values, less, end, pivot, true);
-        if (rank < greater) break; /* a pivot itself */
-        first = greater;
+        const size_t end = count - greater;
+        if (rank < end) { /* a pivot itself */
+            if (next) *next = rank + 1 < end ? pivot : greater ? fd_image_extremes(spare, greater).least : behind;
+            return pivot;
+        }
+        rank -= end;
+        count = greater;
+        double *const swap = values;
+        values = spare;
+        spare = swap;
     }
-    return values[rank];
+    if (next) *next = behind;
+    return values[0];
 }
 
 /* Bins by which a search is narrowed down, of more values than that. */
@@ -119,11 +118,14 @@ static void rank_values(const double *values, size_t count, ranked *known) {
     for (size_t k = 0; k < bins; k++) known->counts[k] += more[0][k] + more[1][k] + more[2][k];
 }
 
-/* The value of a rank, and in *next the one behind it, if it is not the last. */
+/* The value of a rank, and if `next` is not NULL, in *next the one behind it, if it is not the last. */
 static double value_of(const ranked *known, size_t rank, double *scratch, double *next) {
     const double *const values = known->values, least = known->range.least;
     const size_t count = known->count;
-    if (rank + 1 < known->least) return *next = least;
+    if (rank + 1 < known->least) {
+        if (next) *next = least;
+        return least;
+    }
     size_t before = 0, some = count;
     if (known->scale == 0)
         memcpy(scratch, values, count * sizeof *values);
@@ -142,20 +144,17 @@ static double value_of(const ranked *known, size_t rank, double *scratch, double
             some += place >= bin && place <= last;
         }
     }
-    const double found = quickselect(scratch, some, rank - before);
-    if (rank + 1 < count) *next = fd_image_extremes(scratch + rank - before + 1, some - (rank - before) - 1).least;
-    return found;
+    return quickselect(scratch, scratch + count, some, rank - before, next);
 }
 
 double fd_image_select(const double *values, size_t count, size_t rank, double *scratch) {
     if (count <= bins) {
         memcpy(scratch, values, count * sizeof *values);
-        return quickselect(scratch, count, rank);
+        return quickselect(scratch, scratch + count, count, rank, NULL);
     }
     ranked known;
-    double next;
     rank_values(values, count, &known);
-    return value_of(&known, rank, scratch, &next);
+    return value_of(&known, rank, scratch, NULL);
 }
 
 void fd_image_quantiles(const double *values, size_t count, const double *parts, size_t wanted, double *scratch,

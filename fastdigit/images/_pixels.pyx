@@ -134,7 +134,7 @@ def quantile(values, double part):
         raise ValueError(f"{part} is not in 0..1")
     cdef Plane plane = held(values, c'd', 1)
     with nogil:
-        scratch = <double *>malloc(plane.count * sizeof(double))
+        scratch = <double *>malloc(2 * plane.count * sizeof(double))
         if scratch != NULL:
             fd_image_quantiles(plane.doubles, plane.count, &part, 1, scratch, &found)
             free(scratch)

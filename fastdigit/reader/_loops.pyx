@@ -61,6 +61,12 @@ cdef extern from "image/image.h" nogil:
         int32_t *chosen
 
     bint fd_image_page_ink(const double *, size_t, size_t, bint, size_t, double *, fd_image_contrast *)
+    ctypedef struct fd_image_run:
+        size_t length
+        double rise
+        double middle
+
+    size_t fd_image_runs(const double *, size_t, size_t, bint, size_t, double, fd_image_run *)
     size_t fd_image_points(const double *, size_t, size_t, double, size_t, double *, double *, size_t *)
     bint fd_image_sharpness(const double *, const double *, size_t, const double *, size_t, double, size_t, int64_t *)
     void fd_image_shear(const double *, size_t, size_t, const double *, size_t, double *)
@@ -100,6 +106,31 @@ def page_ink(grey, bint dark, size_t block):
     with nogil:
         done = fd_image_page_ink(plane.doubles, plane.height, plane.width, dark, block, made, &contrast)
     return checked((out, contrast.range, contrast.noise, contrast.other), done)
+
+
+def runs(ink, size_t step, double threshold):
+    """Of runs in every so-manyth row, then in columns, but for those from edge to edge: length, rise, middle."""
+    cdef Plane plane = held(ink, c'd', 2)
+    fits(step, FD_IMAGE_SIDE)
+    cdef size_t rows = (plane.height + step - 1) // step, columns = (plane.width + step - 1) // step
+    cdef size_t most = rows * ((plane.width + 1) // 2) + columns * ((plane.height + 1) // 2)
+    cdef size_t count = 0, i
+    cdef fd_image_run *found = <fd_image_run *>malloc(most * sizeof(fd_image_run))
+    cdef int64_t *length
+    cdef double *rise
+    cdef double *middle
+    try:
+        checked(None, found != NULL)
+        with nogil:
+            count = fd_image_runs(plane.doubles, plane.height, plane.width, False, step, threshold, found)
+            count += fd_image_runs(plane.doubles, plane.height, plane.width, True, step, threshold, found + count)
+        lengths, rises, middles = empty(count, int64), empty(count), empty(count)
+        length, rise, middle = <int64_t *>memory_of(lengths), <double *>memory_of(rises), <double *>memory_of(middles)
+        for i in range(count):
+            length[i], rise[i], middle[i] = <int64_t>found[i].length, found[i].rise, found[i].middle
+        return lengths, rises, middles
+    finally:
+        free(found)
 
 
 def points(ink, double threshold, size_t most):

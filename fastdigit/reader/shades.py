@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from fastdigit.images.ink import INK
+from fastdigit.reader import _loops
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fastdigit.images.arrays import Floats
 
 __all__ = ["Shades", "shades_of"]
@@ -56,10 +55,8 @@ class Shades(NamedTuple):
 def shades_of(ink: Floats) -> Shades:
     """Look for shades in (height, width) of ink, 0 to 1."""
     step = -(-max(ink.shape) // LINES)
-    lengths, rises, middles = (
-        np.concatenate(parts)
-        for parts in zip(_runs(ink[::step]), _runs(ink[:, ::step].T), strict=True)
-    )
+    # A rise is that of the steeper end.
+    lengths, rises, middles = _loops.runs(ink, step, INK)
     sharp = lengths[rises >= SOFT]
     soft = (rises < SOFT) & (lengths >= LONG)
     if len(sharp) >= FEWEST_SHARP and np.count_nonzero(soft) >= FEWEST_SOFT:
@@ -71,34 +68,6 @@ def shades_of(ink: Floats) -> Shades:
     few = FEW * len(lengths)
     fold = np.count_nonzero((rises >= SOFT_ALONE) | (lengths < LONG)) <= few < len(lengths)
     return Shades(0, bool(fold) and (_goes_through(ink) or _goes_through(ink.T)))
-
-
-def _runs(lines: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Of each run of ink in a row, its length, how steep its steeper end is, and how much ink there
-    is in its middle; not of those from edge to edge."""
-    count, width = lines.shape
-    inked = np.zeros((count, width + 2), np.bool_)
-    np.greater(lines, INK, out=inked[:, 1:-1])
-    flat = inked.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    rows, starts = np.divmod(changes[::2], width + 2)
-    ends = starts + changes[1::2] - changes[::2]
-    first, last = starts > 0, ends < width
-    some = first | last
-    rows, starts, ends, first, last = (a[some] for a in (rows, starts, ends, first, last))
-    rise = np.where(first, _rise(lines, rows, starts - 2, starts + 1), -1.0)
-    fall = np.where(last, _rise(lines, rows, ends + 1, ends - 2), -1.0)
-    return ends - starts, np.maximum(rise, fall), lines[rows, (starts + ends) // 2]
-
-
-def _rise(
-    lines: Floats, rows: NDArray[np.intp], outside: NDArray[np.intp], inside: NDArray[np.intp]
-) -> Floats:
-    last = lines.shape[1] - 1
-    # Of whole numbers, `clip` takes far longer than both of these.
-    inside, outside = (np.minimum(np.maximum(at, 0), last) for at in (inside, outside))
-    rise: Floats = lines[rows, inside] - lines[rows, outside]
-    return rise
 
 
 def _goes_through(ink: Floats) -> bool:

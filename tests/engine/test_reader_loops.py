@@ -29,6 +29,13 @@ def test_page_ink(grey: np.ndarray, dark: bool, block: int) -> None:
         np.testing.assert_allclose(ink, want, rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
+@given(planes(), st.integers(1, 5), st.sampled_from([-1.0, 0.2, 0.5]))
+def test_runs(ink: np.ndarray, step: int, threshold: float) -> None:
+    got = [found.tolist() for found in _loops.runs(ink, step, threshold)]
+    assert list(zip(*got, strict=True)) == reference.runs(ink, step, threshold)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 300), seeds, st.integers(1, 9))
 def test_sharpness(count: int, seed: int, many: int) -> None:

@@ -60,6 +60,25 @@ def _between(pixels: int, blocks: int, block: int) -> Floats:
     return weights
 
 
+def runs(ink: Floats, step: int, threshold: float) -> list[tuple[int, float, float]]:
+    """Of each run in rows, then in columns, its length, how steep its steeper end is, and its
+    middle; not of those from edge to edge."""
+    found = []
+    for line in [*ink[::step], *ink[:, ::step].T]:
+        inked = np.concatenate([[False], line > threshold, [False]])
+        starts = np.flatnonzero(inked[1:] & ~inked[:-1]).tolist()
+        ends = np.flatnonzero(inked[:-1] & ~inked[1:]).tolist()
+        for start, end in zip(starts, ends, strict=True):
+            rises = []
+            if start > 0:
+                rises.append(line[min(start + 1, len(line) - 1)] - line[max(start - 2, 0)])
+            if end < len(line):
+                rises.append(line[max(end - 2, 0)] - line[min(end + 1, len(line) - 1)])
+            if rises:
+                found.append((end - start, max(rises), line[(start + end) // 2]))
+    return found
+
+
 def sharpness(down: Floats, across: Floats, slopes: Floats, low: float) -> list[int]:
     """Of each slope, the sum of the squares of how many pixels each row has."""
     found = []

@@ -113,7 +113,7 @@ static void light(const double *grey, size_t height, size_t width) {
     if (flat.flat && (flat.least != range.least || flat.greatest != range.greatest)) DIE("flat, but not so");
     double *const down = room(height - 1), *const across = room(width - 1);
     EACH_FAILS(fd_image_opposites(grey, height, width, 0, 1, down, across));
-    double *const scratch = room(count);
+    double *const scratch = room(2 * count);
     fd_image_quantiles(grey, count, (const double[]){0, 0.3, 1}, 3, scratch, (double[3]){0});
     fd_image_select(grey, count, random_below(&seed, count), scratch);
     fd_image_coverage(grey, count);
@@ -242,6 +242,19 @@ static void shear(const double *values, size_t height, size_t width) {
     if (fabs(before - behind) > 1e-9 * (before + 1)) DIE("%g became %g", before, behind);
     free(moved);
     free(out);
+}
+
+static void runs_of_lines(const double *ink, size_t height, size_t width) {
+    const size_t step = up_to(5), lines = (height + step - 1) / step, columns = (width + step - 1) / step;
+    for (int upright = 0; upright < 2; upright++) {
+        const size_t most = upright ? columns * ((height + 1) / 2) : lines * ((width + 1) / 2);
+        fd_image_run *const found = exactly(most * sizeof *found);
+        const size_t count = fd_image_runs(ink, height, width, upright, step, 0.5, found);
+        if (count > most) DIE("%zu runs", count);
+        for (size_t i = 0; i < count; i++)
+            if (found[i].length >= (upright ? height : width)) DIE("a run from edge to edge");
+        free(found);
+    }
 }
 
 static void points(const double *ink, size_t height, size_t width) {
@@ -389,20 +402,19 @@ static void hard_selection(void) {
         order[i] = i;
         adversary.values[i] = UNDECIDED;
     }
-    for (size_t first = 0; HARD - first > 1;) {
-        const size_t pivot = middle(order[first], order[first + (HARD - first) / 2], order[HARD - 1]);
-        /* First what is less than the pivot, then what is not greater. */
-        for (int equals = 0; equals < 2; equals++)
-            for (size_t i = first; i < HARD; i++) {
-                const size_t item = order[i];
-                order[i] = order[first];
-                order[first] = item;
-                first += (size_t)(equals ? !is_less(pivot, item) : is_less(item, pivot));
-            }
+    for (size_t count = HARD; count > 1;) {
+        const size_t pivot = middle(order[0], order[count / 2], order[count - 1]);
+        size_t greater = 0;
+        for (size_t i = 0; i < count; i++) {
+            const size_t item = order[i];
+            is_less(item, pivot);
+            order[greater] = item;
+            greater += (size_t)is_less(pivot, item);
+        }
+        count = greater;
     }
-    double *const scratch = room(HARD), *const ranked = room(HARD);
+    double *const scratch = room(2 * HARD), *const ranked = room(HARD);
     for (size_t rank = 0; rank < HARD; rank++) {
-        memcpy(scratch, adversary.values, HARD * sizeof *scratch);
         ranked[rank] = fd_image_select(adversary.values, HARD, rank, scratch);
         if (rank && ranked[rank] < ranked[rank - 1]) DIE("rank %zu is less than the one before", rank);
     }
@@ -430,6 +442,7 @@ int main(int argc, char **argv) {
         texts();
         slopes();
         points(values, height, width);
+        runs_of_lines(values, height, width);
         free(values);
     }
     printf("%zu\n", refused);

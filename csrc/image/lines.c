@@ -129,20 +129,31 @@ static bool followed(const picture *of, const int32_t *centre, int32_t *lengths,
     return true;
 }
 
-/* Pixels of runs that are no thicker than a line. */
-static size_t thin_pixels(const picture *of, pixel *pixels) {
-    size_t count = 0;
+/* Whether a run is no thicker than a line; there are none of length 0. */
+static inline bool is_thin(int32_t run, uint32_t thickest) { return (uint32_t)run - 1 < thickest; }
+
+static size_t count_thin(const int32_t *runs, size_t count, uint32_t thickest) {
+    uint32_t thin = 0; /* Fewer than pixels of a plane. */
+    for (size_t i = 0; i < count; i++) thin += is_thin(runs[i], thickest);
+    return thin;
+}
+
+/* Pixels that are looked at together: most are of no thin run. */
+enum { looked_at = 16 };
+
+/* The `count` pixels of runs that are no thicker than a line, row by row. */
+static void thin_pixels(const picture *of, uint32_t thickest, pixel *pixels, size_t count) {
+    const size_t width = (size_t)of->width;
+    size_t found = 0;
     for (int32_t y = 0; y < of->height; y++) {
-        const int32_t *const runs = of->runs + (size_t)y * (size_t)of->width;
-        int32_t any = 0;
-        for (int32_t x = 0; x < of->width; x++) any |= runs[x];
-        if (!any) continue;
-        for (int32_t x = 0; x < of->width; x++) {
-            pixels[count] = (pixel){y, x};
-            count += runs[x] && runs[x] <= of->kind->thickest;
+        const int32_t *const runs = of->runs + (size_t)y * width;
+        for (size_t begin = 0; begin < width; begin += looked_at) {
+            const size_t end = looked_at < width - begin ? begin + looked_at : width;
+            if (!count_thin(runs + begin, end - begin, thickest)) continue;
+            for (size_t x = begin; x < end; x++)
+                if (found < count && is_thin(runs[x], thickest)) pixels[found++] = (pixel){y, (int32_t)x};
         }
     }
-    return count;
 }
 
 void fd_image_transpose_u8(const uint8_t *mask, size_t height, size_t width, uint8_t *out) {
@@ -185,11 +196,17 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
     const int32_t margin = (int32_t)(kind->slope * wide) + 2;
     const size_t slopes = 2 * (size_t)steps + 1, rows = height + 2 * (size_t)margin;
     int32_t *const runs = malloc(height * width * sizeof *runs);
-    /* One more than there are: thin_pixels writes before it looks. */
-    pixel *const pixels = calloc(height * width + 1, sizeof *pixels);
     int32_t *const votes = calloc(slopes * rows, sizeof *votes), *const drops = calloc(slopes * width, sizeof *drops);
     int32_t *const centre = malloc(2 * width * sizeof *centre);
     double *const sorted = malloc(width * sizeof *sorted);
+    const uint32_t thickest = (uint32_t)kind->thickest;
+    pixel *pixels = NULL;
+    size_t left = 0;
+    if (runs) {
+        fd_image_run_lengths(mask, height, width, runs);
+        left = count_thin(runs, height * width, thickest);
+        pixels = calloc(left + 1, sizeof *pixels); /* of none, there would be no memory */
+    }
     const bool done = runs && pixels && votes && drops && centre && sorted;
     if (done) {
         const picture of = {mask, runs, (int32_t)height, (int32_t)width, kind};
@@ -197,8 +214,7 @@ bool fd_image_level_lines(const uint8_t *mask, size_t height, size_t width, cons
         int32_t *const lengths = centre + width;
         for (int32_t k = -steps, i = 0; k <= steps; k++)
             for (int32_t x = 0; x < of.width; x++) drops[i++] = drop(&of, k, x);
-        fd_image_run_lengths(mask, height, width, runs);
-        size_t left = thin_pixels(&of, pixels);
+        thin_pixels(&of, thickest, pixels, left);
         vote(&box, of.width, pixels, left, 1);
         for (size_t tries = 0; tries < kind->tries && *count < kind->most && (double)left >= kind->fewest * wide;
              tries++) {

@@ -27,6 +27,7 @@ def level_lines(mask, bint upright, tuple kind):
     # What is followed must lie in the mask, whatever the options.
     if not (
         0 <= options.slope <= 1 and 0 < options.quantile < 1 and options.aside <= 64 and options.most <= 64
+        and 0 <= options.thickest <= <double>FD_IMAGE_SIDE
         and max(options.gap, options.beyond, options.ends) <= FD_IMAGE_SIDE
     ):
         raise ValueError(f"no such lines: {kind}")

@@ -277,10 +277,10 @@ def test_what_is_refused() -> None:
         _pixels.kept_ink(plane, np.full((4, 5), 1, np.int32), 1, np.ones(1, bool))
     with pytest.raises(ValueError):
         _pixels.averaged(np.zeros((2, 2, 1), np.int32), 1, 1.0)
-    with pytest.raises(ValueError):
-        _pixels.level_lines(
-            plane > 0, False, (*list(KIND.values())[:6], math.inf, 1, 0.4, *[1] * 7)
-        )
+    for steepest, thickest in ((math.inf, 3.0), (0.1, math.inf), (0.1, math.nan), (0.1, -1.0)):
+        kind = tuple((KIND | {"slope": steepest, "thickest": thickest}).values())
+        with pytest.raises(ValueError, match="no such lines"):
+            _pixels.level_lines(plane > 0, False, kind)
 
 
 def test_threads() -> None:

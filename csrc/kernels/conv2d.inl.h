@@ -4,8 +4,11 @@
  * cols / 2 pooled pixels leave the registers; without, they are neighbours in one row, or in one and the next.
  */
 
-/* Columns of a tile of FD_FN(conv2d_plane), as many as leave registers for nine weights and an input; two at least. */
-#define FD_PLANE_COLS (FD_VREGS >= 2 * 8 + 9 + 1 ? 8 : 2)
+/* Whether there are registers for all weights of a 3x3 filter and an input beside sixteen sums. */
+#define FD_PLANE_WHOLE (FD_VREGS >= 2 * 8 + 9 + 1)
+/* Columns of a tile of FD_FN(conv2d_plane): with three weights 2 * 6 sums fill sixteen registers. Where the other tiles
+ * have two vectors only, there is no fused multiply-add, and its product wants a register, too. */
+#define FD_PLANE_COLS (FD_PLANE_WHOLE ? 8 : FD_CONV_NV > 2 ? 6 : 2)
 /* Columns of a tile of two vectors: as many sums as one of three has, where registers are few. */
 #define FD_WIDE_COLS (FD_VREGS > 16 ? FD_CONV_COLS : FD_CONV_COLS * 3 / 2)
 #define FD_TILE_PIXELS (2 * (FD_WIDE_COLS > FD_PLANE_COLS ? FD_WIDE_COLS : FD_PLANE_COLS))
@@ -41,6 +44,35 @@ FD_INLINE void FD_FN(conv2d_plane)(fd_v *acc, const float *in, size_t in_row, co
     }
 }
 
+/* The same where few registers are: three weights wait, those of a row of the filter, for which an input row comes
+ * again.
+ */
+FD_INLINE void FD_FN(conv2d_plane_rows)(fd_v *acc, const float *in, size_t in_row, const float *w, size_t w_row,
+                                        const int rows, const int cols) {
+    fd_v weights[3];
+    FD_UNROLL
+    for (int y = 0; y < 3; y++, in += in_row) {
+        FD_UNROLL
+        for (int k = 0; k < 3; k++) {
+            weights[k] = v_load(w + (size_t)(3 * y + k) * w_row);
+            FD_KEEP(weights[k]);
+        }
+        FD_UNROLL
+        for (int x = 0; x < cols + 2; x++) {
+            FD_UNROLL
+            for (int row = 0; row < rows; row++) {
+                const fd_v input = v_set1(in[(size_t)row * in_row + (size_t)x]);
+                FD_UNROLL
+                for (int k = 2; k >= 0; k--) {
+                    const int col = x - k;
+                    if (col < 0 || col >= cols) continue;
+                    acc[row * cols + col] = v_fma(input, weights[k], acc[row * cols + col]);
+                }
+            }
+        }
+    }
+}
+
 /* One or two groups of `cols` pixels. `out` is where the output of their row begins. With `wraps` the last of them are
  * in the next row; a tile is never wider than the image. */
 FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
@@ -58,8 +90,11 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
         FD_UNROLL
         for (int v = 0; v < nv; v++) acc[p * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
     }
-    if (nv == 1 && !wraps && a->plane_row)
-        FD_FN(conv2d_plane)(acc, x[0], a->plane_row, w, w_row, pooled ? 2 : 1, pooled ? cols : px);
+    const int plane_rows = pooled ? 2 : 1, plane_cols = pooled ? cols : px;
+    if (nv == 1 && !wraps && a->plane_row && FD_PLANE_WHOLE)
+        FD_FN(conv2d_plane)(acc, x[0], a->plane_row, w, w_row, plane_rows, plane_cols);
+    else if (nv == 1 && !wraps && a->plane_row)
+        FD_FN(conv2d_plane_rows)(acc, x[0], a->plane_row, w, w_row, plane_rows, plane_cols);
     else
         FD_FN(tile)(acc, x, a->taps, a->depth, w, 0, w_row, px, nv, FD_DTYPE_F32);
 
@@ -68,7 +103,19 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
         FD_UNROLL
         for (int i = 0; i < px * nv; i++) acc[i] = acc[i] + v_set1(0.0f);
     }
-    FD_FN(activate_tile)(acc, px * nv, &a->epilogue);
+    /* Relu and pooling together are fewer maxima. As one chain that begins at 0 they have the same result, even of NaN
+     * and -0, for v_max gives its second operand then. */
+    const int together = pooled && a->epilogue.activation == FD_ACT_RELU && a->epilogue.axis == FD_AXIS_NONE;
+    if (together) {
+        const fd_v zero = v_set1(0.0f);
+        FD_UNROLL
+        for (int i = 0; i < outputs * nv; i++) {
+            const fd_v *const top = &acc[i / nv * 2 * nv + i % nv], *const bottom = top + cols * nv;
+            acc[i] = v_max(bottom[nv], v_max(bottom[0], v_max(top[nv], v_max(top[0], zero))));
+        }
+    } else {
+        FD_FN(activate_tile)(acc, px * nv, &a->epilogue);
+    }
     if (a->epilogue.axis != FD_AXIS_NONE) {
         FD_UNROLL
         for (int p = 0; p < px; p++) {
@@ -82,6 +129,14 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
             }
         }
     }
+    if (pooled && !together) {
+        FD_UNROLL
+        for (int i = 0; i < outputs * nv; i++) {
+            const fd_v *const top = &acc[i / nv * 2 * nv + i % nv], *const bottom = top + cols * nv;
+            /* Of equals, 0 and -0, the first one, as in pool2d. */
+            acc[i] = v_max(v_max(bottom[nv], bottom[0]), v_max(top[nv], top[0]));
+        }
+    }
     float *const to = out + (pooled ? at.col / 2 : at.col) * a->out_col;
     const size_t out_wrap = a->out_row - a->cols * a->out_col;
     FD_UNROLL
@@ -90,14 +145,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
         const size_t n = a->channels - channel;
         FD_UNROLL
         for (int o = 0; o < outputs; o++) {
-            fd_v result;
-            if (pooled) {
-                const fd_v *const top = &acc[2 * o * nv + v], *const bottom = top + cols * nv;
-                /* Of equals, 0 and -0, the first one, as in pool2d. */
-                result = v_max(v_max(bottom[nv], bottom[0]), v_max(top[nv], top[0]));
-            } else {
-                result = acc[o * nv + v];
-            }
+            const fd_v result = acc[o * nv + v];
             float *p = to + (size_t)o * a->out_col + channel;
             if (wraps && (size_t)o >= in_row) p += out_wrap;
             if (n >= FD_VL)
@@ -118,7 +166,13 @@ FD_INLINE void FD_FN(conv2d_pair)(const fd_conv2d_args *a, const float *w, size_
                                   const int nv) {
     const size_t cols = a->cols;
     if (FD_PLANE_COLS > FD_CONV_COLS && nv == 1 && a->plane_row) {
-        FD_TILES(2, FD_PLANE_COLS, 1)
+        if (FD_PLANE_COLS == 6) { /* rather four and four at the end than six and two */
+            for (; cols - at.col >= 6 && cols - at.col != 8; at.col += 6)
+                FD_FN(conv2d_tile)(a, w, w_row, at, out, 2, 6, nv, 1, 0);
+            FD_TILES(2, 4, 1)
+        } else {
+            FD_TILES(2, FD_PLANE_COLS, 1)
+        }
     }
     FD_TILES(2, FD_CONV_COLS, 1)
 #if FD_CONV_COLS > 2
@@ -166,8 +220,10 @@ FD_INLINE void FD_FN(conv2d_rows)(const fd_conv2d_args *a, size_t row, size_t en
         const size_t skipped = a->before > first ? a->before - first : 0;
         const size_t vectors = (fd_min(FD_PANEL, wanted - first) - skipped + FD_VL - 1) / FD_VL;
         /* Equal shares: 8 vectors are 3 + 3 + 2, 4 are 2 + 2. But wide tiles of a plane, one vector at a time, gain
-         * more than two vectors do that share an input; less than three. */
-        const int planes = a->plane_row && vectors <= 2 && FD_PLANE_COLS > FD_CONV_COLS;
+         * more than two vectors do that share an input; less than three. Those of few registers are only better where
+         * they have two rows. */
+        const int few = FD_PLANE_WHOLE ? vectors <= 2 : pooled ? vectors % FD_CONV_NV != 0 : vectors == 1;
+        const int planes = a->plane_row && few && FD_PLANE_COLS > FD_CONV_COLS;
         const size_t shares = planes ? vectors : (vectors + FD_CONV_NV - 1) / FD_CONV_NV;
         for (size_t s = 0; s < shares; s++) {
             const size_t begin = skipped + vectors * s / shares * FD_VL;

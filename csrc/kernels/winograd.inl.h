@@ -133,11 +133,15 @@ FD_INLINE void FD_FN(winograd_patches)(const fd_winograd_args *args, size_t m, c
     }
 }
 
+/* The most patches of a tile: one of fewer than FD_CONV_NV vectors may have more than FD_PATCH_MR, where registers are
+ * few. With three by two it would wait for each of its six sums. */
+#define FD_PATCH_MR_MOST (FD_PATCH_MR == 4 ? 6 : FD_PATCH_MR)
+
 /* Patches `first` to first + mr - 1 of one position, times nv vectors of its weights, to `to`. */
 FD_INLINE void FD_FN(winograd_product)(const fd_winograd_args *a, const float *v, const float *w, size_t w_row,
                                        float *to, size_t first, const int mr, const int nv) {
-    const float *x[FD_PATCH_MR];
-    fd_v acc[FD_PATCH_MR * FD_CONV_NV];
+    const float *x[FD_PATCH_MR_MOST];
+    fd_v acc[FD_PATCH_MR_MOST * FD_CONV_NV];
     const size_t out_row = fd_round_up(a->channels, FD_PANEL_ALIGN);
     v += first * a->in_channels;
     FD_UNROLL
@@ -156,31 +160,37 @@ FD_INLINE void FD_FN(winograd_product)(const fd_winograd_args *a, const float *v
     }
 }
 
-/* All patches of one position, in equal shares of at most FD_PATCH_MR. */
+/* All patches of one position, in equal shares of as many as a tile may have. */
 FD_INLINE void FD_FN(winograd_products)(const fd_winograd_args *a, const float *v, const float *w, size_t w_row,
                                         float *to, const int nv) {
     const size_t patches = a->patch_rows * a->patch_cols;
-    const size_t shares = (patches + FD_PATCH_MR - 1) / FD_PATCH_MR;
-    for (size_t s = 0; s < shares; s++) {
-        const size_t first = patches * s / shares;
-        switch (patches * (s + 1) / shares - first) {
-#define FD_CASE(mr) \
-    case mr: FD_FN(winograd_product)(a, v, w, w_row, to, first, mr, nv); break;
+    const size_t most = nv < FD_CONV_NV && patches % FD_PATCH_MR ? FD_PATCH_MR_MOST : FD_PATCH_MR;
+    const size_t shares = (patches + most - 1) / most, least = patches / shares, larger = patches % shares;
+    for (size_t first = 0, s = 0; s < shares; s++) {
+        const size_t mr = least + (s < larger);
+        switch (mr) {
+#define FD_CASE(mr)                                                                                             \
+    case mr:                                                                                                    \
+        if ((mr) <= FD_PATCH_MR || nv < FD_CONV_NV) FD_FN(winograd_product)(a, v, w, w_row, to, first, mr, nv); \
+        break;
             FD_CASE(1)
             FD_CASE(2)
             FD_CASE(3)
-#if FD_PATCH_MR > 3
+#if FD_PATCH_MR_MOST > 3
             FD_CASE(4)
 #endif
-#if FD_PATCH_MR > 4
+#if FD_PATCH_MR_MOST > 4
             FD_CASE(5)
             FD_CASE(6)
+#endif
+#if FD_PATCH_MR_MOST > 6
             FD_CASE(7)
             FD_CASE(8)
             FD_CASE(9)
 #endif
 #undef FD_CASE
         }
+        first += mr;
     }
 }
 
@@ -245,11 +255,14 @@ FD_INLINE void FD_FN(winograd_affine)(fd_v *y, const int n, const fd_epilogue *e
     for (int j = 0; j < n; j++) y[j] = v_fma(y[j], scale, shift);
 }
 
-/* A vector of channels of a patch from products at `from`, whose first output is at (row, col), to pixels at `to`. */
+/* A vector of channels of a patch from products at `from`, whose first output is at (row, col), to pixels at `to`. If
+ * `relu`, that is the activation; if `halves`, 2x2 max pooling is all that follows it. One chain of maxima that begins
+ * at 0 is both then, even of NaN and -0, for v_max gives its second operand. */
 FD_INLINE void FD_FN(winograd_output_patch)(const fd_winograd_args *a, const float *from, size_t row, size_t col,
                                             size_t channel, float *to, size_t to_row, size_t to_pixel, const int m,
-                                            const int size) {
-    fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[4], most[2];
+                                            const int size, const int relu, const int halves) {
+    const fd_v zero = v_set1(0.0f);
+    fd_v rows[4 * FD_PATCH_MAX], x[FD_PATCH_MAX], y[4], most[2] = {zero, zero};
     const size_t line = (size_t)size * a->products_step;
     FD_UNROLL
     for (int j = 0; j < size; j++, from += a->products_step) {
@@ -266,10 +279,15 @@ FD_INLINE void FD_FN(winograd_output_patch)(const fd_winograd_args *a, const flo
         FD_FN(winograd_output)(rows + i * size, y, m, size);
         FD_UNROLL
         for (int j = 0; j < m; j++) y[j] = y[j] + bias;
-        FD_FN(winograd_activate)(y, m, &a->epilogue);
-        FD_FN(winograd_affine)(y, m, &a->epilogue, row + (size_t)i, col, channel, a->rows, a->cols);
+        if (relu && !halves) {
+            FD_UNROLL
+            for (int j = 0; j < m; j++) y[j] = v_max(y[j], zero);
+        } else if (!relu) {
+            FD_FN(winograd_activate)(y, m, &a->epilogue);
+        }
+        if (!halves) FD_FN(winograd_affine)(y, m, &a->epilogue, row + (size_t)i, col, channel, a->rows, a->cols);
         FD_HIDE(to);
-        if (!a->pooled) {
+        if (!halves && !a->pooled) {
             FD_UNROLL
             for (int j = 0; j < m; j++) v_store(to + (size_t)j * to_pixel, y[j]);
             to += to_row;
@@ -277,9 +295,15 @@ FD_INLINE void FD_FN(winograd_output_patch)(const fd_winograd_args *a, const flo
         }
         FD_UNROLL
         for (int j = 0; j < m; j += 2) {
-            const fd_v two = v_max(y[j], y[j + 1]);
+            fd_v two;
+            if (halves)
+                two = v_max(y[j + 1], v_max(y[j], i % 2 ? most[j / 2] : zero));
+            else if (i % 2)
+                two = v_max(most[j / 2], v_max(y[j], y[j + 1]));
+            else
+                two = v_max(y[j], y[j + 1]);
             if (i % 2)
-                v_store(to + (size_t)(j / 2) * to_pixel, v_max(most[j / 2], two));
+                v_store(to + (size_t)(j / 2) * to_pixel, two);
             else
                 most[j / 2] = two;
         }
@@ -288,7 +312,8 @@ FD_INLINE void FD_FN(winograd_output_patch)(const fd_winograd_args *a, const flo
 }
 
 /* From products to outputs: bias, activation, scale and shift, 2x2 max pooling if pooled. */
-FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *args, const int m, const int size) {
+FD_INLINE void FD_FN(winograd_outputs_of)(const fd_winograd_args *args, const int m, const int size, const int relu,
+                                          const int halves) {
     const fd_winograd_args a = *args; /* which nothing that is stored may alias */
     const size_t padded = fd_round_up(a.channels, FD_PANEL_ALIGN), halving = a.pooled ? 2 : 1, side = (size_t)m;
     for (size_t py = 0; py < a.patch_rows; py++) {
@@ -301,9 +326,9 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *args, const int m
                 float apart[16 * FD_VL]; /* if not all of it is an output */
                 const size_t n = fd_min(a.channels - c, FD_VL);
                 const int whole = n == FD_VL && rows == side / halving && cols == side / halving;
-                FD_FN(winograd_output_patch)
-                (&a, from + c, row, col, c, whole ? to + c : apart, whole ? a.out_row : 4 * FD_VL,
-                 whole ? a.channels : FD_VL, m, size);
+                float *const put = whole ? to + c : apart;
+                const size_t put_row = whole ? a.out_row : 4 * FD_VL, put_pixel = whole ? a.channels : FD_VL;
+                FD_FN(winograd_output_patch)(&a, from + c, row, col, c, put, put_row, put_pixel, m, size, relu, halves);
                 if (whole) continue;
                 for (size_t i = 0; i < rows; i++)
                     for (size_t j = 0; j < cols; j++)
@@ -311,6 +336,18 @@ FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *args, const int m
             }
         }
     }
+}
+
+/* Those of networks' usual epilogues have loops of their own, in which nothing is asked for each row of a patch: relu,
+ * and relu with pooling and no more. */
+FD_INLINE void FD_FN(winograd_outputs)(const fd_winograd_args *a, const int m, const int size, const int usual) {
+    const int relu = a->epilogue.activation == FD_ACT_RELU;
+    if (usual && relu && a->pooled && a->epilogue.axis == FD_AXIS_NONE)
+        FD_FN(winograd_outputs_of)(a, m, size, 1, 1);
+    else if (usual && relu)
+        FD_FN(winograd_outputs_of)(a, m, size, 1, 0);
+    else
+        FD_FN(winograd_outputs_of)(a, m, size, 0, 0);
 }
 
 /* What algorithms share is there once. */
@@ -321,23 +358,23 @@ FD_LOCAL FD_APART void FD_FN(winograd_patches_6)(const fd_winograd_args *a, size
 FD_LOCAL void FD_FN(winograd_4x4_3x3)(const fd_winograd_args *a) {
     FD_FN(winograd_patches_6)(a, 4);
     FD_FN(winograd_multiply)(a, 36);
-    FD_FN(winograd_outputs)(a, 4, 6);
+    FD_FN(winograd_outputs)(a, 4, 6, 1);
 }
 
 FD_LOCAL void FD_FN(winograd_2x2_5x5)(const fd_winograd_args *a) {
     FD_FN(winograd_patches_6)(a, 2);
     FD_FN(winograd_multiply)(a, 36);
-    FD_FN(winograd_outputs)(a, 2, 6);
+    FD_FN(winograd_outputs)(a, 2, 6, 0);
 }
 
 FD_LOCAL void FD_FN(winograd_2x2_3x3_stride2)(const fd_winograd_args *a) {
     FD_FN(winograd_patches)(a, 4, 5);
     FD_FN(winograd_multiply)(a, 25);
-    FD_FN(winograd_outputs)(a, 2, 5);
+    FD_FN(winograd_outputs)(a, 2, 5, 0);
 }
 
 FD_LOCAL void FD_FN(winograd_2x2_2x2)(const fd_winograd_args *a) {
     FD_FN(winograd_patches)(a, 2, 3);
     FD_FN(winograd_multiply)(a, 9);
-    FD_FN(winograd_outputs)(a, 2, 3);
+    FD_FN(winograd_outputs)(a, 2, 3, 1);
 }

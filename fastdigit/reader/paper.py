@@ -16,6 +16,7 @@ from fastdigit.images.ink import (
     contrast_of_difference,
 )
 from fastdigit.reader import _loops
+from fastdigit.reader.creases import without_creases
 from fastdigit.reader.shades import shades_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ def ink_of_page(grey: Floats) -> Page:
     light = light if dark else 1 - light
     evened = _evened(grey, coarse, dark, block)
     page = Page(_loops.page_ink(evened, dark, block), light, dark)
+    if page.shows_ink:
+        uncreased, page.fold = without_creases(evened, page.ink, dark)
+        if page.fold:
+            return page
+        if uncreased is not None:
+            evened = uncreased
+            page = Page(_loops.page_ink(evened, dark, block), light, dark)
     for _ in range(FOLLOWED):
         if not page.shows_ink:
             break

@@ -32,7 +32,7 @@ MAX_PICTURES_OF_CLIENT: Final = 16
 #: What the query of ``/read`` may have.
 READING_OPTIONS: Final = ("check", "length", "pattern", "region", "reject_below")
 NUMBER: Final = re.compile("[0-9]{1,9}")
-PROBABILITY: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
+PROBABILITY: Final = re.compile(r"([0-9]{1,9}\.?|[0-9]{0,9}\.[0-9]{1,20})(e-[0-9]{1,3})?")
 
 
 class Pictures:

@@ -101,6 +101,12 @@ def test_options_are_those_of_read(client: TestClient, options: dict[str, Any]) 
     assert {name: answer[name] for name in want} == want
 
 
+@pytest.mark.parametrize("number", [".9", "0.9", "9.e-1", "0", "1.", "1"])
+def test_numbers_as_the_command_takes_them(client: TestClient, number: str) -> None:
+    answer = client.post(f"/read?reject_below={number}", content=file_of(PAGE)).json()
+    assert answer["text"] == read(PAGE, reject_below=float(number)).text
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -115,6 +121,8 @@ def test_options_are_those_of_read(client: TestClient, options: dict[str, Any]) 
         ("reject_below=1.5", "expected a number in 0..1"),
         ("reject_below=nan", "reject_below is 'nan', expected a number in 0..1"),
         ("reject_below=-1", "reject_below is '-1'"),
+        ("reject_below=.", "reject_below is '.'"),
+        ("reject_below=.e-1", "reject_below is '.e-1'"),
         ("check=isbn", "check is 'isbn', expected luhn or mod11"),
         ("region=1,2,3", "TOP,BOTTOM,LEFT,RIGHT"),
         ("region=1,2,3,4,5", "TOP,BOTTOM,LEFT,RIGHT"),

@@ -120,6 +120,10 @@ class _Crease:
             made = np.minimum(made, _across(here, own)[:, None])
         bright[self.rows[own], self.columns[own]] = made[own]
 
+    def take_ink(self, ink: Floats) -> None:
+        """Leave only what else is seen in its pixels, in place."""
+        ink[self.rows[self.bare], self.columns[self.bare]] = 0
+
 
 def _across(values: Floats, inside: NDArray[np.bool_]) -> Floats:
     """Of each row, the brighter of the pixels on both sides of what is inside."""
@@ -153,38 +157,31 @@ def without_creases(grey: Floats, ink: Floats, dark: bool) -> tuple[Floats | Non
     bool
         Whether there is nothing else on the page.
     """
-    made = None
-    lone = False
+    bright = None
+    creases: list[list[_Crease]] = [[], []]
+    others = ink
     for axis in (0, 1):
-        here = ink if axis == 0 else ink.T
-        lines = _lines(here)
-        if not lines:
+        here = ink.T if axis else ink
+        if not (lines := _lines(here)):
             continue
-        if made is None:
-            made = grey.copy() if dark else 1 - grey
-        bright = made if axis == 0 else made.T
-        found = [_crease(bright, here, line) for line in lines]
-        creases = [crease for crease in found if crease is not None]
-        if axis == 1:  # thin level lines are those of forms, which are taken out as such
-            creases = [crease for crease in creases if not crease.hides]
-        if not creases:
-            continue
-        others = here.copy()
-        for crease in creases:
-            others[crease.rows[crease.bare], crease.columns[crease.bare]] = 0
-        boxes = marks_of(np.ascontiguousarray(others), cell=1).boxes
-        sizes = boxes[:, 1::2] - boxes[:, ::2]
-        if min(here.shape) >= LARGE and sizes.max(initial=0) < LOWEST:
-            lone = True
-            continue
-        lone = False
-        for crease in _chosen(creases, others, boxes):
-            crease.take_out(bright)
-            ink = ink.copy()
-            (ink if axis == 0 else ink.T)[crease.rows[crease.bare], crease.columns[crease.bare]] = 0
-    if made is None:
+        if bright is None:
+            bright = grey.copy() if dark else 1 - grey
+        found = [_crease(bright.T if axis else bright, here, line) for line in lines]
+        # Thin level lines are those of forms, which are taken out as such.
+        creases[axis] = [one for one in found if one is not None and not (axis and one.hides)]
+        for crease in creases[axis]:
+            others = others.copy() if others is ink else others
+            crease.take_ink(others.T if axis else others)
+    if bright is None or others is ink:
         return None, False
-    return made if dark else 1 - made, lone
+    boxes = marks_of(others, cell=1).boxes
+    if min(ink.shape) >= LARGE and (boxes[:, 1::2] - boxes[:, ::2]).max(initial=0) < LOWEST:
+        return None, True
+    for axis in (0, 1):
+        turned = boxes[:, [2, 3, 0, 1]] if axis else boxes
+        for crease in _chosen(creases[axis], others.T if axis else others, turned):
+            crease.take_out(bright.T if axis else bright)
+    return bright if dark else 1 - bright, False
 
 
 def _lines(ink: Floats) -> list[_Line]:

@@ -166,18 +166,24 @@ bool fd_image_sliding_max(const double *values, size_t height, size_t width, siz
 }
 
 bool fd_image_closing(const double *values, size_t height, size_t width, size_t window, double *out) {
-    const size_t by = window - 1, rows = height - by, columns = width - by;
-    double *const work = malloc(rows * width * sizeof *work), *const scratch = fd_image_slide_scratch(height, width, 0);
+    const size_t by = window - 1, high = height + by, wide = width + by;
+    double *const work = malloc(high * wide * sizeof *work), *const scratch = fd_image_slide_scratch(height, width, by);
     const bool done = work && scratch;
     if (done) {
-        fd_image_slide_columns(values, width, height, width, 0, window, true, work, width, scratch);
-        fd_image_slide_rows(work, width, rows, width, 0, window, true, work, width, scratch);
-        fd_image_slide_columns(work, width, rows, columns, 0, window, false, work, width, scratch);
-        fd_image_slide_rows(work, width, rows - by, columns, 0, window, false, out, columns - by, scratch);
+        fd_image_slide_columns(values, width, height, width, by, window, true, work, wide, scratch);
+        fd_image_slide_rows(work, wide, high, width, by, window, true, work, wide, scratch);
+        fd_image_slide_columns(work, wide, high, wide, 0, window, false, work, wide, scratch);
+        fd_image_slide_rows(work, wide, height, wide, 0, window, false, out, width, scratch);
     }
     free(work);
     free(scratch);
     return done;
+}
+
+bool fd_image_flattened(const double *values, size_t height, size_t width, size_t window, double little, double *out) {
+    if (!fd_image_closing(values, height, width, window, out)) return false;
+    for (size_t i = 0; i < height * width; i++) out[i] = (values[i] + little) / (out[i] + little);
+    return true;
 }
 
 /* ---- Means of boxes ---- */

@@ -54,8 +54,11 @@ bool fd_image_average_f64(const double *pixels, size_t height, size_t width, siz
 bool fd_image_sliding_max(const double *values, size_t height, size_t width, size_t window, int axis, double *out);
 
 /* What is darker than its surroundings and narrower than `window` is filled: each value becomes the least of the
- * greatest of window x window neighbours. Both sides of out are shorter by 2 * (window - 1). */
+ * greatest of window x window neighbours. Beyond the border, the pixels there go on. */
 bool fd_image_closing(const double *values, size_t height, size_t width, size_t window, double *out);
+
+/* Each value beside that of its closing, (value + little) / (closing + little): of paper, 1 in any light. */
+bool fd_image_flattened(const double *values, size_t height, size_t width, size_t window, double little, double *out);
 
 /* The mean of window x window pixels around each; beyond the border, the pixels there go on. */
 bool fd_image_box_mean(const double *values, size_t height, size_t width, size_t window, double *out);

@@ -21,12 +21,12 @@ static size_t mirrored(size_t at, size_t count) {
 
 /* The paper of each block, blocks that strokes darken filled from those around them: rows x columns. */
 static bool paper_of_blocks(const double *grey, size_t height, size_t width, bool dark, size_t block, double *paper) {
-    const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block, by = widest_stroke - 1;
-    const size_t wide = columns + 2 * by, pixels = block * block;
+    const size_t rows = (height + block - 1) / block, columns = (width + block - 1) / block;
+    const size_t pixels = block * block;
     const size_t rank = (size_t)(paper_quantile * (double)pixels);
     double *const values = malloc(3 * pixels * sizeof *values), *const scratch = values + pixels;
-    double *const around = malloc((rows + 2 * by) * wide * sizeof *around);
-    bool done = values && around;
+    double *const own = malloc(rows * columns * sizeof *own);
+    bool done = values && own;
     if (done) {
         for (size_t row = 0; row < rows; row++)
             for (size_t column = 0; column < columns; column++) {
@@ -40,21 +40,16 @@ static bool paper_of_blocks(const double *grey, size_t height, size_t width, boo
                         for (size_t x = 0; x < block; x++) value[x] = 1 - value[x];
                     value += block;
                 }
-                paper[row * columns + column] = fd_image_select(values, pixels, rank, scratch);
+                own[row * columns + column] = fd_image_select(values, pixels, rank, scratch);
             }
-        for (size_t y = 0; y < rows + 2 * by; y++) {
-            const size_t row = y < by ? 0 : y - by < rows ? y - by : rows - 1;
-            for (size_t x = 0; x < wide; x++)
-                around[y * wide + x] = paper[row * columns + (x < by ? 0 : x - by < columns ? x - by : columns - 1)];
-        }
-        done = fd_image_closing(around, rows + 2 * by, wide, widest_stroke, paper);
+        done = fd_image_closing(own, rows, columns, widest_stroke, paper);
     }
     if (done) {
-        for (size_t i = 0; i < rows * columns; i++) around[i] = paper[i];
-        done = fd_image_box_mean(around, rows, columns, smoothed, paper);
+        memcpy(own, paper, rows * columns * sizeof *own);
+        done = fd_image_box_mean(own, rows, columns, smoothed, paper);
     }
     free(values);
-    free(around);
+    free(own);
     return done;
 }
 

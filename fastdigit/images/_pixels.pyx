@@ -72,6 +72,7 @@ cdef extern from "image/image.h" nogil:
     bint fd_image_average_f64(const double *, size_t, size_t, size_t, size_t, double, double *)
     bint fd_image_sliding_max(const double *, size_t, size_t, size_t, int, double *)
     bint fd_image_closing(const double *, size_t, size_t, size_t, double *)
+    bint fd_image_flattened(const double *, size_t, size_t, size_t, double, double *)
     bint fd_image_box_mean(const double *, size_t, size_t, size_t, double *)
     void fd_image_run_lengths(const uint8_t *, size_t, size_t, int32_t *)
     bint fd_image_stroke_width(const double *, size_t, size_t, double, double *)
@@ -186,11 +187,23 @@ def closing(values, size_t window):
     cdef bint done
     cdef double *made
     cdef Plane plane = held(values, c'd', 2)
-    fits(window, (min(plane.height, plane.width) + 1) // 2)
-    out = empty((plane.height - 2 * (window - 1), plane.width - 2 * (window - 1)))
+    fits(window, FD_IMAGE_WINDOW)
+    out = empty((plane.height, plane.width))
     made = <double *>memory_of(out)
     with nogil:
         done = fd_image_closing(plane.doubles, plane.height, plane.width, window, made)
+    return checked(out, done)
+
+
+def flattened(values, size_t window, double little):
+    cdef bint done
+    cdef double *made
+    cdef Plane plane = held(values, c'd', 2)
+    fits(window, FD_IMAGE_WINDOW)
+    out = empty((plane.height, plane.width))
+    made = <double *>memory_of(out)
+    with nogil:
+        done = fd_image_flattened(plane.doubles, plane.height, plane.width, window, little, made)
     return checked(out, done)
 
 

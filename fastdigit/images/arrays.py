@@ -17,6 +17,7 @@ __all__ = [
     "averaged",
     "box_mean",
     "closing",
+    "flattened",
     "framed",
     "plane",
     "quantile",
@@ -61,8 +62,13 @@ def quantile(values: Floats, part: float) -> float:
 
 
 def closing(values: NDArray[Any], window: int) -> Floats:
-    """Fill what is dark and narrower than ``window``; sides get shorter by 2 ``window`` - 2."""
+    """Fill what is dark and narrower than ``window``, with the edges repeated."""
     return _pixels.closing(plane(values), window)
+
+
+def flattened(values: NDArray[Any], window: int, little: float) -> Floats:
+    """Each pixel beside its closing, both with ``little`` more."""
+    return _pixels.flattened(plane(values), window, little)
 
 
 def box_mean(values: NDArray[Any], window: int) -> Floats:

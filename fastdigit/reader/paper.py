@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.images.arrays import averaged, closing, framed, quantile
+from fastdigit.images.arrays import averaged, closing, flattened, quantile
 from fastdigit.images.background import ink_is_dark
 from fastdigit.images.ink import (
     ABOVE_NOISE,
@@ -133,7 +133,7 @@ def _evened(grey: Floats, coarse: Floats, dark: bool, block: int) -> Floats:
     narrower than its window and keeps every edge in its place (Serra, Image Analysis and
     Mathematical Morphology, 1982).
     """
-    coarse = _closed(coarse if dark else 1 - coarse, WIDEST_STROKE)
+    coarse = closing(coarse if dark else 1 - coarse, WIDEST_STROKE)
     if coarse.max() + LITTLE_LIGHT < JUMP * (coarse.min() + LITTLE_LIGHT):
         return grey
     return _flattened(grey, dark, WIDEST_STROKE * block)
@@ -141,17 +141,11 @@ def _evened(grey: Floats, coarse: Floats, dark: bool, block: int) -> Floats:
 
 def _flattened(grey: Floats, dark: bool, window: int) -> Floats:
     """As if all paper were as bright, of which strokes are narrower than the window."""
-    bright = grey if dark else 1 - grey
-    paper = _closed(bright, window)
-    paper += LITTLE_LIGHT
-    flat = bright + LITTLE_LIGHT
-    flat /= paper
-    return np.ascontiguousarray(flat if dark else 1 - flat)
-
-
-def _closed(values: Floats, window: int) -> Floats:
-    """Darker parts that are narrower than the window are filled; the edge goes on outside."""
-    return closing(framed(values, window - 1, window - 1), window)
+    if dark:
+        return flattened(grey, window, LITTLE_LIGHT)
+    flat = flattened(1 - grey, window, LITTLE_LIGHT)
+    np.subtract(1, flat, out=flat)
+    return flat
 
 
 def _ink_is_dark(grey: Floats) -> bool:

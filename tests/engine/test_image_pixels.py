@@ -67,9 +67,10 @@ def test_filters(values: np.ndarray, window: int) -> None:
         wide = min(window, values.shape[axis])
         got = _pixels.sliding_max(values, wide, axis)
         np.testing.assert_array_equal(got, reference.sliding_max(values, wide, axis))
-    window = min(window, (min(values.shape) + 1) // 2)
+    closed = reference.closing(np.pad(values, window - 1, "edge"), window)
+    np.testing.assert_array_equal(_pixels.closing(values, window), closed)
     np.testing.assert_array_equal(
-        _pixels.closing(values, window), reference.closing(values, window)
+        _pixels.flattened(values, window, 0.15), (values + 0.15) / (closed + 0.15)
     )
 
 
@@ -266,7 +267,9 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError):
         _pixels.sliding_max(plane, 6, 1)
     with pytest.raises(ValueError):
-        _pixels.closing(plane, 3)
+        _pixels.closing(plane, 1 << 17)
+    with pytest.raises(ValueError):
+        _pixels.flattened(plane, 0, 0.15)
     with pytest.raises(ValueError):
         _pixels.fitted(plane, (0, 5, 0, 5), 20)
     with pytest.raises(ValueError, match="no ink"):

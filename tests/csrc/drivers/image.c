@@ -61,11 +61,8 @@ static void filters(const double *values, size_t height, size_t width) {
         EACH_FAILS(fd_image_sliding_max(values, height, width, window, (int)axis, out));
         free(out);
     }
-    const size_t window = up_to(((height < width ? height : width) + 1) / 2), less = 2 * (window - 1);
-    double *const closed = room((height - less) * (width - less));
-    EACH_FAILS(fd_image_closing(values, height, width, window, closed));
-    free(closed);
     double *const out = room(height * width);
+    EACH_FAILS(fd_image_flattened(values, height, width, up_to(40), 0.15, out));
     EACH_FAILS(fd_image_box_mean(values, height, width, up_to(40), out));
     EACH_FAILS(fd_image_away(values, height, width, up_to(40), 0.15, out));
     fd_image_away_from(values, height * width, 0.5, height & 1, 0.15, out);

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastdigit.images.arrays import Floats
     from fastdigit.images.components import Marks
 
-__all__ = ["without_borders"]
+__all__ = ["without_borders", "without_marks"]
 
 # Of a side of the page, that a mark spans; and how much longer it is than all others, for in a
 # picture that is cut close to its digits each of them may go from edge to edge.
@@ -57,7 +57,12 @@ def without_borders(ink: Floats, marks: Marks) -> Floats:
         out |= long & ((widths <= THIN * lengths) | beside)
     if not out.any() or out.all():
         return ink
-    return np.where(_wider(out[labels] & (labels >= 0)), 0.0, ink)
+    return without_marks(ink, marks, out)
+
+
+def without_marks(ink: Floats, marks: Marks, out: NDArray[np.bool_]) -> Floats:
+    """The ink without some of its marks, and without their soft edges."""
+    return np.where(_wider(out[marks.labels] & (marks.labels >= 0)), 0.0, ink)
 
 
 def _may_frame(marks: Marks, height: int, width: int) -> bool:

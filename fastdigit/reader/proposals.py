@@ -16,6 +16,7 @@ from fastdigit.reader.candidates import candidates_of
 from fastdigit.reader.cuts import pieces_of
 from fastdigit.reader.layout import BESIDE, TELLING, digit_height, fields_of, rows_of, signs_of
 from fastdigit.reader.paper import ink_of_page
+from fastdigit.reader.rings import without_rings
 from fastdigit.reader.rulings import without_rulings
 from fastdigit.reader.skew import Straightened, slope_of
 
@@ -61,6 +62,8 @@ class Proposals:
         ``block`` wide and high there.
     block
         See there.
+    ringed
+        Whether there were rings around digits of the page.
     """
 
     given: Candidates | None
@@ -70,6 +73,7 @@ class Proposals:
     factor: int = 1
     straightened: Straightened | None = None
     block: int = 1
+    ringed: bool = False
 
     @cached_property
     def candidates(self) -> Candidates:
@@ -142,6 +146,7 @@ def propose(grey: Floats, beside: float = BESIDE) -> list[list[Proposals]]:
                     sized.factor,
                     straightened,
                     block,
+                    writing.ringed,
                 )
                 for field in fields
                 if len({piece.mark for piece in field}) >= fewest
@@ -165,6 +170,9 @@ class _Writing:
         inside = without_borders(self.ink, self.marks)
         if inside is not self.ink:
             self.ink, self.marks = inside, marks_of(inside, cell=1)
+        before = self.ink
+        self.ink, self.marks = without_rings(self.ink, self.marks)
+        self.ringed = self.ink is not before
 
     def keep_smaller(self, sized: _Sized) -> bool:
         """Keep only marks that are much smaller, and stand in none of the lines; False if there are

@@ -348,12 +348,15 @@ class _Reader:
         self.shape = pixels.shape[:2]
         self.wanted = wanted
         self.looks = 0
+        self.ringed = False
         self.block = -(-max(self.shape) // side)
         self.grey = grey_of(reduced(pixels, side))
 
     def reading(self) -> Reading:
         reading = self._lines()
         if reading.left_out or sum(len(field.digits) for field in reading.fields) > 1:
+            return reading
+        if self.ringed and reading.fields:  # alone, the ring would be taken for a digit
             return reading
         if not reading.fields and self._is_blank():
             return reading
@@ -404,6 +407,7 @@ class _Reader:
         left_out: list[Box] = []
         for row, place in places:
             proposals = proposed[row][place]
+            self.ringed |= proposals.ringed
             if self.looks >= MOST_LOOKS:
                 left_out.append(self._box(proposals.on_page(proposals.box)))
             elif (closer := self._closer(proposals)) is not None:

@@ -121,3 +121,11 @@ def test_a_field_as_high_as_its_picture_is_read() -> None:
         inked = np.flatnonzero(image.min(1) < 128)
         part = image[inked[0] : inked[-1] + 1]
         assert fastdigit.read(part).text == fastdigit.read(image).text, text
+
+
+def test_creases_that_cross_on_the_digits() -> None:
+    def folded(image: np.ndarray) -> np.ndarray:
+        light = crease(image.shape, 0.35, 3, 1, at=0.3)
+        return grey(image * light * crease(image.shape, 0.4, 4, -1, level=True))
+
+    assert misread(folded) <= 2

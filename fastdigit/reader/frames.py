@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,6 +41,8 @@ THIN: Final = 2
 SLOPE: Final = 0.06
 # Lines between two boxes are up to so many times thicker than those around.
 DOUBLE: Final = 2
+# Of a side, how much is no thicker than other sides, if what is thicker is a stroke upon it.
+THINNER: Final = 0.1
 # Lines of a table in each direction.
 MOST: Final = 24
 # A frame that is no wider than so many times its height is the cell of one digit.
@@ -135,6 +137,11 @@ def _frame(marks: Marks, number: int) -> Frame | None:
     upright = _sides(mask, True, thickest, WHOLE * (1 - rise / len(mask)))
     if not upright:
         return None
+    # The second thinnest: one side alone may be broken.
+    thin = DOUBLE * sorted(line.thickness for line in _outer(level) + _outer(upright))[1]
+    level, upright = _without_strokes(level, thin), _without_strokes(upright, thin)
+    if max(line.thickness for line in _outer(level) + _outer(upright)) > thickest:
+        return None
     # What is inside and thicker is a stroke that touches the frame at both ends.
     thin = DOUBLE * max(line.thickness for line in _outer(level) + _outer(upright))
     level, upright = _not_thicker(level, thin), _not_thicker(upright, thin)
@@ -169,13 +176,33 @@ def _sides(
     near = NEAR * height + 2
     if len(lines) < 2 or lines[0].where > near or lines[-1].where < height - near:
         return []
-    return lines if max(lines[0].thickness, lines[-1].thickness) <= thickest else []
+    return lines if min(lines[0].thickness, lines[-1].thickness) <= thickest else []
 
 
 def _not_thicker(lines: list[Line], thickness: float) -> list[Line]:
     """The outer ones, and those inside that are no thicker."""
     inner = [line for line in lines[1:-1] if line.thickness <= thickness]
     return [lines[0], *inner, lines[-1]]
+
+
+def _without_strokes(lines: list[Line], thickness: float) -> list[Line]:
+    """The same, but of the outer ones not what is thicker in a part: a one may stand upon it."""
+    return [_thin_part(lines[0], thickness), *lines[1:-1], _thin_part(lines[-1], thickness)]
+
+
+def _thin_part(line: Line, thickness: float) -> Line:
+    thick = line.bottom - line.top > thickness
+    inked = line.bottom > line.top
+    thinner = np.count_nonzero(inked & ~thick)
+    if line.thickness <= thickness or thinner < THINNER * np.count_nonzero(inked):
+        return line
+    middle = (line.top + line.bottom) // 2
+    return replace(
+        line,
+        top=np.where(thick, middle, line.top),
+        bottom=np.where(thick, middle, line.bottom),
+        thickness=thickness,
+    )
 
 
 def _outer(lines: list[Line]) -> list[Line]:

@@ -143,3 +143,34 @@ def test_strokes_from_line_to_line_are_no_lines(text: str, degrees: float) -> No
         page[80 - high // 2 : 80 - high // 2 + high, left : left + 42] -= (PAPER - INK) * own
     image = page.clip(0, 255).round().astype(np.uint8)
     assert texts(turned(image, degrees) if degrees else image) == [text]
+
+
+@pytest.mark.parametrize("aside", [-4, -2, 0])
+@pytest.mark.parametrize("text", ["1594", "7261", "6351"])
+def test_ones_on_the_sides_of_a_frame_are_read(text: str, aside: int) -> None:
+    """Of a side that is thicker in a part, that part is a stroke."""
+    page = np.full((160, 100 + 34 * len(text)), float(PAPER))
+    sides = 60, 40 + 34 * len(text)
+    framed(page, (52, 112, sides[0], sides[1] + 2), 2, 90)
+    for number, label in enumerate(text):
+        left = 44 + 34 * number
+        if number in (0, len(text) - 1) and label == "1":
+            start = sides[0] + aside if number == 0 else sides[1] - 4 - aside
+            page[62:102, start : start + 6] = INK
+            continue
+        page[62:104, left : left + 42] -= (PAPER - INK) * digit(label, number)
+    assert texts(page.clip(0, 255).round().astype(np.uint8)) == [text]
+
+
+@pytest.mark.parametrize(("level", "upright"), [(2, 5), (5, 2)])
+def test_sides_of_a_frame_may_be_of_two_widths(level: int, upright: int) -> None:
+    page = form([["5539"]], 60, 0)
+    top, bottom, left, right = 20, 94, 30, 270
+    for part in (
+        page[top : top + level, left:right],
+        page[bottom - level : bottom, left:right],
+        page[top:bottom, left : left + upright],
+        page[top:bottom, right - upright : right],
+    ):
+        part[:] = 90
+    assert texts(page) == ["5539"]

@@ -13,9 +13,10 @@ FD_INLINE void FD_FN(dense_store)(const fd_dense_args *a, size_t row, size_t cha
 /* Vectors of a tile of mr rows: as many as leave its accumulators in registers, at most six. */
 #define FD_DENSE_NV(mr) (FD_DENSE_ACCUMULATORS / (mr) < 6 ? FD_DENSE_ACCUMULATORS / (mr) : 6)
 
-/* Weight rows in a block of a panel: 192 KiB of floats, so that two blocks fit a second-level cache, the one that all
- * rows of inputs go through and the next. A panel of less than two of them is one block. */
-#define FD_DENSE_BLOCK ((size_t)512)
+/* Weight rows in a block of a panel, at most: of a tile's vectors, which are two cache lines a row, it is 24 KiB, so
+ * that they stay in a first-level cache while all rows of inputs go through them. A panel of less than two of them is
+ * one block. */
+#define FD_DENSE_BLOCK ((size_t)192)
 
 /* While a block is used, the next one is fetched, if the weights are of so many bytes that they may come from memory:
  * a few lines at once, for which a core can wait while it computes, then some weight rows without. */

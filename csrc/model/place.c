@@ -4,7 +4,8 @@
 #include "model/arena.h"
 #include "ops/ops.h"
 
-/* What a chunk's dense activations may take. */
+/* What a chunk's dense activations may take: this, or half of what the weights that they share take, for those would
+ * have to be read again for the next chunk. */
 #define CHUNK_FLOATS ((size_t)1 << 18)
 /* Up to here the values of an image stay in a second-level cache without sharing memory. */
 #define SHARE_FLOATS ((size_t)1 << 15)
@@ -53,12 +54,15 @@ static void find_lifetimes(fd_places *p) {
 }
 
 static void choose_chunk(fd_places *p) {
-    size_t per_image = 0, chunk = FD_CHUNK_ROWS;
-    for (size_t i = 1; i < p->file->op_count; i++) {
-        const fd_value *const v = &p->values[p->file->ops[i].output];
+    const fd_file *const f = p->file;
+    size_t per_image = 0, shared = 0, chunk = FD_CHUNK_ROWS;
+    for (size_t i = 1; i < f->op_count; i++) {
+        const fd_value *const v = &p->values[f->ops[i].output];
         if (v->of_chunk) per_image += v->elements;
+        if (i >= p->placement->batched) shared += fd_file_bytes(f, f->ops[i].weights) / sizeof(float);
     }
-    while (chunk > 1 && per_image * chunk > CHUNK_FLOATS) chunk /= 2;
+    const size_t most = shared / 2 > CHUNK_FLOATS ? shared / 2 : CHUNK_FLOATS;
+    while (chunk > 1 && per_image * chunk > most) chunk /= 2;
     p->placement->chunk = chunk;
 }
 

@@ -8,6 +8,7 @@ no oracle: the oracle is tests/support/reference.py.
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -484,6 +485,45 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
         )
 
 
+def run_depthwise(isa: str, x, w, bias, shape, stride, dilation, epilogue_) -> np.ndarray:
+    """`shape` (rows, cols) of outputs; the kernel must not write between rows."""
+    (rows, cols), out_gap = shape, 3
+    kernel, channels = w.shape[:2], w.shape[-1]
+    in_row = x.shape[1] * channels
+    ky, kx = np.meshgrid(*(np.arange(n) for n in kernel), indexing="ij")
+    taps = (ky * dilation[0] * in_row + kx * dilation[1] * channels).ravel().astype(np.uint32)
+    out_row = cols * channels + out_gap
+    y = Guarded(rows * out_row)
+    native.Kernels(isa).depthwise(
+        in_=Guarded(x).data,
+        out=y.data,
+        weights=panels(w.reshape(-1, channels)),
+        bias=padded(bias),
+        taps=taps,
+        taps_count=taps.size,
+        in_row_step=stride[0] * in_row,
+        in_col_step=stride[1] * channels,
+        rows=rows,
+        cols=cols,
+        channels=channels,
+        out_row=out_row,
+        epilogue=epilogue_,
+    )
+    got = y.check().reshape(rows, out_row)
+    assert np.isnan(got[:, cols * channels :]).all(), "wrote into the margin of a row"
+    return got[:, : cols * channels].reshape(rows, cols, channels)
+
+
+def depthwise_data(channels: int, shape, kernel, stride, dilation):
+    """Input, weights and bias."""
+    rng = np.random.default_rng(channels + shape[1])
+    height, width = (
+        (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 for d, n in enumerate(shape)
+    )
+    sizes = (height, width, channels), (*kernel, 1, channels), (channels,)
+    return rng, *(rng.normal(size=size).astype(np.float32) for size in sizes)
+
+
 @float_matrix
 @pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 9, 16, 17, 24, 96, 97, 200])
 @pytest.mark.parametrize("cols", [1, 3, 4, 5, 9])
@@ -507,47 +547,36 @@ def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
 def test_depthwise(
     isa: str, channels: int, cols: int, kernel, stride, dilation, activation: str, axis: str | None
 ) -> None:
-    rng = np.random.default_rng(channels + cols)
-    rows, out_gap = 5, 3
-    height, width = (
-        (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 for d, n in enumerate((rows, cols))
-    )
-    x = Guarded(rng.normal(size=(height, width, channels)).astype(np.float32))
-    w = rng.normal(size=(*kernel, 1, channels)).astype(np.float32)
-    bias = rng.normal(size=channels).astype(np.float32)
-    length = {None: 0, "height": rows, "width": cols, "channel": channels}[axis]
+    shape = 5, cols
+    rng, x, w, bias = depthwise_data(channels, shape, kernel, stride, dilation)
+    length = {None: 0, "height": 5, "width": cols, "channel": channels}[axis]
     scale, shift = (rng.normal(size=length).astype(np.float32) for _ in range(2))
-    image = x.data.reshape(1, height, width, channels)
-    want = reference.conv2d(image, w, bias, stride, dilation, groups=channels)
     alpha = WITH_ALPHA.get(activation, 0.0)
+    want = reference.conv2d(x[None], w, bias, stride, dilation, groups=channels)
     want = reference.activate(want, activation, alpha)
     if axis:
         want = reference.affine(want, scale, shift, axis)
-    in_row = width * channels
-    ky, kx = np.meshgrid(*(np.arange(n) for n in kernel), indexing="ij")
-    taps = (ky * dilation[0] * in_row + kx * dilation[1] * channels).ravel().astype(np.uint32)
-    out_row = cols * channels + out_gap
-    y = Guarded(rows * out_row)
-    native.Kernels(isa).depthwise(
-        in_=x.data,
-        out=y.data,
-        weights=panels(w.reshape(-1, channels)),
-        bias=padded(bias),
-        taps=taps,
-        taps_count=taps.size,
-        in_row_step=stride[0] * in_row,
-        in_col_step=stride[1] * channels,
-        rows=rows,
-        cols=cols,
-        channels=channels,
-        out_row=out_row,
-        epilogue=epilogue(activation, alpha, *((axis, scale, shift) if axis else ())),
-    )
-    got = y.check().reshape(rows, out_row)
-    assert np.isnan(got[:, cols * channels :]).all(), "wrote into the margin of a row"
-    got = got[:, : cols * channels].reshape(want[0].shape)
-    atol = tolerance(len(taps), float(np.abs(want).max()))
+    after = epilogue(activation, alpha, *((axis, scale, shift) if axis else ()))
+    got = run_depthwise(isa, x, w, bias, shape, stride, dilation, after)
+    atol = tolerance(math.prod(kernel), float(np.abs(want).max()))
     np.testing.assert_allclose(got, want[0], rtol=0, atol=atol)
+
+
+@float_matrix
+@pytest.mark.parametrize("channels", [32, 128, 144, 256, 512, 1024])
+@pytest.mark.parametrize("shape", [(1, 7), (3, 4), (5, 14), (6, 9), (5, 40), (4, 70)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_of_many_channels(isa: str, channels: int, shape, stride: int) -> None:
+    """Pixels so far apart that lines of a cache run out are copied, in bands of rows: the bits are
+    those of sixteen channels alone."""
+    kernel, strides, dilation = (3, 3), (stride, stride), (1, 1)
+    _, x, w, bias = depthwise_data(channels, shape, kernel, strides, dilation)
+    after = epilogue("relu")
+    got = run_depthwise(isa, x, w, bias, shape, strides, dilation, after)
+    for c in range(0, channels, 16):
+        part = (np.ascontiguousarray(v[..., c : c + 16]) for v in (x, w, bias))
+        alone = run_depthwise(isa, *part, shape, strides, dilation, after)
+        assert alone.tobytes() == got[..., c : c + 16].tobytes()
 
 
 @float_matrix
@@ -917,7 +946,7 @@ def test_dense_rows_do_not_depend_on_the_batch(
 
 
 @float_matrix
-@pytest.mark.parametrize("depth", [1023, 1024, 1537, 2731])
+@pytest.mark.parametrize("depth", [383, 384, 577, 1023, 2731])
 def test_deep_dense_rows_do_not_depend_on_the_batch(isa: str, depth: int) -> None:
     """Nor on the blocks of depth that several rows go through."""
     case = Dense(32, depth, 200, zeros=0.3)

@@ -434,6 +434,21 @@ def test_memory_does_not_grow_with_the_batch(seed_bytes: bytes) -> None:
     assert model.info()["context_bytes"] == chunk
 
 
+def test_chunks_are_shorter_unless_their_weights_are_worth_it() -> None:
+    """Of an image, 9,000 values wait for a dense layer: 1 MiB has those of 16 images, half of the
+    weights of 128 outputs those of 32."""
+    rng = np.random.default_rng(0)
+    for outputs, chunk in ((20, 16), (128, 32)):
+        ops = [conv(rng, (1, 1), 1, 1), dense(rng, 9000, outputs)]
+        model = Model(packed(chain((90, 100, 1), ops)))
+        waiting = 4 * 9000 * chunk
+        assert waiting <= model.info()["context_bytes"] < 1.5 * waiting + 4 * 96 * 32
+        x = images((90, 100, 1), 35)
+        together = model.logits(x)
+        for i in range(len(x)):
+            assert model.logits(x[i : i + 1]).tobytes() == together[i : i + 1].tobytes()
+
+
 # ---- ISA ----
 
 

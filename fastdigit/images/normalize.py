@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastdigit.images import _pixels
+from fastdigit.images.around import without_marks_around
 from fastdigit.images.components import digit_of, marks_of
 from fastdigit.images.ink import INK, checked, grey_of, ink_of, reduced
 from fastdigit.images.lines import without_lines
@@ -54,7 +55,7 @@ class Steps:
     digit
         The same without lines, dirt and neighbours.
     lines
-        How many lines were removed.
+        How many lines, rings and pieces of frames were removed.
     box
         (top, bottom, left, right) of the digit, in pixels of the picture.
     box_in_grey
@@ -114,6 +115,7 @@ def normalize(
     differs from the paper around it, in brightness or, where that is the same, in colour; so
     shadows, the table beside the paper and uneven light do no harm. Straight lines that go on
     beyond the digit, or are thinner than its strokes, are removed except where strokes cross them.
+    So are rings around the digit, lines below it, and pieces of frames, if they do not touch it.
     What the border cuts off is taken for a neighbour's, and small marks for dirt. Strokes that are
     thinner or bolder than MNIST's are brought into its range.
 
@@ -149,7 +151,11 @@ def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
     grey = grey_of(reduced(pixels, WORKING_SIDE))
     ink = ink_of(grey)
     clean, lines = without_lines(ink)
-    digit = digit_of(clean, marks_of(clean))
+    marks = marks_of(clean)
+    if len(marks.ink) > 1:
+        clean, marks, around = without_marks_around(clean, marks)
+        lines += around
+    digit = digit_of(clean, marks)
     within = _pixels.box(digit, INK)
     assert within is not None, "marks are made of ink"
     top, bottom, left, right = within

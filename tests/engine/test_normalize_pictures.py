@@ -73,6 +73,103 @@ def test_several_digits_are_counted_and_refused(pixels: np.ndarray, count: int) 
         assert what in str(refused.value)
 
 
+def ellipse(
+    paper: np.ndarray, high: float, wide: float, width: float, gap: float = 0.0
+) -> np.ndarray:
+    """With a dark ellipse in the middle, open at the right by that part of a turn."""
+    y, x = np.indices(paper.shape) - (np.array(paper.shape)[:, None, None] - 1) / 2
+    away = np.hypot(y / high, x / wide)
+    inside = np.hypot(y / (high - width), x / (wide - width)) >= 1
+    closed = np.abs(np.arctan2(y, x)) >= np.pi * gap
+    return np.where((away <= 1) & inside & closed, 30, paper).astype(np.uint8)
+
+
+def sure(pictures: list[np.ndarray], least: float = 0.9) -> list[int]:
+    """What each shows; -1 where that is not as probable."""
+    batch = np.stack([fastdigit.normalize(pixels) for pixels in pictures])
+    return fastdigit.predict(batch, reject_below=least).tolist()
+
+
+# 7, 2, 1, 0, 4, 5, 9, 6, 3, 8.
+ONE_OF_EACH = (0, 1, 2, 3, 4, 15, 16, 21, 18, 61)
+
+
+@pytest.mark.parametrize(
+    ("high", "wide", "width", "gap"),
+    [
+        (76, 76, 3, 0),
+        (90, 90, 14, 0),
+        (70, 84, 6, 0),
+        (84, 66, 6, 0),
+        (76, 76, 6, 0.1),
+        (104, 104, 4, 0),  # the picture cuts it off on all sides
+    ],
+)
+def test_a_ring_around_a_digit_is_taken_out(high: int, wide: int, width: int, gap: float) -> None:
+    pictures = [
+        ellipse(np.pad(on_paper(number), 24, mode="edge"), high, wide, width, gap)
+        for number in ONE_OF_EACH
+    ]
+    assert sure(pictures) == LABELS[list(ONE_OF_EACH)].tolist()
+    # Two digits in a ring are still two.
+    with pytest.raises(InputError, match="several digits"):
+        fastdigit.normalize(ellipse(np.pad(on_paper(0, 4), 80, constant_values=255), 140, 140, 5))
+
+
+@pytest.mark.parametrize("mark", ["nothing", "dot", "slash"])
+def test_a_zero_is_no_ring(mark: str) -> None:
+    """Be there a dot in it, or a slash that is joined to it or not."""
+    zero = ellipse(np.full((120, 100), 255, np.uint8), 48, 34, 8)
+    y, x = np.indices(zero.shape) - np.array([59.5, 49.5])[:, None, None]
+    if mark == "dot":
+        zero[np.hypot(y, x) < 10] = 30
+    for reach in (20, 26, 40) if mark == "slash" else (0,):
+        picture = zero.copy()
+        if mark == "slash":
+            picture[(np.abs(y + 1.2 * x) < 5) & (np.hypot(y, x) < reach)] = 30
+        steps = fastdigit.explain(picture)
+        assert steps.lines == 0 and steps.digit.max() > 0.9
+        assert np.abs(np.array(steps.box) - (12, 108, 16, 84)).max() <= 1
+
+
+def test_lines_below_a_digit_are_taken_out() -> None:
+    """As wide as it, a little aslant, or two; thin or as bold as strokes."""
+    for width, lines, rise in [(3, 1, 0), (10, 1, 0), (5, 2, 0), (5, 1, 0.05)]:
+        pictures = []
+        for number in ONE_OF_EACH:
+            picture = np.pad(on_paper(number), ((0, 30), (0, 0)), constant_values=255)
+            inked = np.argwhere(picture < 128)
+            (_, left), (low, right) = inked.min(axis=0), inked.max(axis=0)
+            y, x = np.indices(picture.shape)
+            within = (x > (left + right) / 2 - 35) & (x < (left + right) / 2 + 35)
+            for line in range(lines):
+                top = low + 18 + 2 * width * line + rise * (x - (left + right) / 2)
+                picture[within & (y >= top) & (y < top + width)] = 30
+            pictures.append(picture)
+        assert sure(pictures) == LABELS[list(ONE_OF_EACH)].tolist(), (width, lines, rise)
+
+
+def test_the_base_of_a_broken_two_is_no_line_below_it() -> None:
+    two = np.full((120, 100), 255, np.uint8)
+    two[20:28, 25:70] = two[20:60, 62:70] = 0
+    two[52:60, 25:70] = two[52:94, 25:33] = 0
+    two[94:102, 25:70] = 0
+    two[91:94] = 255  # of strokes that are 8 pixels wide
+    steps = fastdigit.explain(two)
+    assert steps.lines == 0
+    assert np.abs(np.array(steps.box) - (20, 102, 25, 70)).max() <= 1
+
+
+def test_pieces_of_a_frame_are_no_digits() -> None:
+    pictures = []
+    for number in ONE_OF_EACH:
+        picture = np.pad(on_paper(number), 4, mode="edge")
+        picture[12:148, 12:15] = picture[12:15, 12:80] = 40
+        picture[145:148, 12:148] = picture[60:148, 145:148] = 40
+        pictures.append(picture)
+    assert sure(pictures, 0.5) == LABELS[list(ONE_OF_EACH)].tolist()
+
+
 LIGHTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "even": lambda x, y: np.ones_like(x),
     "from one side": lambda x, y: 1 - 0.4 * x,

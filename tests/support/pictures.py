@@ -327,6 +327,73 @@ def _form_photograph(digit: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
     return _jpeg(_grey(np.maximum(ink, lines), rng, light, noise=6), 60)
 
 
+def _drawn(ink: Floats, lines: list[list[tuple[float, float]]], width: float) -> Floats:
+    """With lines through these points (x, y), with soft edges."""
+    Image, ImageDraw = need("PIL.Image"), need("PIL.ImageDraw")
+    fine = 4
+    sheet = Image.new("L", (fine * ink.shape[1], fine * ink.shape[0]))
+    draw = ImageDraw.Draw(sheet)
+    for line in lines:
+        points = [(fine * x, fine * y) for x, y in line]
+        draw.line(points, 255, round(fine * width), joint="curve")
+    small = sheet.resize(ink.shape[::-1], Image.Resampling.BOX)
+    return np.maximum(ink, np.asarray(small) / 255)
+
+
+def _extent(ink: Floats) -> tuple[int, int, int, int]:
+    """First row, end of rows, first column, end of columns of what is inked."""
+    rows, columns = np.flatnonzero((ink > 0.3).any(1)), np.flatnonzero((ink > 0.3).any(0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+@_kind
+def _ringed(digit: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[Any]:
+    """A ring around it, drawn by hand; a third are not quite closed, and some are cut off."""
+    ink = _scene(digit, rng, _side(rng), rng.uniform(0.35, 0.5))
+    top, end, left, stop = _extent(ink)
+    width = 0.1 * max(end - top, stop - left) * rng.uniform(0.4, 1.3)
+    radius = np.hypot(end - top, stop - left) / 2 * rng.uniform(1.1, 1.5) + width
+    turns = np.linspace(0, 2 * np.pi * (1 - max(0, rng.uniform(-0.12, 0.06))), 200)
+    phases, wobble = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0, 0.03, 2)
+    away = 1 + wobble @ np.sin(np.outer((2, 3), turns) + phases[:2, None])
+    x = (left + stop) / 2 + radius * rng.uniform(1, 1.2) * away * np.cos(turns + phases[2])
+    y = (top + end) / 2 + radius * rng.uniform(1, 1.2) * away * np.sin(turns + phases[2])
+    return _grey(_drawn(ink, [list(zip(x, y, strict=True))], width), rng)
+
+
+@_kind
+def _short_underline(digit: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[Any]:
+    """About as wide as the digit, below it and apart; a third are double."""
+    ink = _scene(digit, rng, _side(rng), rng.uniform(0.3, 0.5))
+    top, end, left, stop = _extent(ink)
+    size = max(end - top, stop - left)
+    width = 0.1 * size * rng.uniform(0.5, 1.2)
+    half = max((stop - left) * rng.uniform(0.9, 1.6), 0.5 * size) / 2
+    middle = (left + stop) / 2 + rng.uniform(-0.2, 0.2) * half
+    rise = half * rng.uniform(-0.06, 0.06)
+    lines = []
+    for number in range(2 if rng.random() < 1 / 3 else 1):
+        y = end + abs(rise) + width * (0.5 + 2.5 * number) + size * rng.uniform(0.1, 0.3)
+        lines.append([(middle - half, y - rise), (middle + half, y + rise)])
+    return _grey(_drawn(ink, lines, width), rng)
+
+
+@_kind
+def _broken_frame(digit: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[Any]:
+    """Two to four sides of a box, of which some are not whole; thinner than the digit's strokes."""
+    ink = _scene(digit, rng, _side(rng), rng.uniform(0.4, 0.55))
+    side = len(ink)
+    near, far = side * rng.uniform(0.08, 0.12), side * rng.uniform(0.88, 0.92)
+    corners = [(near, near), (far, near), (far, far), (near, far)]
+    lines = []
+    for number in rng.permutation(4)[: rng.integers(2, 5)]:
+        (x, y), (u, v) = corners[number], corners[(number + 1) % 4]
+        start, stop = (0, 1) if rng.random() < 0.5 else rng.choice([(0, 0.5), (0.4, 1)])
+        ends = [(x + part * (u - x), y + part * (v - y)) for part in (start, stop)]
+        lines.append(ends)
+    return _grey(_drawn(ink, lines, max(1.0, 0.03 * side * rng.uniform(0.4, 1))), rng)
+
+
 @_kind
 def _neighbour(digit: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[Any]:
     """A part of what stands beside, at the left or right edge."""

@@ -7,6 +7,12 @@ keeps working.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = [
     "DatasetError",
     "FastDigitError",
@@ -15,6 +21,7 @@ __all__ = [
     "LimitError",
     "MissingExtraError",
     "ModelFormatError",
+    "NotOneDigitError",
     "RunCancelledError",
     "RunTimeoutError",
     "UnsupportedError",
@@ -68,6 +75,21 @@ class RunTimeoutError(FastDigitError, TimeoutError):
 
 class InputError(FastDigitError, ValueError):
     """A batch has the wrong type, shape or values; the message says what is expected."""
+
+
+class NotOneDigitError(InputError):
+    """A picture shows no digit, or several.
+
+    Attributes
+    ----------
+    grey
+        One value a pixel, 0 to 1, of the part of the picture that was looked at, reduced.
+    ink
+        How much ink was found in each pixel, 0 to 1; None if nothing stands out from the paper.
+    """
+
+    grey: NDArray[np.float64] | None = None
+    ink: NDArray[np.float64] | None = None
 
 
 class VerificationError(FastDigitError):

@@ -21,8 +21,8 @@ from fastdigit.commands.shell import (
     without_warnings_of_pillow,
     writing,
 )
-from fastdigit.commands.steps import save_steps
-from fastdigit.errors import InputError, in_words, printable
+from fastdigit.commands.steps import save_refusal, save_steps
+from fastdigit.errors import InputError, NotOneDigitError, in_words, printable
 from fastdigit.images import FITTINGS, MODES, prepare
 from fastdigit.model import REJECTED, Model
 
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save-steps",
         metavar="DIR",
         type=Path,
-        help="draw how the digit was found in each image: a PNG file in DIR",
+        help="draw how the digit was found in each image, or why none was: a PNG file in DIR",
     )
     add("--json", action="store_true", help="one JSON object a line")
     common.add_limits(parser)
@@ -116,11 +116,13 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not numbers:
         model.predict(blank, threshold=threshold, reject_below=options.reject_below)
 
+    def drawing(number: int, path: str) -> Path:
+        return Path(options.save_steps) / f"{number:03}-{Path(path).name}.png"
+
     def say(number: int, path: str, batch: Pixels) -> str:
         values = model.run(batch).ravel()
         if options.save_steps is not None:
-            drawing = options.save_steps / f"{number:03}-{Path(path).name}.png"
-            save_steps(drawing, fastdigit.explain(path, page=options.page), values)
+            save_steps(drawing(number, path), fastdigit.explain(path, page=options.page), values)
         if numbers:
             record = json.dumps({"image": path, "output": _number(values[0])})
             return record if options.json else f"{printable(path)}: {values[0]:.6g}"
@@ -132,14 +134,21 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             else found.text(printable(path), options.top)
         )
 
-    return _each(options.images, read, say)
+    def draw_refused(number: int, path: str, error: Exception) -> None:
+        if options.save_steps is not None and isinstance(error, NotOneDigitError):
+            save_refusal(drawing(number, path), error)
+
+    return _each(options.images, read, say, draw_refused)
 
 
 def _each(
-    paths: Sequence[str], read: Callable[[str], Pixels], say: Callable[[int, str, Pixels], str]
+    paths: Sequence[str],
+    read: Callable[[str], Pixels],
+    say: Callable[[int, str, Pixels], str],
+    refused: Callable[[int, str, Exception], None] = lambda *_: None,
 ) -> int:
-    """Print what ``say`` says of each image (its number, path and pixels); return 1 if one could
-    not be read."""
+    """Print what ``say`` says of each image (its number, path and pixels), and call ``refused`` for
+    those that cannot be read; return 1 if there are such."""
     failed = 0
     for number, path in enumerate(paths, 1):
         try:
@@ -148,6 +157,7 @@ def _each(
             said = in_words(error) if isinstance(error, OSError) else str(error)
             said = said if said.startswith(f"{path}: ") else f"{path}: {said}"
             print(printable(said), file=sys.stderr)
+            refused(number, path, error)
             failed = 1
             continue
         said = say(number, path, pixels[np.newaxis])

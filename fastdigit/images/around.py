@@ -82,10 +82,11 @@ def _around(ink: Floats, marks: Marks) -> NDArray[np.intp]:
         return kept[:0]
     # The picture's edge may cut a ring into pieces.
     edges = np.flatnonzero((marks.boxes == (0, rows, 0, columns)).any(axis=1))
-    for ring in (*kept[:, np.newaxis], edges):
-        inside = _inside(marks.boxes, ring, kept) if len(ring) else ring
+    rings = [np.array([number]) for number in kept[_encloses(marks.boxes[kept])]]
+    for ring in (*rings, edges) if len(edges) else rings:
+        inside = _inside(marks.boxes, ring, kept)
         if len(inside) and _is_ring(marks, ring, inside):
-            return np.asarray(ring)
+            return ring
     lines = {number: line for number in kept.tolist() if (line := straight(marks, number))}
     return _lines(ink, marks, kept, lines) if lines else kept[:0]
 
@@ -97,6 +98,13 @@ def _pixels_of(marks: Marks, chosen: NDArray[np.intp], shape: tuple[int, ...]) -
 
 
 # ---- Rings ----
+
+
+def _encloses(boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether there is another one inside each of these boxes."""
+    starts, ends = boxes[:, ::2], boxes[:, 1::2]
+    within = (starts[:, None] < starts) & (ends[:, None] > ends)
+    return np.asarray((within[..., 0] & within[..., 1]).any(axis=1), np.bool_)
 
 
 def _inside(
@@ -222,7 +230,8 @@ def straight(marks: Marks, number: int) -> Straight | None:
     ys, xs = np.nonzero(marks.labels[top:end, left:stop] == number)
     if upright:
         ys, xs = xs, ys
-    slope = np.cov(xs, ys)[0, 1] / xs.var()
+    from_middle = xs - xs.mean()
+    slope = float((from_middle * ys).sum() / (from_middle * from_middle).sum())
     beside = np.sort(ys - slope * xs)
     frayed = int(FRAYED * len(beside))
     first, last = float(beside[frayed]), float(beside[-1 - frayed]) + 1
@@ -234,7 +243,7 @@ def straight(marks: Marks, number: int) -> Straight | None:
     if across[len(across) // 10] < EVEN * usual or last - first > WOBBLE * usual + 1:
         return None
     thickness = float(marks.ink[number]) / long / marks.cell**2
-    return Straight(upright, start, start + long, at + first, at + last, float(slope), thickness)
+    return Straight(upright, start, start + long, at + first, at + last, slope, thickness)
 
 
 def _lines(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastdigit.errors import InputError
+from fastdigit.errors import NotOneDigitError
 from fastdigit.images import _pixels
 from fastdigit.images.arrays import plane
 from fastdigit.images.ink import INK
@@ -74,7 +74,7 @@ def digit_of(ink: Floats, marks: Marks) -> Floats:
         return digit_of(ink, marks_of(ink, 1))
     several = _several(marks, kept) if len(kept) > 1 else 1
     if several > 1:
-        raise InputError(
+        raise NotOneDigitError(
             f"the image shows several digits ({several} marks as large as digits), and one digit "
             "is expected: fastdigit.read, the command fastdigit read and POST /read of the server "
             "read all digits of a picture"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastdigit.errors import InputError
+from fastdigit.errors import InputError, NotOneDigitError
 from fastdigit.images import _pixels
 from fastdigit.images.arrays import averaged, box_mean, plane, quantile
 from fastdigit.images.background import SMALL, ink_is_dark, structure_of, widest_stroke
@@ -276,8 +276,8 @@ def contrast_of_difference(light: float, *, dark: bool) -> float:
     return (MIN_DIFFERENCE if dark else MIN_DIFFERENCE_OF_BRIGHT) / (light + LITTLE_LIGHT)
 
 
-def _no_digit(contrast: float) -> InputError:
-    return InputError(
+def _no_digit(contrast: float) -> NotOneDigitError:
+    return NotOneDigitError(
         f"the image shows no digit: nothing stands out from the paper by more than {contrast:.1%} "
         "of the range from black to white"
     )

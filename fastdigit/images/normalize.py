@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastdigit.errors import NotOneDigitError
 from fastdigit.images import _pixels
 from fastdigit.images.around import without_marks_around
 from fastdigit.images.components import digit_of, marks_of
@@ -102,8 +103,10 @@ def normalize(
     ------
     InputError
         The array has another shape, dtype or range; the file is not a picture, or has several
-        pages and none is chosen; there is no digit: nothing stands out from the paper; or there
-        are several.
+        pages and none is chosen.
+    NotOneDigitError
+        There is no digit: nothing stands out from the paper; or there are several. It is an
+        InputError that has ``grey`` and ``ink`` of :class:`Steps`, to look at.
     MissingExtraError
         A file is to be read and Pillow is not installed.
     OSError
@@ -149,13 +152,13 @@ def explain(
 def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
     """The steps on a part of the picture that begins there."""
     grey = grey_of(reduced(pixels, WORKING_SIDE))
-    ink = ink_of(grey)
-    clean, lines = without_lines(ink)
-    marks = marks_of(clean)
-    if len(marks.ink) > 1:
-        clean, marks, around = without_marks_around(clean, marks)
-        lines += around
-    digit = digit_of(clean, marks)
+    ink = None
+    try:
+        ink = ink_of(grey)
+        digit, lines = _digit_of(ink)
+    except NotOneDigitError as error:
+        error.grey, error.ink = grey, ink
+        raise
     within = _pixels.box(digit, INK)
     assert within is not None, "marks are made of ink"
     top, bottom, left, right = within
@@ -168,6 +171,16 @@ def _steps(pixels: NDArray[Any], at: tuple[int, int]) -> Steps:
         at[1] + min(right * block, pixels.shape[1]),
     )
     return Steps(grey, ink, digit, lines, box, within, width, image)
+
+
+def _digit_of(ink: Floats) -> tuple[Floats, int]:
+    """The digit's ink, and how many lines, rings and pieces of frames were removed."""
+    clean, lines = without_lines(ink)
+    marks = marks_of(clean)
+    if len(marks.ink) > 1:
+        clean, marks, around = without_marks_around(clean, marks)
+        lines += around
+    return digit_of(clean, marks), lines
 
 
 def _placed(digit: Floats, within: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import fastdigit
 from fastdigit.cli import main
 from fastdigit.datasets import load_mnist_test
-from fastdigit.errors import InputError
+from fastdigit.errors import InputError, NotOneDigitError
 from tests.support import ROOT, need
 from tests.support.pictures import KINDS, make
 
@@ -257,6 +258,31 @@ def test_steps_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert drawn.shape[1] > 5 * drawn.shape[0] / 2 and (drawn == (220, 40, 40)).all(2).any()
     assert main(["predict", "--no-normalize", str(path), "--save-steps", str(tmp_path)]) == 2
     assert "--normalize does" in capsys.readouterr().err
+
+
+def test_refused_pictures_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the ink that was found; the error has both."""
+    Image = need("PIL.Image")
+    two, none = tmp_path / "two.png", tmp_path / "none.png"
+    Image.fromarray(on_paper(0, 4)).save(two)
+    Image.fromarray(np.full((90, 90), 220, np.uint8)).save(none)
+    assert main(["predict", str(two), str(none), "--save-steps", str(tmp_path / "steps")]) == 1
+    assert "several digits" in capsys.readouterr().err
+    widths = []
+    for name in ("001-two.png.png", "002-none.png.png"):
+        drawn = np.asarray(Image.open(tmp_path / "steps" / name))
+        assert (drawn[..., 0] > drawn[..., 1] + 60.0).any()  # the reason, in red
+        widths.append(drawn.shape[1])
+    assert widths[0] > widths[1]
+    with pytest.raises(NotOneDigitError, match="several digits") as refused:
+        fastdigit.explain(two)
+    assert refused.value.grey is not None and refused.value.ink is not None
+    assert refused.value.grey.shape == refused.value.ink.shape
+    assert refused.value.ink.max() > 0.9
+    with pytest.raises(NotOneDigitError, match="nothing stands out") as refused:
+        fastdigit.explain(none)
+    assert refused.value.grey is not None and refused.value.ink is None
+    assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
 
 
 def test_the_benchmark_runs() -> None:

@@ -74,7 +74,7 @@ FD_INLINE void FD_FN(conv2d_plane_rows)(fd_v *acc, const float *in, size_t in_ro
 }
 
 /* One or two groups of `cols` pixels. `out` is where the output of their row begins. With `wraps` the last of them are
- * in the next row; a tile is never wider than the image. */
+ * in the next row, or, of a narrow image, in the next ones. */
 FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, float *out,
                                   const int groups, const int cols, const int nv, const int pooled, const int wraps) {
     const int px = groups * cols, outputs = pooled ? cols / 2 : px;
@@ -82,11 +82,16 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     fd_v acc[FD_TILE_PIXELS * FD_CONV_NV];
     const size_t group_step = pooled ? a->in_row_step : (size_t)cols * a->in_col_step;
     const float *const first = a->in + at.row * a->in_row_step + at.col * a->in_col_step;
-    const size_t in_wrap = a->in_row_step - a->cols * a->in_col_step, in_row = a->cols - at.col;
+    const size_t in_wrap = a->in_row_step - a->cols * a->in_col_step;
+    size_t over[FD_TILE_PIXELS]; /* how many rows further each pixel is, if it wraps */
     FD_UNROLL
     for (int p = 0; p < px; p++) {
         x[p] = first + (size_t)(p / cols) * group_step + (size_t)(p % cols) * a->in_col_step;
-        if (wraps && (size_t)p >= in_row) x[p] += in_wrap;
+        over[p] = 0;
+        if (wraps) {
+            if (p > 0) over[p] = over[p - 1] + (at.col + (size_t)p == (over[p - 1] + 1) * a->cols);
+            x[p] += over[p] * in_wrap;
+        }
         FD_UNROLL
         for (int v = 0; v < nv; v++) acc[p * nv + v] = v_load(a->bias + at.channel + v * FD_VL);
     }
@@ -119,9 +124,8 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
     if (a->epilogue.axis != FD_AXIS_NONE) {
         FD_UNROLL
         for (int p = 0; p < px; p++) {
-            const int over = wraps && (size_t)p >= in_row;
-            const size_t row = at.row + (size_t)(pooled ? p / cols : over);
-            const size_t col = at.col + (size_t)(pooled ? p % cols : p) - (over ? a->cols : 0);
+            const size_t row = at.row + (pooled ? (size_t)(p / cols) : over[p]);
+            const size_t col = at.col + (size_t)(pooled ? p % cols : p) - over[p] * a->cols;
             FD_UNROLL
             for (int v = 0; v < nv; v++) {
                 fd_v *const value = &acc[p * nv + v];
@@ -147,7 +151,7 @@ FD_INLINE void FD_FN(conv2d_tile)(const fd_conv2d_args *a, const float *w, size_
         for (int o = 0; o < outputs; o++) {
             const fd_v result = acc[o * nv + v];
             float *p = to + (size_t)o * a->out_col + channel;
-            if (wraps && (size_t)o >= in_row) p += out_wrap;
+            if (wraps) p += over[o] * out_wrap;
             if (n >= FD_VL)
                 v_store(p, result);
             else
@@ -180,8 +184,15 @@ FD_INLINE void FD_FN(conv2d_pair)(const fd_conv2d_args *a, const float *w, size_
 #endif
 }
 
+/* Whether a tile that goes on in the next rows, up to `end`, has all its pixels. */
+FD_INLINE int FD_FN(conv2d_wraps)(const fd_conv2d_args *a, FD_FN(place) at, size_t end, const int nv) {
+    const int plane = nv == 1 && a->plane_row;
+    return at.row + 1 < end && (end - at.row) * a->cols - at.col >= 2 * FD_CONV_COLS && !plane;
+}
+
 /* Rows [at.row, end), not pooled. What is left at the end of a row is a narrower tile if that has sums enough to hide
- * the latency of an addition, and otherwise goes together with the beginning of the next row. */
+ * the latency of an addition, and otherwise goes together with the beginning of the next row. So does all of an image
+ * that is narrower than a tile. */
 FD_INLINE void FD_FN(conv2d_lines)(const fd_conv2d_args *a, const float *w, size_t w_row, FD_FN(place) at, size_t end,
                                    float *out, const int nv) {
     const size_t cols = a->cols, px = 2 * FD_CONV_COLS;
@@ -193,16 +204,19 @@ FD_INLINE void FD_FN(conv2d_lines)(const fd_conv2d_args *a, const float *w, size
             FD_TILES(2, FD_WIDE_COLS, 0)
         }
         FD_TILES(2, FD_CONV_COLS, 0)
+        if (cols >= px || !FD_FN(conv2d_wraps)(a, at, end, nv)) {
 #if FD_CONV_COLS > 2
-        FD_TILES(2, 2, 0)
+            FD_TILES(2, 2, 0)
 #endif
-        if (nv * 2 > FD_LATENCY) {
-            FD_TILES(2, 1, 0)
+            if (nv * 2 > FD_LATENCY) {
+                FD_TILES(2, 1, 0)
+            }
         }
-        const size_t left = cols - at.col;
-        if (left && cols >= px && at.row + 1 < end && !(nv == 1 && a->plane_row)) {
+        if (at.col < cols && FD_FN(conv2d_wraps)(a, at, end, nv)) {
             FD_FN(conv2d_tile)(a, w, w_row, at, out, 2, FD_CONV_COLS, nv, 0, 1);
-            at.col = px - left;
+            /* The loop steps on to a row, this to the one that the tile did not end. */
+            for (at.col += px; at.col >= 2 * cols; at.col -= cols, at.row++) out += a->out_row;
+            at.col -= cols;
             continue;
         }
         FD_TILES(2, 1, 0)

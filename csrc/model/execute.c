@@ -28,8 +28,15 @@ static void account(const fd_call *call, size_t op, fd_clock *clock) {
         (uint64_t)((int64_t)(now->tv_sec - since.tv_sec) * 1000000000 + (now->tv_nsec - since.tv_nsec));
 }
 
+/* Several steps take an image after the other: what lies between them, in scratch memory, is of one image. */
 void fd_execute_op(const fd_planned *op, const fd_work *work, fd_share share) {
-    for (const fd_step *step = op->steps; step; step = step->next) step->run(step, work, &share);
+    const size_t end = share.end;
+    const int apart = op->steps && op->steps->next;
+    do {
+        if (apart) share.end = share.first + 1;
+        for (const fd_step *step = op->steps; step; step = step->next) step->run(step, work, &share);
+        share.first = share.end;
+    } while (share.first < end);
 }
 
 size_t fd_execute_inputs(const fd_call *call, const fd_work *work, size_t first, size_t i, fd_clock *clock) {

@@ -7,6 +7,8 @@
 /* What a chunk's dense activations may take: this, or half of what the weights that they share take, for those would
  * have to be read again for the next chunk. */
 #define CHUNK_FLOATS ((size_t)1 << 18)
+/* Weights that stay in a second-level cache while images go through them one after the other. */
+#define NEAR_FLOATS ((size_t)96 << 10)
 /* Up to here the values of an image stay in a second-level cache without sharing memory. */
 #define SHARE_FLOATS ((size_t)1 << 15)
 
@@ -19,12 +21,40 @@ typedef struct fd_places {
     fd_placement *placement;
 } fd_places;
 
+/* Images of a chunk whose values take so many floats each, between ops whose weights take so many in all. */
+static size_t chunk_of(size_t per_image, size_t shared) {
+    const size_t most = shared / 2 > CHUNK_FLOATS ? shared / 2 : CHUNK_FLOATS;
+    size_t chunk = FD_CHUNK_ROWS;
+    while (chunk > 1 && fd_mul_capped(per_image, chunk) > most) chunk /= 2;
+    return chunk;
+}
+
+static size_t floats_of(const fd_file *f, uint32_t tensor) {
+    return tensor == FD_FILE_NONE ? 0 : fd_dims_of(&f->tensors[tensor]).elements;
+}
+
 /* The vectors at the end of the program take a chunk of images at once, which reads the weights of dense layers once;
- * chunk sizes are chosen so that what lies between them stays in cache. */
+ * chunk sizes are chosen so that what lies between them stays in cache. So do the ops in front of them, from where on
+ * least comes from afar: the weights of those that each image goes through alone, unless they are so few that they stay
+ * near; and for the others their values, and a chunk's part of their weights. */
 static void split_program(fd_places *p) {
     const fd_file *const f = p->file;
-    size_t batched = f->op_count;
-    while (batched > f->input_count && f->tensors[f->ops[batched - 1].output].rank == 1) batched--;
+    size_t batched = f->op_count, alone = 0, shared = 0, values = 0, moved = 0;
+    for (size_t i = 0; i < f->op_count; i++) alone += fd_file_bytes(f, f->ops[i].weights) / sizeof(float);
+    size_t least = alone > NEAR_FLOATS ? alone : 0;
+    for (size_t i = f->op_count; i-- > f->input_count;) {
+        const fd_file_op *const op = &f->ops[i];
+        const size_t weights = fd_file_bytes(f, op->weights) / sizeof(float);
+        alone -= weights;
+        shared += weights;
+        values += floats_of(f, op->output);
+        moved += floats_of(f, op->input) + floats_of(f, op->input2) + floats_of(f, op->output);
+        const size_t cost = (alone > NEAR_FLOATS ? alone : 0) + moved + shared / chunk_of(values, shared);
+        const int only_vectors = batched == i + 1 && f->tensors[op->output].rank == 1;
+        if (!only_vectors && cost >= least) continue;
+        batched = i;
+        least = cost;
+    }
     p->placement->batched = batched;
 }
 
@@ -55,15 +85,13 @@ static void find_lifetimes(fd_places *p) {
 
 static void choose_chunk(fd_places *p) {
     const fd_file *const f = p->file;
-    size_t per_image = 0, shared = 0, chunk = FD_CHUNK_ROWS;
+    size_t per_image = 0, shared = 0;
     for (size_t i = 1; i < f->op_count; i++) {
         const fd_value *const v = &p->values[f->ops[i].output];
         if (v->of_chunk) per_image += v->elements;
         if (i >= p->placement->batched) shared += fd_file_bytes(f, f->ops[i].weights) / sizeof(float);
     }
-    const size_t most = shared / 2 > CHUNK_FLOATS ? shared / 2 : CHUNK_FLOATS;
-    while (chunk > 1 && per_image * chunk > most) chunk /= 2;
-    p->placement->chunk = chunk;
+    p->placement->chunk = chunk_of(per_image, shared);
 }
 
 /* Small networks give each value a place of its own, whose margins are zeroed once, when the context is made, for

@@ -117,6 +117,7 @@ typedef struct direct_step {
     fd_step step;
     fd_cut cut;
     size_t part_cols; /* of one long row, columns of a part; 0: the cut is by rows */
+    size_t joined;    /* parts of an image whose long row the next image's goes on with; 0: it does not */
     int by_windows;   /* its parts are rows of pooling windows, which may overlap: two shares compute what they do */
     int by_channels;  /* its parts are FD_PANEL_ALIGN channels each, of the one pixel that pooling leaves */
     fd_place in, out, ring;
@@ -155,7 +156,9 @@ static void run_direct(const fd_step *step, const fd_work *work, const fd_share 
         in = row * a.in_row_step;
         out = row / s->cut.pooled * a.out_row;
     }
-    for (size_t i = share->first; i < share->end; i++) {
+    const int joined = share->part == 0 && share->part_end == s->joined;
+    if (joined) a.cols *= share->end - share->first;
+    for (size_t i = share->first; i < (joined ? share->first + 1 : share->end); i++) {
         a.in = fd_source(work, &s->in, i) + in;
         a.out = fd_target(work, &s->out, i) + out;
         a.ring = fd_target(work, &s->ring, i);
@@ -364,6 +367,8 @@ static void plan_direct(fd_plan *p, const fd_file_op *op, const fd_conv_plan *pl
         a->cols *= a->rows;
         a->rows = 1;
         s.cut.part_rows = 1;
+        if (s.in.image == a->cols * in->channels && s.out.image == a->cols * out->channels)
+            s.joined = p->planned->parts;
     }
     fd_plan_step(p, &s.step, sizeof s);
 }

@@ -470,6 +470,24 @@ def test_channels_by_themselves_are_the_same_bits(
 
 
 @float_matrix
+@pytest.mark.parametrize("cols", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("channels", [8, 16, 20, 48])
+@pytest.mark.parametrize("axis", [None, "height", "width", "channel"])
+def test_tiles_go_on_in_the_next_rows(isa: str, cols: int, channels: int, axis: str | None) -> None:
+    """Of a narrow image in several: the bits are those of each row alone."""
+    kernels = native.Kernels(isa)
+    for rows in (2, 3, 4, 9):
+        case = Conv(rows, cols, 5, channels, (1, 1), activation="linear", axis=axis)
+        x, w, bias, scale, shift, *_ = conv_data(case)
+        whole = run_conv(kernels, case, x, w, bias, scale, shift)
+        for r in range(rows):
+            part = slice(r, r + 1) if axis == "height" else slice(None)
+            one = replace(case, height=1)
+            alone = run_conv(kernels, one, x[r : r + 1], w, bias, scale[part], shift[part])
+            np.testing.assert_array_equal(alone.view(np.int32), whole[r : r + 1].view(np.int32))
+
+
+@float_matrix
 @pytest.mark.parametrize("case", SEED_CONVS, ids=str)
 def test_conv2d_on_blank_and_full_images(isa: str, case: Conv) -> None:
     _, w, bias, scale, shift, _, depth = conv_data(case)

@@ -21,6 +21,8 @@ from fastdigit.compiler.ops import Dense, Softmax
 from fastdigit.errors import InputError
 from tests.support import reference
 from tests.support.networks import (
+    HALVE,
+    RELU,
     affine,
     chain,
     conv,
@@ -432,6 +434,37 @@ def test_memory_does_not_grow_with_the_batch(seed_bytes: bytes) -> None:
     chunk = model.info()["context_bytes"]
     model.predict(images((28, 28, 1), 3000))
     assert model.info()["context_bytes"] == chunk
+
+
+def test_images_go_together_through_many_weights(isa: str) -> None:
+    """Layers in front of the vectors, too, whatever they are made of: what waits in scratch memory
+    is one image's, and a long row of pixels goes on with the next image's."""
+    rng = np.random.default_rng(4)
+    same, wide = (1, 1, 1, 1), (2, 2, 2, 2)
+    tanh = Activation("tanh")
+    ops = [
+        conv(rng, (3, 3), 2, 64, pad=same, activation=RELU, pool=HALVE),
+        conv(rng, (3, 3), 64, 128, pad=same, activation=RELU),
+        conv(rng, (1, 1), 128, 256, activation=RELU),
+        conv(rng, (1, 1), 256, 96, activation=RELU),
+        conv(rng, (3, 3), 96, 192, groups=96, pad=same, activation=RELU),
+        conv(rng, (3, 3), 192, 96, groups=2, pad=same, activation=tanh, affine=affine(rng, 0, 5)),
+        conv(rng, (3, 3), 96, 96, pad=same, pool=Pool("average", (3, 3), (2, 2), same)),
+        conv(rng, (5, 5), 96, 32, pad=wide, activation=RELU),
+        conv(rng, (1, 1), 32, 256, activation=tanh, pool=Pool("average", (3, 3), (1, 1))),
+        dense(rng, 256, 10),
+        Softmax(),
+    ]
+    graph = chain((10, 10, 2), ops)
+    x = images((10, 10, 2), 70)
+    one = Model(packed(graph))
+    assert one.info()["context_bytes"] > 8 * 4 * 5 * 5 * 256, "the chunk's images are not there"
+    alone = np.concatenate([one.logits(x[i : i + 1]) for i in range(len(x))])
+    close(one.predict_proba(x), graph, x)
+    for threads in (1, 2, 3):
+        model = Model(packed(graph), threads=threads)
+        for n in (2, 3, 8, 9, 17, 31, 70):
+            assert model.logits(x[:n]).tobytes() == alone[:n].tobytes()
 
 
 def test_chunks_are_shorter_unless_their_weights_are_worth_it() -> None:
